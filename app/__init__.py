@@ -1,0 +1,1 @@
+"""The service: what may be asked, what is known, who may see it. Never imports torch, onnx or worker."""

@@ -1,0 +1,38 @@
+"""What every part of the contract shares: immutable, strict about unknown fields and non-finite numbers."""
+
+from typing import Annotated, ClassVar
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+Name = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]*$")]
+"""A person's name for a thing: one printable line. Always escaped where it is shown."""
+
+Labels = Annotated[
+    dict[
+        Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]{0,62}$")],
+        Annotated[str, StringConstraints(max_length=200, pattern=r"^[^\x00-\x1f\x7f]*$")],
+    ],
+    Field(max_length=32),
+]
+
+
+class Frozen(BaseModel):
+    """A value: compared by content, never changed, nothing unknown inside."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Needs(Frozen):
+    """What a step cannot work without; checked when a job is submitted."""
+
+    calibration: bool = False
+    labels: bool = False
+    trainable_graph: bool = False
+
+
+class Step(Frozen):
+    """One change to a model. Subclasses are the parameters; their implementation is in `worker.engine.passes`."""
+
+    needs: ClassVar[Needs] = Needs()
+    makes_plan: ClassVar[bool] = False
+    """A quantization plan describes the model as it is now: no step may change the model after it."""

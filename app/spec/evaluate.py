@@ -1,0 +1,38 @@
+"""What is measured, and what must hold."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from app.spec.base import Frozen
+
+MetricName = Literal["top1", "top5", "mse"]
+
+
+class Limits(Frozen):
+    """Conditions a result must meet; a missed one fails the job, which keeps its artifacts for inspection."""
+
+    max_drop: dict[MetricName, Annotated[float, Field(ge=0)]] = Field(
+        default_factory=dict,
+        description="Largest loss of a metric: 0.01 is one point of top1 or top5; for mse, the largest increase.",
+    )
+    max_size_ratio: float | None = Field(None, gt=0, description="Size after / size before, at most.")
+    min_speedup: float | None = Field(None, gt=0, description="p50 before / p50 after, at least, for every batch.")
+    min_sqnr_db: float | None = Field(None, description="Signal to quantization noise of every output, at least.")
+
+
+class Latency(Frozen):
+    """How speed is measured: both models in one process, taking turns."""
+
+    batch: tuple[Annotated[int, Field(ge=1, le=4096)], ...] = Field((1,), min_length=1, max_length=8)
+    threads: int = Field(1, ge=1, le=256)
+    runs: int = Field(200, ge=20, le=10_000, description="Timed runs of each model, at most; `budget_s` may end it.")
+    budget_s: float = Field(20.0, gt=0, le=600, description="Seconds spent on one batch size, at most.")
+
+
+class Evaluate(Frozen):
+    """What the report measures."""
+
+    metrics: tuple[MetricName, ...] = Field(("top1",), description="Needs labels in the test data.", max_length=3)
+    limits: Limits = Limits()
+    latency: Latency = Latency()

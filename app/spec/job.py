@@ -1,0 +1,74 @@
+"""A job: a model, data, steps to take and targets to deliver for."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, StringConstraints, model_validator
+
+from app.spec.base import Frozen, Labels, Name
+from app.spec.data import SplitName
+from app.spec.evaluate import Evaluate
+from app.spec.quantize import QuantizeDynamic, QuantizeStatic
+from app.spec.target import OnnxTarget, Target
+
+ModelId = Annotated[str, StringConstraints(pattern=r"^mdl_[0-9a-f]{32}$")]
+DatasetId = Annotated[str, StringConstraints(pattern=r"^ds_[0-9a-f]{32}$")]
+Role = Literal["calibration", "train", "validation", "test"]
+
+AnyStep = Annotated[QuantizeStatic | QuantizeDynamic, Field(discriminator="type")]
+
+
+class DataRef(Frozen):
+    """A data set, or one split of it."""
+
+    dataset: DatasetId
+    split: SplitName | None = Field(
+        None, description="Left out: the split named like the role if the data set declares it, else all rows."
+    )
+
+
+class JobData(Frozen):
+    """The data for each role: an id, or an id and a split."""
+
+    calibration: DatasetId | DataRef | None = None
+    train: DatasetId | DataRef | None = None
+    validation: DatasetId | DataRef | None = None
+    test: DatasetId | DataRef | None = None
+
+    def refs(self) -> dict[Role, DataRef]:
+        """The roles that are given, each as a full reference."""
+        given: dict[Role, DatasetId | DataRef | None] = {
+            "calibration": self.calibration, "train": self.train, "validation": self.validation, "test": self.test,
+        }  # fmt: skip
+        return {
+            role: DataRef(dataset=value) if isinstance(value, str) else value
+            for role, value in given.items()
+            if value is not None
+        }
+
+
+class JobSpec(Frozen):
+    """The body of `POST /jobs`."""
+
+    name: Name = "job"
+    labels: Labels = Field(default_factory=dict)
+    model: ModelId
+    data: JobData = JobData()
+    steps: tuple[AnyStep, ...] = Field((), max_length=16, description="Taken in order. None: a pure export.")
+    targets: tuple[Target, ...] = Field((OnnxTarget(),), min_length=1, max_length=8)
+    evaluate: Evaluate = Evaluate()
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    seed: int = Field(0, ge=0, lt=2**32)
+    timeout_s: int = Field(3600, ge=1, le=7 * 24 * 3600, description="Wall time of one attempt.")
+    max_attempts: int = Field(3, ge=1, le=10, description="Attempts when a worker is lost.")
+
+    @model_validator(mode="after")
+    def _plan_is_last(self) -> "JobSpec":
+        for earlier, later in zip(self.steps, self.steps[1:], strict=False):
+            if earlier.makes_plan:
+                raise ValueError(
+                    f"{later.type} after {earlier.type}: a quantization plan describes the model as it is; "
+                    "put the step that changes the model first"
+                )
+        if len(set(self.targets)) != len(self.targets):
+            raise ValueError("a target is listed twice")
+        return self

@@ -1,0 +1,45 @@
+"""Post-training quantization. A step gathers what it needs; every target lowers the same plan in its own way."""
+
+from typing import ClassVar, Literal
+
+from pydantic import Field
+
+from app.spec.base import Frozen, Needs, Step
+
+Observer = Literal["minmax", "percentile", "entropy"]
+
+
+class Skip(Frozen):
+    """What stays in floating point."""
+
+    nodes: tuple[str, ...] = Field((), description="Node names or glob patterns ('/head/*').", max_length=1000)
+    operators: tuple[str, ...] = Field((), description="Operator types, e.g. 'Gemm'.", max_length=100)
+
+
+class QuantizeStatic(Step):
+    """8-bit weights and activations; activation ranges are measured on calibration data."""
+
+    type: Literal["quantize.static"] = "quantize.static"
+    weights: Literal["int8"] = "int8"
+    activations: Literal["int8"] = "int8"
+    observer: Observer = Field("minmax", description="How a tensor's range is chosen from what was seen.")
+    percentile: float = Field(
+        99.99, gt=50, le=100, description="Share of values inside the range, in percent (observer 'percentile')."
+    )
+    per_channel: bool = Field(True, description="One weight scale per output channel instead of one per tensor.")
+    samples: int = Field(512, ge=1, le=1_000_000, description="Calibration rows used at most.")
+    skip: Skip = Skip()
+
+    needs: ClassVar[Needs] = Needs(calibration=True)
+    makes_plan: ClassVar[bool] = True
+
+
+class QuantizeDynamic(Step):
+    """8-bit weights; activations are quantized while the model runs. For models made of matrix products."""
+
+    type: Literal["quantize.dynamic"] = "quantize.dynamic"
+    weights: Literal["int8"] = "int8"
+    per_channel: bool = Field(True, description="One weight scale per output channel instead of one per tensor.")
+    skip: Skip = Skip()
+
+    makes_plan: ClassVar[bool] = True

@@ -1,0 +1,170 @@
+"""What was measured, before and after. Rendered by `app.report`; served as JSON as it stands.
+
+Every section says where its figures come from: `measured` here, `emulated`, or `estimated`.
+"""
+
+from typing import Literal
+
+from pydantic import Field
+
+from app.spec.base import Frozen
+from app.spec.evaluate import MetricName
+from app.spec.signature import ModelFormat
+from app.spec.target import Target
+
+Provenance = Literal["measured", "emulated", "estimated"]
+Verdict = Literal["improved", "unchanged", "regressed", "unusable"]
+"""`unchanged`: neither the size nor the speed differs by more than the noise, and nothing was lost."""
+
+
+class Machine(Frozen):
+    """Where the figures were taken."""
+
+    cpu: str
+    cpu_flags: tuple[str, ...] = Field(description="The instruction sets that decide which kernels run.")
+    cores: int
+    memory_bytes: int
+    system: str
+    versions: dict[str, str]
+    device: Literal["cpu", "cuda"] = "cpu"
+
+
+class Size(Frozen):
+    """Bytes on disk of the model's deployable file, before and after."""
+
+    before_bytes: int
+    after_bytes: int
+    provenance: Provenance = "measured"
+
+    @property
+    def ratio(self) -> float:
+        """After / before."""
+        return self.after_bytes / self.before_bytes
+
+
+class MetricChange(Frozen):
+    """One metric on the test rows. `resolution` is the smallest difference that `rows` rows can show (1/rows)."""
+
+    metric: MetricName
+    before: float
+    after: float
+    rows: int
+    resolution: float | None = Field(None, description="None where the metric is continuous.")
+    drop: float = Field(description="What was lost: before - after where higher is better, after - before for mse.")
+    drop_low: float = Field(description="95 % interval of the drop, from the paired rows (bootstrap).")
+    drop_high: float
+    provenance: Provenance = "measured"
+
+
+class Distribution(Frozen):
+    """Latency of one model, in milliseconds."""
+
+    runs: int
+    mean_ms: float
+    p50_ms: float
+    p90_ms: float
+    p99_ms: float
+    quantiles_ms: tuple[float, ...] = Field(
+        description="Quantiles 0 %, 1 %, ... 100 %.", min_length=101, max_length=101
+    )
+
+
+class LatencyChange(Frozen):
+    """Both models in one process, taking turns. `speedup` is the ratio of the medians with its 95 % interval."""
+
+    batch: int
+    threads: int
+    before: Distribution
+    after: Distribution
+    speedup: float
+    speedup_low: float
+    speedup_high: float
+    load_average: tuple[float, float] = Field(description="1-minute load of the machine at the start and the end.")
+    provenance: Provenance = "measured"
+
+    @property
+    def beyond_noise(self) -> bool:
+        """Whether the interval excludes 'no difference'."""
+        return self.speedup_low > 1 or self.speedup_high < 1
+
+
+class OutputParity(Frozen):
+    """How closely one output follows the original's on the same rows."""
+
+    output: str
+    rows: int
+    sqnr_db: float | None = Field(description="10 log10(signal / error power); None where the outputs are equal.")
+    cosine: float
+    max_abs: float
+    top1_agreement: float | None = Field(None, description="Share of rows with the same arg max; None: not a score.")
+    provenance: Provenance = "measured"
+
+
+class LayerError(Frozen):
+    """Signal to noise at the output of one layer, all quantization before it included."""
+
+    name: str
+    operator: str
+    sqnr_db: float | None = Field(description="None where the values are equal.")
+
+
+class Placement(Frozen):
+    """What the runtime really executes, read from its optimized graph."""
+
+    operators: dict[str, int]
+    integer: int = Field(description="Compute nodes (convolutions and matrix products) with integer kernels.")
+    floating: int = Field(description="Compute nodes left in floating point.")
+
+
+class StepReport(Frozen):
+    """What one step did."""
+
+    type: str
+    seconds: float
+    summary: str
+    facts: dict[str, str | int | float | bool] = Field(default_factory=dict)
+
+
+class TargetReport(Frozen):
+    """One delivered artifact, loaded and run on its own runtime, against the original."""
+
+    target: Target
+    artifact: str = Field(description="File name of the artifact.")
+    sha256: str
+    verdict: Verdict
+    reasons: tuple[str, ...] = Field(description="The sentences behind the verdict.")
+    missed_limits: tuple[str, ...] = ()
+    size: Size
+    metrics: tuple[MetricChange, ...] = ()
+    latency: tuple[LatencyChange, ...] = ()
+    parity: tuple[OutputParity, ...] = ()
+    parity_data: Literal["test", "calibration", "synthetic"] = "test"
+    placement: Placement
+    layers: tuple[LayerError, ...] = ()
+
+
+class ModelSummary(Frozen):
+    """The model that was given."""
+
+    format: ModelFormat
+    sha256: str
+    bytes: int
+    parameters: int
+    nodes: int
+
+
+class Report(Frozen):
+    """The whole story of a job."""
+
+    version: Literal[1] = 1
+    name: str
+    job: str
+    recipe_sha256: str
+    seed: int
+    verdict: Verdict
+    model: ModelSummary
+    machine: Machine
+    steps: tuple[StepReport, ...]
+    targets: tuple[TargetReport, ...]
+    notes: tuple[str, ...] = ()
+    seconds: float

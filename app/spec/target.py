@@ -1,0 +1,22 @@
+"""Where the result will run. The quantization profile belongs here: one plan suits every place in its own way."""
+
+from typing import Literal
+
+from app.spec.base import Frozen
+
+OnnxProfile = Literal["x86", "x86-legacy", "arm", "tensorrt"]
+
+
+class OnnxTarget(Frozen):
+    """An ONNX file for ONNX Runtime.
+
+    Profiles: `x86` (unsigned activations, signed weights; needs VNNI), `x86-legacy` (the same with 7-bit
+    weights, exact on CPUs without VNNI, where 8-bit products saturate), `arm` (signed), `tensorrt` (signed,
+    symmetric, zero-points 0).
+    """
+
+    format: Literal["onnx"] = "onnx"
+    profile: OnnxProfile = "x86"
+
+
+Target = OnnxTarget

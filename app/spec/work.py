@@ -1,0 +1,73 @@
+"""What a worker hands to the jailed child that does the work, and what comes back. Files, no credentials.
+
+Paths are relative to the job's directory: the child can see nothing else.
+"""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, StringConstraints
+
+from app.spec.base import Frozen
+from app.spec.data import DatasetInfo, DatasetSpec
+from app.spec.job import JobSpec, Role
+from app.spec.report import Report
+from app.spec.signature import ModelInfo
+
+FileName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,120}$")]
+
+
+class ModelFile(Frozen):
+    """The uploaded model on disk."""
+
+    path: str
+    sha256: str
+    bytes: int
+    info: ModelInfo
+
+
+class DataFile(Frozen):
+    """One role's rows: a data set on disk and the split to take (None: all rows)."""
+
+    path: str
+    info: DatasetInfo
+    spec: DatasetSpec
+    split: str | None
+
+
+class WorkOrder(Frozen):
+    """One attempt at a job."""
+
+    job: str
+    attempt: int
+    spec: JobSpec
+    model: ModelFile
+    data: dict[Role, DataFile]
+    device: Literal["cpu", "cuda"] = "cpu"
+    threads: int = Field(description="Size of every thread pool, except where the spec asks to measure another.")
+
+
+ArtifactKind = Literal["model", "log", "data"]
+
+
+class ArtifactFile(Frozen):
+    """A file the child wrote into `out/`."""
+
+    file: FileName
+    kind: ArtifactKind
+    media_type: str = Field(max_length=100)
+    target: int | None = Field(None, description="Index into the spec's targets.")
+
+
+class WorkResult(Frozen):
+    """What the child delivers, written to `result.json` when everything else is on disk."""
+
+    report: Report
+    artifacts: tuple[ArtifactFile, ...] = Field(max_length=256)
+
+
+class Failure(Frozen):
+    """Why an attempt ended without a result: a documented code, what happened, what to do."""
+
+    code: Annotated[str, StringConstraints(pattern=r"^[a-z_]+\.[a-z_]+$", max_length=64)]
+    detail: str = Field(max_length=2000)
+    remedy: str = Field(max_length=1000)
