@@ -116,6 +116,21 @@ Transform = Annotated[
 ]
 
 
+def split_bounds(rows: int, shares: dict[str, float]) -> dict[str, tuple[int, int]]:
+    """First and last (exclusive) position of each split in the shuffled rows, in the order declared.
+
+    A bound is the sum of the shares so far times `rows`, rounded down: splits never overlap, each is within
+    one row of its share, and shares that add up to 1 use every row.
+    """
+    bounds, total, start = {}, 0.0, 0
+    for name, share in shares.items():
+        total += share
+        end = min(rows, int(total * rows + 1e-6))  # 0.1 + 0.2 of 10 rows are 3 rows, not 2.9999
+        bounds[name] = (start, end)
+        start = end
+    return bounds
+
+
 class DatasetSpec(Frozen):
     """How the rows of an upload are to be used."""
 

@@ -1,0 +1,70 @@
+"""Why the engine gave up: each class is one documented code that a failed job carries."""
+
+from app.errors import PareError
+
+
+class EngineError(PareError):
+    """Anything that stops the work on a model."""
+
+
+class UnreadableData(EngineError):
+    """The data set passed admission, but its rows could not be read during the job."""
+
+    code = "data.unreadable"
+    remedy = "Write the file again with numpy.savez, with the same number of rows in every array."
+
+
+class LoadFailed(EngineError):
+    """The model passed admission, but the library that runs it could not load it."""
+
+    code = "model.load_failed"
+    remedy = "Load and run the file on your machine, export it again with a current exporter, and upload that."
+
+
+class ExportFailed(EngineError):
+    """A PyTorch program could not be expressed as ONNX, or the ONNX graph computed something else."""
+
+    code = "model.export_failed"
+    remedy = "Replace the operator named in the detail, or export the model to ONNX yourself and upload the .onnx file."
+
+
+class InconsistentModel(EngineError):
+    """The loaded model's inputs or outputs are not the ones its file declared when it was admitted."""
+
+    code = "model.inconsistent"
+    remedy = "Export the model again and upload it; report the file if it comes from an unmodified exporter."
+
+
+class UnknownNode(EngineError):
+    """A pattern of a step's skip list matches no node or operator of the model."""
+
+    code = "step.unknown_node"
+    remedy = "Use a node name or operator type that occurs in the model; glob patterns such as '/head/*' are allowed."
+
+
+class NothingToQuantize(EngineError):
+    """No operator that is left after the skip list has a quantized form."""
+
+    code = "step.nothing_to_quantize"
+    remedy = "Shorten the skip list, or take a step that suits the model's operators."
+
+
+class CalibrationFailed(EngineError):
+    """Activation ranges could not be measured on the calibration data."""
+
+    code = "step.calibration_failed"
+    remedy = "Check the calibration data and its preprocessing: finite values, as in training, at least one row."
+
+
+class PlanNotSupported(EngineError):
+    """A target cannot carry out the kind of quantization that the steps ask for."""
+
+    code = "target.plan_not_supported"
+    remedy = "Use quantize.static for this target, or deliver for another one."
+
+
+class RuleViolated(EngineError):
+    """The lowered model breaks a rule of the target's runtime."""
+
+    code = "target.rule_violated"
+    remedy = "Put the node named in the detail on the step's skip list."

@@ -1,0 +1,44 @@
+"""ONNX Runtime sessions, all configured alike."""
+
+import os
+from pathlib import Path
+
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # before the import: Linux wheels since 1.29 report usage
+
+import onnxruntime as ort  # noqa: E402
+
+from worker.engine.errors import LoadFailed  # noqa: E402
+
+ort.set_default_logger_severity(3)  # errors only; warnings about foldable nodes fill a job's log
+
+
+def session(
+    model: Path | bytes, threads: int, *, optimize: bool = True, optimized: Path | None = None
+) -> ort.InferenceSession:
+    """A CPU session of an ONNX file, with one pool of `threads` threads that do not spin between runs.
+
+    `optimized` is where the runtime writes the graph it really executes. Raises `LoadFailed`.
+    """
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.add_session_config_entry("session.inter_op.allow_spinning", "0")
+    levels = ort.GraphOptimizationLevel
+    options.graph_optimization_level = levels.ORT_ENABLE_ALL if optimize else levels.ORT_DISABLE_ALL
+    if optimized is not None:
+        options.optimized_model_filepath = str(optimized)
+    try:
+        return ort.InferenceSession(
+            model if isinstance(model, bytes) else str(model), options, providers=["CPUExecutionProvider"]
+        )
+    except Exception as error:  # noqa: BLE001  # pybind raises a class per status code, all direct children of Exception
+        raise LoadFailed(f"ONNX Runtime refuses the model: {without_paths(error, model)}") from error
+
+
+def without_paths(error: Exception, model: Path | bytes) -> str:
+    """The runtime's sentence without the place of the file, for a detail that leaves the machine."""
+    sentence = str(error).splitlines()[0] if str(error) else type(error).__name__
+    if isinstance(model, Path):
+        sentence = sentence.replace(str(model), "the model").replace(str(model.parent), "")
+    return sentence[:500]
