@@ -1,0 +1,203 @@
+"""All SQL about jobs. Each function is one step of the protocol in `docs/decisions/0002-the-row-is-the-truth.md`."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Select, and_, func, or_, select, update
+from sqlalchemy.orm import Session
+
+from app.db import events
+from app.db.states import LIVE, move
+from app.db.tables import Artifact, Job, JobDataset, JobState
+from app.db.types import from_now
+
+PUBLISH_BATCH = 100
+
+
+def of(session: Session, tenant: str, job: UUID) -> Job | None:
+    """Fetch one job of a tenant."""
+    return session.scalar(select(Job).where(Job.tenant == tenant, Job.id == job))
+
+
+def by_idempotency_key(session: Session, tenant: str, key: str) -> Job | None:
+    """Fetch the job that was submitted under this key."""
+    return session.scalar(select(Job).where(Job.tenant == tenant, Job.idempotency_key == key))
+
+
+def page(tenant: str, *, status: JobState | None) -> Select[Job]:
+    """Select a tenant's jobs, optionally in one state; `app.db.pages` cuts the page."""
+    statement = select(Job).where(Job.tenant == tenant)
+    return statement if status is None else statement.where(Job.state == status)
+
+
+def live_users(session: Session, *, model: UUID | None = None, dataset: UUID | None = None) -> int:
+    """Count the unfinished jobs that read a model or a data set."""
+    statement = select(func.count()).select_from(Job).where(Job.state.in_(LIVE))
+    if model is not None:
+        statement = statement.where(Job.model_id == model)
+    if dataset is not None:
+        statement = statement.join(JobDataset, JobDataset.job_id == Job.id).where(JobDataset.dataset_id == dataset)
+    return session.scalar(statement) or 0
+
+
+def publishable(session: Session, *, republish_s: float) -> list[tuple[UUID, str]]:
+    """Take the queued jobs whose message was never sent, or was sent long ago; returns (id, queue) and marks them.
+
+    Two dispatchers never take the same row: PostgreSQL skips locked rows, SQLite has one writer.
+    """
+    unclaimed = or_(Job.published_at.is_(None), Job.published_at < from_now(-republish_s))
+    due = (
+        select(Job.id)
+        .where(Job.state == "queued", Job.run_after <= from_now(), unclaimed)
+        .order_by(Job.id)
+        .limit(PUBLISH_BATCH)
+        .with_for_update(skip_locked=True)
+    )
+    ids = session.scalars(due).all()
+    taken = update(Job).where(Job.id.in_(ids), Job.state == "queued").values(published_at=from_now())
+    return [(row.id, row.queue) for row in session.execute(taken.returning(Job.id, Job.queue))]
+
+
+def unpublish(session: Session, jobs: Sequence[UUID]) -> None:
+    """Forget that these were published: the broker did not take them."""
+    session.execute(update(Job).where(Job.id.in_(jobs), Job.state == "queued").values(published_at=None))
+
+
+def claim(session: Session, job: UUID, *, worker: str, queue: str, lease_s: float) -> Job | None:
+    """Take a queued job; None if someone else has it, it is not due yet, or it was canceled."""
+    took = (
+        move(
+            job, "queued", "running",
+            attempt=None, worker=worker, lease_until=from_now(lease_s), stage="starting", message="",
+            step=0, fraction=0.0, started_at=func.coalesce(Job.started_at, from_now()),
+        )
+        .where(Job.run_after <= from_now(), Job.queue == queue)
+        .values({Job.attempt: Job.attempt + 1})
+        .returning(Job)
+    )  # fmt: skip
+    claimed = session.scalar(took)
+    if claimed is not None:
+        events.add(session, job, "state", {"status": "running", "attempt": claimed.attempt})
+    return claimed
+
+
+@dataclass(frozen=True)
+class Standing:
+    """How far an attempt is, as shown to clients."""
+
+    stage: str
+    step: int
+    steps: int
+    fraction: float
+    message: str
+
+
+def pulse(session: Session, job: UUID, attempt: int, *, lease_s: float, standing: Standing | None) -> JobState | None:
+    """Renew the lease and show progress; the job's state, or None when this attempt was given up on."""
+    shown = {} if standing is None else vars(standing)
+    renewed = (
+        update(Job)
+        .where(Job.id == job, Job.attempt == attempt, Job.state.in_(("running", "canceling")))
+        .values(lease_until=from_now(lease_s), **shown)
+        .returning(Job.state)
+    )
+    return session.scalar(renewed)
+
+
+def succeed(
+    session: Session, job: UUID, attempt: int, *, report: dict[str, Any], artifacts: Sequence[Artifact]
+) -> bool:
+    """Make a result visible, exactly once; False when this attempt may no longer write."""
+    done = move(job, "running", "succeeded", attempt=attempt, report=report, error=None, **_END)
+    return _finish(session, job, done, {"status": "succeeded"}, artifacts)
+
+
+def fail(
+    session: Session,
+    job: UUID,
+    attempt: int,
+    *,
+    error: dict[str, Any],
+    report: dict[str, Any] | None = None,
+    artifacts: Sequence[Artifact] = (),
+) -> bool:
+    """End an attempt with an error; what was delivered all the same stays for inspection."""
+    done = move(job, "running", "failed", attempt=attempt, error=error, report=report, **_END)
+    return _finish(session, job, done, {"status": "failed", "error": error}, artifacts)
+
+
+def cancel_finished(session: Session, job: UUID, attempt: int) -> bool:
+    """Confirm that a canceled attempt has stopped."""
+    return _finish(session, job, move(job, "canceling", "canceled", attempt=attempt, **_END), {"status": "canceled"})
+
+
+def hand_back(session: Session, job: UUID, attempt: int) -> bool:
+    """Return a running job to the queue without counting the attempt as lost (the worker is being drained)."""
+    back = move(job, "running", "queued", attempt=attempt, **_WAIT, run_after=from_now())
+    return _finish(session, job, back, {"status": "queued", "reason": "the worker is shutting down"})
+
+
+def request_cancel(session: Session, job: UUID) -> bool:
+    """Cancel a waiting job at once, or ask the worker of a running one to stop."""
+    if _finish(session, job, move(job, "queued", "canceled", **_END), {"status": "canceled"}):
+        return True
+    asked = move(job, "running", "canceling", stage="canceling")
+    return _finish(session, job, asked, {"status": "canceling"})
+
+
+def retry(session: Session, job: UUID) -> bool:
+    """Queue a failed or canceled job again; what it delivered before is hidden."""
+    fresh = {**_WAIT, "run_after": from_now(), "lost": 0, "error": None, "report": None, "finished_at": None}
+    for state in ("failed", "canceled"):
+        again = move(job, state, "queued", started_at=None, **fresh)
+        if _finish(session, job, again, {"status": "queued", "reason": "retried"}):
+            return True
+    return False
+
+
+def expired(session: Session) -> Sequence[Job]:
+    """Fetch the jobs whose worker has not been heard of within its lease."""
+    return session.scalars(
+        select(Job)
+        .where(Job.state.in_(("running", "canceling")), Job.lease_until < from_now())
+        .with_for_update(skip_locked=True)
+    ).all()
+
+
+def give_up_on(session: Session, lost: Job, *, backoff_s: float, error: dict[str, Any]) -> bool:
+    """Take a job from a worker that is gone: cancel it if that was asked, else queue it again or fail it."""
+    if lost.state == "canceling":
+        ended = move(lost.id, "canceling", "canceled", attempt=lost.attempt, **_END)
+        return _finish(session, lost.id, ended, {"status": "canceled"})
+    if lost.lost + 1 >= lost.max_attempts:
+        ended = move(lost.id, "running", "failed", attempt=lost.attempt, lost=lost.lost + 1, error=error, **_END)
+        return _finish(session, lost.id, ended, {"status": "failed", "error": error})
+    wait = from_now(backoff_s * 2**lost.lost)
+    again = move(lost.id, "running", "queued", attempt=lost.attempt, lost=lost.lost + 1, **_WAIT, run_after=wait)
+    return _finish(session, lost.id, again, {"status": "queued", "reason": "the worker was lost"})
+
+
+def artifacts_of(session: Session, job: Job) -> Sequence[Artifact]:
+    """Fetch what the job's deciding attempt delivered; nothing while it is being tried (again)."""
+    if job.state in LIVE:
+        return ()
+    current = and_(Artifact.job_id == job.id, Artifact.attempt == job.attempt)
+    return session.scalars(select(Artifact).where(current).order_by(Artifact.id)).all()
+
+
+_END: dict[str, Any] = {"finished_at": from_now(), "lease_until": None, "stage": "done"}
+_WAIT: dict[str, Any] = {
+    "published_at": None, "lease_until": None, "worker": None, "stage": "queued", "message": "", "fraction": 0.0,
+}  # fmt: skip
+
+
+def _finish(
+    session: Session, job: UUID, statement: Any, event: dict[str, Any], artifacts: Sequence[Artifact] = ()
+) -> bool:
+    if session.execute(statement.returning(Job.id)).first() is None:
+        return False
+    session.add_all(artifacts)
+    events.add(session, job, "state", event)
+    return True
