@@ -1,0 +1,80 @@
+# One way in: people, CI and the README use these targets and no others.
+# Works with the GNU make 3.81 that macOS ships: no .ONESHELL, no grouped targets.
+
+SHELL := /bin/bash
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+
+# TORCH=cpu|cuda insists on that build and stops with a hint if another one came; empty takes what pip offers.
+TORCH ?=
+# A package index that has the build you want: PyTorch's install page names one for CPU builds and one per CUDA
+# version. Empty: pip's own configuration (on Linux usually the CUDA build, which works everywhere but is large).
+TORCH_INDEX ?=
+TORCH_PIN := $(shell grep -oE 'torch==[0-9.]+' pyproject.toml | head -n 1)
+
+# Image options: see docker/README.md.
+BASE ?= python:3.11-slim-bookworm
+TARGETS ?= api worker
+
+# Stamps carry the kind of torch asked for, so that asking for another one is noticed.
+ALL := $(VENV)/.installed-all$(TORCH)
+DEMO := $(VENV)/.installed-demo$(TORCH)
+
+.DEFAULT_GOAL := help
+.PHONY: help setup run demo test lint bench migrate image lock clean
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+setup: $(ALL) ## Make .venv with everything (TORCH=cpu|cuda, TORCH_INDEX=URL choose torch's build)
+
+run: $(DEMO) ## Start the service on embedded defaults: one process, data in ./pare-data
+	$(BIN)/python -m worker embedded
+
+demo: $(DEMO) ## One real job through the HTTP API, its report and artifact in ./demo-output
+	$(BIN)/python examples/demo.py
+
+test: $(ALL) ## Set up and run every test (PYTEST_ARGS='tests/api -x' for less)
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+lint: $(ALL) ## Style, formatting, types, import directions
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: $(ALL) ## Measure every figure that the documentation publishes
+	$(BIN)/python -m bench
+
+migrate: $(DEMO) ## Bring the database of PARE_DATABASE_URL up to date
+	$(BIN)/python -m migrations
+
+image: ## Build the container images with docker or buildah (BASE=image, TARGETS='api worker demo')
+	BASE='$(BASE)' TORCH_INDEX='$(TORCH_INDEX)' docker/build-images.sh $(TARGETS)
+
+lock: ## Pin every dependency anew in constraints.txt, from a fresh environment
+	PYTHON='$(PYTHON)' TORCH_PIN='$(TORCH_PIN)' TORCH_INDEX='$(TORCH_INDEX)' docker/lock.sh constraints.txt
+
+clean: ## Delete caches and build output; .venv and pare-data stay
+	rm -rf build dist demo-output *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	find . -path './$(VENV)' -prune -o -type d -name __pycache__ -exec rm -rf {} +
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	    { echo 'Pare needs Python 3.11 or later: make PYTHON=/path/to/python3.11 $(MAKECMDGOALS)' >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+# torch comes first and pinned: left to the resolver, a machine without a GPU gets gigabytes of CUDA.
+$(VENV)/.torch$(TORCH): pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet $(if $(TORCH_INDEX),--index-url '$(TORCH_INDEX)') '$(TORCH_PIN)'
+	@$(BIN)/python docker/check_torch.py $(TORCH)
+	@touch $@
+
+$(DEMO): $(VENV)/.torch$(TORCH) pyproject.toml constraints.txt
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[worker,demo]'
+	@touch $@
+
+$(ALL): $(VENV)/.torch$(TORCH) pyproject.toml constraints.txt
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[worker,dev]'
+	@touch $@ $(DEMO)
