@@ -97,6 +97,7 @@ class OutputParity(Frozen):
     cosine: float
     max_abs: float
     top1_agreement: float | None = Field(None, description="Share of rows with the same arg max; None: not a score.")
+    non_finite: int = Field(0, description="Values that are NaN or infinite where the original's are finite.")
     provenance: Provenance = "measured"
 
 
@@ -141,6 +142,7 @@ class TargetReport(Frozen):
     parity_data: Literal["test", "calibration", "synthetic"] = "test"
     placement: Placement
     layers: tuple[LayerError, ...] = ()
+    notes: tuple[str, ...] = Field((), description="What was not measured, and why.")
 
 
 class ModelSummary(Frozen):
