@@ -95,10 +95,11 @@ class Store(Protocol):
         ...
 
     def complete(self, key: str, token: str, parts: Sequence[Part]) -> int:
-        """Join the parts into the object and return its size in bytes.
+        """Join the parts into the object and return its size in bytes; completing again returns it again.
 
-        Raises PartsMismatch if a part is wrong, unknown, too small or out of order (the upload stays open), and
-        UploadGone.
+        Parts are numbered 1 to n without gaps. Raises PartsMismatch if one is wrong, unknown, too small or out of
+        order (the upload stays open), and UploadGone. The content is not verified: its digest is the caller's to
+        compute with `read`.
         """
         ...
 
