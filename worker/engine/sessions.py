@@ -1,6 +1,7 @@
 """ONNX Runtime sessions, all configured alike."""
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # before the import: Linux wheels since 1.29 report usage
@@ -13,11 +14,17 @@ ort.set_default_logger_severity(3)  # errors only; warnings about foldable nodes
 
 
 def session(
-    model: Path | bytes, threads: int, *, optimize: bool = True, optimized: Path | None = None
+    model: Path | bytes,
+    threads: int,
+    *,
+    optimize: bool = True,
+    optimized: Path | None = None,
+    config: Mapping[str, str] | None = None,
 ) -> ort.InferenceSession:
     """A CPU session of an ONNX file, with one pool of `threads` threads that do not spin between runs.
 
-    `optimized` is where the runtime writes the graph it really executes. Raises `LoadFailed`.
+    `optimized` is where the runtime writes the graph it really executes; `config` holds further entries of
+    the runtime's session configuration, by their full keys. Raises `LoadFailed`.
     """
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
@@ -26,6 +33,8 @@ def session(
     options.add_session_config_entry("session.inter_op.allow_spinning", "0")
     levels = ort.GraphOptimizationLevel
     options.graph_optimization_level = levels.ORT_ENABLE_ALL if optimize else levels.ORT_DISABLE_ALL
+    for key, value in (config or {}).items():
+        options.add_session_config_entry(key, value)
     if optimized is not None:
         options.optimized_model_filepath = str(optimized)
     try:
