@@ -1,0 +1,169 @@
+"""The Makefile and CI's script: run for real where nothing has to be installed, else as `make --dry-run`."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+MAKEFILE = (ROOT / "Makefile").read_text()
+
+
+def make(*arguments: str, cwd: Path = ROOT, **environment: str) -> subprocess.CompletedProcess[str]:
+    clean = {key: value for key, value in os.environ.items() if not key.startswith(("MAKE", "MFLAGS"))}
+    return subprocess.run(
+        ["make", *arguments], cwd=cwd, env=clean | environment, capture_output=True, text=True, timeout=60, check=False
+    )
+
+
+def test_help_is_the_default_and_lists_every_target() -> None:
+    phony = re.search(r"^\.PHONY: (.*)$", MAKEFILE, re.MULTILINE)
+    assert phony
+    listed = re.findall(r"^  make ([a-z]+)", make().stdout, re.MULTILINE)
+    assert sorted(listed) == sorted(phony[1].split())
+    assert {"setup", "run", "demo", "test", "lint", "bench", "migrate", "image"} <= set(listed)
+
+
+@pytest.mark.parametrize(
+    ("target", "command"),
+    [
+        ("run", "-m worker embedded"),
+        ("demo", "examples/demo.py"),
+        ("test", "-m pytest"),
+        ("bench", "-m bench"),
+        ("migrate", "-m migrations"),
+    ],
+)
+def test_a_target_installs_torch_pinned_then_the_rest_then_does_its_work(
+    tmp_path: Path, target: str, command: str
+) -> None:
+    steps = make("--dry-run", target, f"VENV={tmp_path}/venv").stdout
+    torch, rest, work = (steps.index(part) for part in ("torch==", "-c constraints.txt -e '.[worker", command))
+    assert torch < rest < work
+
+
+def test_the_demo_does_not_wait_for_the_development_tools(tmp_path: Path) -> None:
+    steps = make("--dry-run", "demo", f"VENV={tmp_path}/venv").stdout
+    assert "'.[worker,demo]'" in steps
+    assert "dev]" not in steps
+
+
+def test_an_index_is_used_for_torch_alone(tmp_path: Path) -> None:
+    steps = make("--dry-run", "setup", f"VENV={tmp_path}/venv", "TORCH_INDEX=https://wheels.example/cpu").stdout
+    [line] = [line for line in steps.splitlines() if "wheels.example" in line]
+    assert "torch==" in line
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    """The files that setting up reads, and a virtual environment whose pip only writes down what it was asked."""
+    for name in ("Makefile", "pyproject.toml", "constraints.txt"):
+        shutil.copy(ROOT / name, tmp_path / name)
+    (tmp_path / "docker").mkdir()
+    (tmp_path / "docker" / "check_torch.py").write_text("")
+    python = tmp_path / ".venv" / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    python.write_text('#!/bin/sh\necho "$@" >>calls\n')
+    python.chmod(0o755)
+    return tmp_path
+
+
+def test_setting_up_again_does_nothing_until_a_pin_changes(checkout: Path) -> None:
+    assert make("setup", cwd=checkout).returncode == 0
+    first = (checkout / "calls").read_text()
+    assert first.count("pip install") == 2
+    assert make("setup", cwd=checkout).returncode == 0
+    assert (checkout / "calls").read_text() == first
+
+    later = (checkout / ".venv" / ".installed-all").stat().st_mtime + 10
+    os.utime(checkout / "constraints.txt", (later, later))
+    make("setup", cwd=checkout)
+    assert (checkout / "calls").read_text().count("pip install") == 3
+
+
+def test_an_old_python_is_refused_with_the_cure(tmp_path: Path) -> None:
+    old = tmp_path / "python"
+    old.write_text("#!/bin/sh\nexit 1\n")
+    old.chmod(0o755)
+    made = make("setup", f"VENV={tmp_path}/venv", f"PYTHON={old}")
+    assert made.returncode != 0
+    assert "Python 3.11 or later" in made.stderr
+    assert not (tmp_path / "venv").exists()
+
+
+@pytest.mark.parametrize(
+    ("asked", "status", "says"), [("", 0, "torch"), ("tpu", 1, "cpu or cuda"), ("missing", 1, "TORCH_INDEX")]
+)
+def test_the_build_of_torch_is_checked(asked: str, status: int, says: str) -> None:
+    check = [sys.executable, str(ROOT / "docker" / "check_torch.py")]
+    if asked == "missing":
+        asked = (
+            "cpu" if "(cuda)" in subprocess.run(check, capture_output=True, text=True, check=True).stdout else "cuda"
+        )
+    ran = subprocess.run([*check, *([asked] if asked else [])], capture_output=True, text=True, check=False)
+    assert ran.returncode == status
+    assert says in ran.stdout + ran.stderr
+
+
+@pytest.fixture
+def ci(tmp_path: Path) -> Path:
+    """CI's script in a checkout of its own, on a machine without apt-get, whose `make` does what a test says."""
+    (tmp_path / ".ci").mkdir()
+    (tmp_path / ".ci" / "run").write_text((ROOT / ".ci" / "run").read_text())
+    (tmp_path / "bin").mkdir()
+    for tool in ("dirname", "id", "mktemp", "rm"):
+        (tmp_path / "bin" / tool).symlink_to(shutil.which(tool) or pytest.fail(f"no {tool}"))
+    (tmp_path / "bin" / "python3").symlink_to(sys.executable)
+    return tmp_path
+
+
+def run_ci(checkout: Path, fake_make: str) -> subprocess.CompletedProcess[str]:
+    fake = checkout / "bin" / "make"
+    fake.write_text(f"#!/bin/bash\necho make $1 >>calls\n{fake_make}\n")
+    fake.chmod(0o755)
+    bash = shutil.which("bash") or pytest.fail("no bash")
+    return subprocess.run(
+        [bash, ".ci/run"],
+        cwd=checkout,
+        env={"PATH": str(checkout / "bin"), "HOME": str(checkout)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def junit(**counts: int) -> str:
+    """A shell line that, when tests are run, leaves a JUnit report with these counts where pytest was told to."""
+    attributes = " ".join(f'{name}="{count}"' for name, count in counts.items())
+    report = f"<testsuites><testsuite {attributes}/></testsuites>"
+    return f"[ $1 != test ] || echo '{report}' > ${{PYTEST_ADDOPTS##*=}}"
+
+
+def test_ci_lints_then_tests_and_counts(ci: Path) -> None:
+    ran = run_ci(ci, junit(tests=7, skipped=2, failures=0, errors=0))
+    assert ran.returncode == 0, ran.stderr
+    assert "5 passed, 2 skipped" in ran.stdout
+    assert (ci / "calls").read_text().split("\n")[:3] == ["make setup", "make lint", "make test"]
+
+
+@pytest.mark.parametrize(
+    "counts",
+    [
+        {"tests": 0, "skipped": 0, "failures": 0, "errors": 0},
+        {"tests": 4, "skipped": 4, "failures": 0, "errors": 0},
+        {"tests": 4, "skipped": 0, "failures": 1, "errors": 0},
+    ],
+)
+def test_ci_fails_when_nothing_passed_or_something_failed(ci: Path, counts: dict[str, int]) -> None:
+    assert run_ci(ci, junit(**counts)).returncode != 0
+
+
+@pytest.mark.parametrize("failing", ["lint", "test"])
+def test_ci_stops_at_the_first_failure(ci: Path, failing: str) -> None:
+    ran = run_ci(ci, f"[ $1 != {failing} ] || exit 5")
+    assert ran.returncode == 5
+    assert (ci / "calls").read_text().rstrip().endswith(failing)
