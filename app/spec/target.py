@@ -20,3 +20,13 @@ class OnnxTarget(Frozen):
 
 
 Target = OnnxTarget
+
+UNSUPPORTED_STEPS: dict[tuple[str, str], frozenset[str]] = {
+    ("onnx", "tensorrt"): frozenset({"quantize.dynamic"}),
+}
+"""Steps whose result a target cannot carry out, by format and profile; refused when a job is submitted."""
+
+
+def supports(target: Target, step: str) -> bool:
+    """Whether the target can deliver what a step of this type makes."""
+    return step not in UNSUPPORTED_STEPS.get((target.format, target.profile), frozenset())

@@ -25,10 +25,8 @@ class StaticPlan:
     observer: Observer
     samples: int
     """Calibration rows that were run."""
-    operators: tuple[str, ...]
-    """Operator types to quantize."""
-    excluded: tuple[str, ...]
-    """Nodes that stay in floating point, by name."""
+    nodes: tuple[str, ...]
+    """Nodes to quantize, by name; a target may take fewer."""
     per_channel: bool
 
 
@@ -38,8 +36,8 @@ class DynamicPlan:
 
     graph: Path
     """The pre-processed float graph."""
-    operators: tuple[str, ...]
-    excluded: tuple[str, ...]
+    nodes: tuple[str, ...]
+    """Nodes to quantize, by name."""
     per_channel: bool
 
 

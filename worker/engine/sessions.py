@@ -6,9 +6,11 @@ from pathlib import Path
 
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # before the import: Linux wheels since 1.29 report usage
 
-import onnxruntime as ort  # noqa: E402
+import onnxruntime as ort
 
-from worker.engine.errors import LoadFailed  # noqa: E402
+from worker.engine.errors import LoadFailed
+
+__all__ = ["ort", "session", "without_paths"]
 
 ort.set_default_logger_severity(3)  # errors only; warnings about foldable nodes fill a job's log
 
@@ -41,7 +43,7 @@ def session(
         return ort.InferenceSession(
             model if isinstance(model, bytes) else str(model), options, providers=["CPUExecutionProvider"]
         )
-    except Exception as error:  # noqa: BLE001  # pybind raises a class per status code, all direct children of Exception
+    except Exception as error:  # pybind raises a class per status code, all direct children of Exception
         raise LoadFailed(f"ONNX Runtime refuses the model: {without_paths(error, model)}") from error
 
 

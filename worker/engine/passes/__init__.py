@@ -1,0 +1,63 @@
+"""One file per technique: turns a step of the contract into a changed model."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from app.spec.base import Step
+from app.spec.job import Role
+from worker.engine.data import Rows
+from worker.engine.model import Model
+from worker.engine.progress import Progress
+
+Fact = str | int | float | bool
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a pass may use besides its step and the model."""
+
+    data: Mapping[Role, Rows]
+    scratch: Path
+    """A folder of its own for temporary files."""
+    threads: int
+    seed: int
+    progress: Progress
+
+
+@dataclass(frozen=True)
+class Changed:
+    """What a pass made."""
+
+    model: Model
+    summary: str
+    """One sentence for the report."""
+    facts: dict[str, Fact]
+
+
+Pass = Callable[[Any, Model, Context], Changed]
+IMPLEMENTATIONS: dict[type[Step], Pass] = {}
+S = TypeVar("S", bound=Step)
+
+
+def implements(
+    step: type[S],
+) -> Callable[[Callable[[S, Model, Context], Changed]], Callable[[S, Model, Context], Changed]]:
+    """Register a function as the implementation of a step; a step has exactly one."""
+
+    def register(function: Callable[[S, Model, Context], Changed]) -> Callable[[S, Model, Context], Changed]:
+        if step in IMPLEMENTATIONS:
+            raise ValueError(f"{step.__name__} is implemented twice")
+        IMPLEMENTATIONS[step] = function
+        return function
+
+    return register
+
+
+def take(step: Step, model: Model, context: Context) -> Changed:
+    """Carry out one step."""
+    # Imported here, because each registers itself with this module.
+    from worker.engine.passes import quantize_dynamic, quantize_static  # noqa: F401
+
+    return IMPLEMENTATIONS[type(step)](step, model, context)

@@ -1,0 +1,127 @@
+"""One job: open the model, take its steps, deliver for every target, measure what was delivered."""
+
+import hashlib
+import json
+import time
+from pathlib import Path
+
+import torch
+
+from app.spec.job import JobSpec, Role
+from app.spec.report import ModelSummary, Report, StepReport, TargetReport, Verdict
+from app.spec.work import ArtifactFile, WorkOrder, WorkResult
+from worker.engine.data import SCRATCH, Rows
+from worker.engine.measure import describe_machine, measure_target
+from worker.engine.model import Model, open_model
+from worker.engine.passes import Context, take
+from worker.engine.progress import Progress
+from worker.engine.targets import Origin, deliver
+
+OUT = "out"
+WORST_FIRST: tuple[Verdict, ...] = ("unusable", "regressed", "unchanged", "improved")
+ONNX_MEDIA_TYPE = "application/octet-stream"
+
+
+def run(order: WorkOrder, directory: Path, progress: Progress) -> WorkResult:
+    """Do the work of an order below `directory`; artifacts are written into its `out` folder.
+
+    A missed limit is not an error here: it is in the report, beside the artifacts. Raises subclasses of `PareError`.
+    """
+    started = time.monotonic()
+    torch.set_num_threads(order.threads)
+    scratch = directory / SCRATCH
+    scratch.mkdir(exist_ok=True)
+    spec = order.spec
+    stages = _Stages(progress, 1 + len(spec.steps) + 2 * len(spec.targets))
+
+    stages.begin("opening the model")
+    original = open_model(order.model, directory, scratch, threads=order.threads, seed=spec.seed)
+    inputs = [tensor.name for tensor in original.signature.inputs]
+    data = {role: Rows.open(directory, file, inputs) for role, file in order.data.items()}
+
+    model, steps = _take_steps(order, original, data, scratch, stages)
+    targets, artifacts = _deliver(order, original, model, data, directory / OUT, stages)
+    report = Report(
+        name=spec.name,
+        job=order.job,
+        recipe_sha256=recipe_digest(spec),
+        seed=spec.seed,
+        verdict=min((target.verdict for target in targets), key=WORST_FIRST.index),
+        model=ModelSummary(
+            format=order.model.info.format,
+            sha256=order.model.sha256,
+            bytes=order.model.bytes,
+            parameters=order.model.info.parameters,
+            nodes=order.model.info.nodes,
+        ),
+        machine=describe_machine(),
+        steps=steps,
+        targets=targets,
+        notes=order.model.info.warnings,
+        seconds=time.monotonic() - started,
+    )
+    return WorkResult(report=report, artifacts=artifacts)
+
+
+class _Stages:
+    """Counts the stages of a job."""
+
+    def __init__(self, progress: Progress, steps: int) -> None:
+        self.progress, self.steps, self.step = progress, steps, 0
+
+    def begin(self, name: str) -> None:
+        self.step += 1
+        self.progress.stage(name, step=self.step, steps=self.steps)
+
+
+def _take_steps(
+    order: WorkOrder, model: Model, data: dict[Role, Rows], scratch: Path, stages: _Stages
+) -> tuple[Model, tuple[StepReport, ...]]:
+    reports = []
+    context = Context(data, scratch, order.threads, order.spec.seed, stages.progress)
+    for step in order.spec.steps:
+        stages.begin(step.type)
+        started = time.monotonic()
+        changed = take(step, model, context)
+        model = changed.model
+        stages.progress.log(changed.summary)
+        reports.append(
+            StepReport(type=step.type, seconds=time.monotonic() - started, summary=changed.summary, facts=changed.facts)
+        )
+    return model, tuple(reports)
+
+
+def _deliver(
+    order: WorkOrder, original: Model, model: Model, data: dict[Role, Rows], out: Path, stages: _Stages
+) -> tuple[tuple[TargetReport, ...], tuple[ArtifactFile, ...]]:
+    origin = Origin(order.job, recipe_digest(order.spec), order.model.sha256)
+    reports, artifacts = [], []
+    for number, target in enumerate(order.spec.targets):
+        where = f"{target.format} {target.profile}"
+        stages.begin(f"writing {where}")
+        files = deliver(target, model, origin, out)
+        artifacts += [
+            ArtifactFile(file=file.name, kind="model", media_type=ONNX_MEDIA_TYPE, target=number) for file in files
+        ]
+        stages.begin(f"measuring {where}")
+        reports.append(
+            measure_target(
+                target=target,
+                artifact=files[0],
+                baseline=original.graph,
+                reference=original.reference,
+                test=data.get("test"),
+                fallback=data.get("calibration"),
+                evaluate=order.spec.evaluate,
+                threads=order.threads,
+                seed=order.spec.seed,
+                progress=stages.progress,
+            )
+        )
+    return tuple(reports), tuple(artifacts)
+
+
+def recipe_digest(spec: JobSpec) -> str:
+    """SHA-256 of what decides the result besides model and data: steps, targets and seed, as canonical JSON."""
+    recipe = spec.model_dump(mode="json", include={"steps", "targets", "seed"})
+    return hashlib.sha256(json.dumps(recipe, sort_keys=True, separators=(",", ":")).encode()).hexdigest()

@@ -1,0 +1,101 @@
+"""How the range of a tensor is chosen from what was seen of it, in memory that does not grow with the data."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from worker.engine.plan import Range
+
+BINS = 16_384
+"""Of one histogram, 128 KiB. A percentile is exact to 1/8192 of the largest magnitude, so an outlier a thousand
+times as large as the rest still leaves eight bins for the rest."""
+ENTROPY_BINS = 2048
+"""Of the magnitude histogram that the entropy search reads, as in TensorRT's calibrator."""
+CHUNK = 1 << 18
+"""Elements counted at once: a chunk and its indices stay in the second-level cache."""
+
+
+@dataclass
+class Extremes:
+    """The smallest and the largest value."""
+
+    low: float = np.inf
+    high: float = -np.inf
+
+    def update(self, low: float, high: float) -> None:
+        """Take in the extremes of one batch; a NaN stays."""
+        self.low, self.high = float(np.minimum(self.low, low)), float(np.maximum(self.high, high))
+
+    def range(self) -> Range:
+        """All that was seen, and zero: padding and ReLU need its exact code."""
+        return Range(min(self.low, 0.0), max(self.high, 0.0))
+
+
+class Histogram:
+    """Counts of values in equal bins over -magnitude ... magnitude."""
+
+    def __init__(self, magnitude: float) -> None:
+        """`magnitude` is the largest absolute value that will come; larger ones count as this."""
+        self.magnitude = magnitude
+        self.counts = np.zeros(BINS, np.int64)
+
+    def update(self, values: np.ndarray) -> None:
+        """Count the values of an array of any shape, float32."""
+        flat = values.reshape(-1)
+        scale, middle = np.float32(BINS / 2 / self.magnitude), np.float32(BINS / 2)
+        for start in range(0, flat.size, CHUNK):
+            places = (flat[start : start + CHUNK] * scale + middle).astype(np.int32)
+            self.counts += np.bincount(np.clip(places, 0, BINS - 1, out=places), minlength=BINS)
+
+    def percentile(self, share: float, extremes: Range) -> Range:
+        """The range that holds `share` percent of the values, with equal parts of the rest on either side."""
+        cumulated = np.concatenate([[0], np.cumsum(self.counts)])
+        edges = np.linspace(-self.magnitude, self.magnitude, BINS + 1)
+        cut = (100 - share) / 200 * cumulated[-1]
+        low, high = np.interp([cut, cumulated[-1] - cut], cumulated, edges)
+        return Range(max(extremes.low, min(float(low), 0.0)), min(extremes.high, max(float(high), 0.0)))
+
+    def magnitudes(self) -> np.ndarray:
+        """Counts of absolute values, `ENTROPY_BINS` bins over 0 ... magnitude."""
+        folded = self.counts[BINS // 2 :] + self.counts[: BINS // 2][::-1]
+        return folded.reshape(ENTROPY_BINS, -1).sum(axis=1)
+
+    def entropy(self, extremes: Range) -> Range:
+        """The range whose 8-bit form differs least, by relative entropy, from the distribution seen."""
+        levels = 255 if extremes.low == 0 or extremes.high == 0 else 127
+        clip = entropy_clip(self.magnitudes(), levels) / ENTROPY_BINS * self.magnitude
+        return Range(max(extremes.low, -clip), min(extremes.high, clip))
+
+
+def entropy_clip(magnitudes: np.ndarray, levels: int, step: int = 8) -> int:
+    """Number of leading bins to keep so that `levels` codes say the most about the distribution.
+
+    S. Migacz, 8-bit Inference with TensorRT, GTC 2017: P is the histogram up to the threshold with everything
+    beyond added to the last bin, Q its merge into `levels` codes spread out again over the filled bins; the
+    threshold with the smallest Kullback-Leibler divergence of Q from P wins. The first bin counts as much as the
+    second, as in NVIDIA's pytorch-quantization: half of a ReLU's output is zero, and zero has its own code anyway.
+    """
+    counts = magnitudes.astype(np.float64)
+    counts[0] = counts[1]
+    if not counts.any():
+        return len(counts)
+    thresholds = np.arange(min(levels + 1, len(counts)), len(counts) + 1, step)
+    thresholds = np.append(thresholds, len(counts)) if thresholds[-1] != len(counts) else thresholds
+    divergences = [divergence(counts, int(keep), levels) for keep in thresholds]
+    return int(thresholds[int(np.argmin(divergences))])
+
+
+def divergence(counts: np.ndarray, keep: int, levels: int) -> float:
+    """Relative entropy, in nats, of the quantized form of the first `keep` bins from the clipped distribution."""
+    kept = counts[:keep]
+    clipped = kept.copy()
+    clipped[-1] += counts[keep:].sum()
+    code = np.arange(keep) * levels // keep
+    filled = kept > 0
+    spread = np.bincount(code, kept, levels)[code] / np.maximum(np.bincount(code, filled, levels), 1)[code]
+    quantized = np.where(filled, spread, 0.0)
+    if not quantized.any():
+        return float(np.inf)
+    p, q = clipped / clipped.sum(), quantized / quantized.sum()
+    p, q = p[p > 0], np.maximum(q[p > 0], 1e-10)  # the last bin may be filled by clipped values alone
+    return float((p * np.log(p / q)).sum())

@@ -1,0 +1,102 @@
+"""Which nodes become integer, and which of them a skip list keeps in floating point."""
+
+import difflib
+import fnmatch
+from collections.abc import Iterable
+
+from onnx import GraphProto, NodeProto, TensorProto, helper
+
+from app.spec.quantize import Skip
+from worker.engine.errors import UnknownNode
+
+WEIGHTED = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
+"""Operators with a weight operand, where nearly all time and size is."""
+
+FOLLOWERS = frozenset(
+    {
+        "Add", "AveragePool", "Clip", "Concat", "Flatten", "GlobalAveragePool", "LeakyRelu", "MaxPool", "Mul", "Relu",
+        "Reshape", "Resize", "Sigmoid", "Slice", "Split", "Squeeze", "Transpose", "Unsqueeze",
+    }
+)  # fmt: skip
+"""Operators with integer kernels that only pay between convolutions: they keep the data in 8 bits on its way.
+
+In transformers the same operators carry the residual stream, whose outliers do not survive 8 bits: embeddings of
+a MiniLM had a cosine of .76 to the original's with every operator quantized, .99 with matrix products alone.
+"""
+
+
+def is_plain_gemm(node: NodeProto) -> bool:
+    """Whether a Gemm is a matrix product and an addition; the quantizers handle no other."""
+    given = {entry.name: helper.get_attribute_value(entry) for entry in node.attribute}
+    return given.get("alpha", 1.0) == 1.0 and given.get("beta", 1.0) == 1.0 and not given.get("transA", 0)
+
+
+def weight_of(node: NodeProto) -> str | None:
+    """The name of the operand that would be the weight of a weighted operator."""
+    return node.input[1] if node.op_type in WEIGHTED and len(node.input) > 1 else None
+
+
+def quantizable(graph: GraphProto, skipped: Iterable[str]) -> tuple[str, ...]:
+    """Names of the nodes to quantize statically, in graph order.
+
+    These are the weighted operators with a constant float32 weight, and the followers whose data all comes from
+    convolutions through other followers.
+    """
+    skipped = frozenset(skipped)
+    constants = {tensor.name: tensor.data_type for tensor in graph.initializer}
+    from_convolution: set[str] = set()
+    chosen = []
+    for node in graph.node:
+        if node.name in skipped or node.domain not in ("", "ai.onnx"):
+            continue
+        if node.op_type in WEIGHTED:
+            if constants.get(weight_of(node) or "") != TensorProto.FLOAT or not is_plain_gemm(node):
+                continue
+            if node.op_type.startswith("Conv"):
+                from_convolution.update(node.output)
+        elif node.op_type in FOLLOWERS and _data(node) and from_convolution.issuperset(_data(node)):
+            from_convolution.update(node.output)
+        else:
+            continue
+        chosen.append(node.name)
+    return tuple(chosen)
+
+
+def _data(node: NodeProto) -> list[str]:
+    """The operands that carry data; the others are shapes, bounds, axes."""
+    merges = node.op_type in ("Add", "Mul", "Concat")
+    return [name for name in (node.input if merges else node.input[:1]) if name]
+
+
+def skipped_nodes(skip: Skip, original: GraphProto, prepared: GraphProto) -> frozenset[str]:
+    """Names of the prepared graph's nodes that the skip list means.
+
+    Patterns are matched against the names in the uploaded graph and in the prepared one; a node that preparation
+    fused into another ("matmul" into "matmul/MatMulAddFusion") takes that one along. Raises `UnknownNode`.
+    """
+    named = _matching(skip.nodes, sorted({node.name for node in (*original.node, *prepared.node) if node.name}), "node")
+    types = sorted({node.op_type for node in (*original.node, *prepared.node)})
+    operators = set(_matching(skip.operators, types, "operator"))
+    named |= {node.name for node in original.node if node.op_type in operators and node.name}
+    outputs = {output for node in original.node if node.name in named for output in node.output}
+    present = {node.name for node in prepared.node}
+    fused = tuple(f"{name}/" for name in named - present)
+    return frozenset(
+        node.name
+        for node in prepared.node
+        if node.name in named
+        or node.op_type in operators
+        or (fused and node.name.startswith(fused))
+        or (fused and not outputs.isdisjoint(node.output))
+    )
+
+
+def _matching(patterns: Iterable[str], names: list[str], kind: str) -> set[str]:
+    found: set[str] = set()
+    for pattern in patterns:
+        matches = {pattern} if pattern in names else set(fnmatch.filter(names, pattern))
+        if not matches:
+            close = difflib.get_close_matches(pattern, names, n=3, cutoff=0.4) or names[:3]
+            raise UnknownNode(f"No {kind} matches {pattern!r}; similar: {', '.join(close) or 'none'}.")
+        found |= matches
+    return found

@@ -1,0 +1,67 @@
+"""The `onnx` target: lowers the plan by the rules of its profile and writes one self-describing file."""
+
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import onnx
+from onnx import ModelProto
+
+from app.spec.target import OnnxTarget, supports
+from worker.engine.errors import PlanNotSupported
+from worker.engine.model import Model
+from worker.engine.onnx_file import forget_origins, keep_used_domains, save
+from worker.engine.plan import DynamicPlan, StaticPlan
+from worker.engine.targets import Origin, delivers
+from worker.engine.targets.onnx_dynamic import lower_dynamic
+from worker.engine.targets.onnx_profiles import PROFILES
+from worker.engine.targets.onnx_static import lower_static
+from worker.engine.targets.tensorrt_rules import require_tensorrt_rules
+
+
+@delivers(OnnxTarget)
+def deliver_onnx(target: OnnxTarget, model: Model, origin: Origin, out: Path) -> list[Path]:
+    """Write `model-onnx-<profile>.onnx`, and `….onnx.data` if it is larger than 2 GB.
+
+    Raises `PlanNotSupported`, `RuleViolated`.
+    """
+    lowered = _lower(target, model)
+    if target.profile == "tensorrt":
+        require_tensorrt_rules(lowered)
+    forget_origins(lowered)
+    keep_used_domains(lowered)
+    describe(lowered, target, origin)
+    out.mkdir(exist_ok=True)
+    return save(lowered, out / f"model-onnx-{target.profile}.onnx")
+
+
+def _lower(target: OnnxTarget, model: Model) -> ModelProto:
+    match model.plan:
+        case None:
+            return onnx.load(model.graph)
+        case StaticPlan() as plan:
+            return lower_static(plan, PROFILES[target.profile])
+        case DynamicPlan() as plan:
+            if not supports(target, "quantize.dynamic"):
+                raise PlanNotSupported(f"Profile {target.profile} has no operators that quantize while the model runs.")
+            return lower_dynamic(plan, PROFILES[target.profile])
+
+
+def describe(model: ModelProto, target: OnnxTarget, origin: Origin) -> None:
+    """Say in the file who made it, from what and for what; notes of the original's author stay."""
+    ours = {
+        "pare.version": _version(),
+        "pare.job": origin.job,
+        "pare.recipe_sha256": origin.recipe_sha256,
+        "pare.parent_sha256": origin.parent_sha256,
+        "pare.profile": target.profile,
+    }
+    notes = {entry.key: entry.value for entry in model.metadata_props if not entry.key.startswith("onnx.")}
+    onnx.helper.set_model_props(model, notes | ours)
+    model.producer_name, model.producer_version = "pare", _version()
+
+
+def _version() -> str:
+    try:
+        return version("pare")
+    except PackageNotFoundError:  # run from a source tree
+        return "0"

@@ -1,0 +1,62 @@
+"""A static plan as an ONNX graph with QuantizeLinear and DequantizeLinear, placed by ONNX Runtime's quantizer."""
+
+import numpy as np
+import onnx
+from onnx import ModelProto
+from onnxruntime.quantization.calibrate import CalibrationMethod, TensorData, TensorsData
+from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
+
+from worker.engine.errors import NothingToQuantize
+from worker.engine.plan import Range, StaticPlan
+from worker.engine.targets.onnx_profiles import Profile
+
+
+def lower_static(plan: StaticPlan, profile: Profile) -> ModelProto:
+    """The quantized graph. Raises `NothingToQuantize` if the profile quantizes none of the plan's nodes."""
+    model = onnx.load(plan.graph)
+    names = set(plan.nodes)
+    nodes = [
+        node for node in model.graph.node
+        if node.name in names and (profile.operators is None or node.op_type in profile.operators)
+    ]  # fmt: skip
+    if not nodes:
+        raise NothingToQuantize("The target quantizes none of the operators that the plan names.")
+    quantizer = QDQQuantizer(
+        model,
+        plan.per_channel,
+        profile.reduce_range,
+        profile.weights,
+        profile.activations,
+        tensors_data(plan.ranges),
+        [node.name for node in nodes],
+        [],
+        sorted({node.op_type for node in nodes}),
+        {
+            "ActivationSymmetric": profile.symmetric_activations,
+            # An operator that only moves data keeps its input's scale instead of quantizing a float input anew.
+            "ForceQuantizeNoInputCheck": False,
+            **profile.options,
+        },
+    )
+    return quantizer.quantize_model()
+
+
+def tensors_data(ranges: dict[str, Range]) -> TensorsData:
+    """Ranges as the quantizer takes them: float32, made anew each time because it changes them."""
+    return TensorsData(
+        CalibrationMethod.MinMax,
+        {
+            name: TensorData(lowest=np.float32(used.low), highest=np.float32(used.high))
+            for name, seen in ranges.items()
+            for used in [_with_width(seen)]
+        },
+    )
+
+
+def _with_width(seen: Range) -> Range:
+    """A range the quantizer can divide by.
+
+    For a tensor that was always 0 it would choose scale 1 and zero-point 0. With int8 that makes the codes of
+    negative numbers valid where a ReLU was replaced by saturation at the zero-point.
+    """
+    return seen if seen.high - seen.low > np.finfo(np.float32).tiny else Range(0.0, 1.0)
