@@ -1,0 +1,67 @@
+"""The conditions a result must meet. One that could not be measured is missed: it has not been shown to hold."""
+
+from collections.abc import Iterator
+
+from app.spec.evaluate import Limits
+from app.spec.report import LatencyChange, MetricChange, OutputParity, Size
+from worker.engine.measure.phrases import amount, speed
+
+
+def missed_limits(
+    limits: Limits,
+    size: Size,
+    metrics: tuple[MetricChange, ...],
+    latency: tuple[LatencyChange, ...],
+    parity: tuple[OutputParity, ...],
+    batches: tuple[int, ...],
+) -> tuple[str, ...]:
+    """One sentence for each limit of `evaluate.limits` that does not hold; `batches` are those asked for."""
+    return (
+        *_missed_drops(limits, metrics),
+        *_missed_size(limits, size),
+        *_missed_speed(limits, latency, batches),
+        *_missed_sqnr(limits, parity),
+    )
+
+
+def _missed_drops(limits: Limits, metrics: tuple[MetricChange, ...]) -> Iterator[str]:
+    changes = {change.metric: change for change in metrics}
+    for metric, most in limits.max_drop.items():
+        allowed = amount(metric, most)
+        if metric not in changes:
+            yield f"Limit missed: {metric} may lose at most {allowed}, but was not measured."
+        elif changes[metric].drop > most:
+            yield f"Limit missed: {metric} lost {amount(metric, changes[metric].drop)}, at most {allowed} is allowed."
+
+
+def _missed_size(limits: Limits, size: Size) -> Iterator[str]:
+    most = limits.max_size_ratio
+    if most is not None and size.ratio > most:
+        yield f"Limit missed: the file has {size.ratio:.3g} times the original's size, at most {most:g} is allowed."
+
+
+def _missed_speed(limits: Limits, latency: tuple[LatencyChange, ...], batches: tuple[int, ...]) -> Iterator[str]:
+    least = limits.min_speedup
+    if least is None:
+        return
+    measured = {change.batch for change in latency}
+    for change in latency:
+        if change.speedup < least:
+            yield f"Limit missed: {speed(change.speedup)} at batch {change.batch}, at least {speed(least)} is required."
+    for batch in batches:
+        if batch not in measured:
+            yield f"Limit missed: {speed(least)} is required at batch {batch}, which was not measured."
+
+
+def _missed_sqnr(limits: Limits, parity: tuple[OutputParity, ...]) -> Iterator[str]:
+    least = limits.min_sqnr_db
+    if least is None:
+        return
+    if not parity:
+        yield f"Limit missed: outputs need {least:g} dB signal to noise, but none could be compared."
+    for output in parity:
+        if output.sqnr_db is not None and output.sqnr_db < least:
+            yield (
+                f"Limit missed: output {output.output!r} has {output.sqnr_db:.1f} dB signal to noise, "
+                f"at least {least:g} dB is required."
+            )

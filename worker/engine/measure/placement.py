@@ -1,0 +1,72 @@
+"""What ONNX Runtime really executes: the operators of the graph it optimized for this machine."""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import onnx
+
+from app.spec.report import Placement
+from worker.engine.sessions import session
+
+INTEGER = frozenset({
+    # convolutions whose sums are int32; quantized beforehand (QLinear*) or while running (*Integer, Dynamic*)
+    "QLinearConv", "QLinearConvTranspose", "ConvInteger",
+    # matrix products, likewise; the *ToFloat forms only scale the integer result
+    "QLinearMatMul", "MatMulInteger", "MatMulIntegerToFloat", "MatMulInteger16", "DynamicQuantizeMatMul", "QGemm",
+    # whole blocks made of integer matrix products
+    "QAttention", "DynamicQuantizeLSTM", "QOrderedMatMul", "QOrderedAttention",
+})  # fmt: skip
+"""Compute operators with integer kernels."""
+
+FLOATING = frozenset({
+    # plain and fused convolutions; the blocked (nchwc) form has the same name in another domain
+    "Conv", "ConvTranspose", "FusedConv", "NhwcFusedConv", "ConvTransposeWithDynamicPads",
+    # plain and fused matrix products
+    "MatMul", "Gemm", "FusedMatMul", "TransposeMatMul", "FusedGemm", "FusedMatMulActivation", "GemmFastGelu", "Einsum",
+    # low-bit weights, but unpacked before a floating product (the default accuracy level)
+    "MatMulNBits", "MatMulBnb4",
+    # whole blocks made of floating matrix products
+    "Attention", "MultiHeadAttention", "GroupQueryAttention", "PackedAttention", "LSTM", "GRU", "RNN",
+})  # fmt: skip
+"""Compute operators with floating-point kernels. Everything in neither table moves or reshapes data."""
+
+STRUCTURE_ONLY = {
+    # Weights go to a side file, so that the graph stays small to read however large the model is.
+    "session.optimized_model_external_initializers_file_name": "weights.bin",
+    "session.optimized_model_external_initializers_min_size_in_bytes": "1024",
+    "session.disable_prepacking": "1",
+}
+
+
+def measure_placement(model: Path, threads: int, scratch: Path) -> Placement:
+    """Operators of the optimized graph, inner graphs included. Raises `LoadFailed`."""
+    folder = scratch / "placement"
+    folder.mkdir(parents=True, exist_ok=True)
+    optimized = folder / "optimized.onnx"
+    try:
+        session(model, threads, optimized=optimized, config=STRUCTURE_ONLY)
+        graph = onnx.load(str(optimized), load_external_data=False).graph
+        counted = Counter(_operators(graph.node))
+    finally:
+        for leftover in folder.iterdir():
+            leftover.unlink()
+        folder.rmdir()
+    return placement_of(counted)
+
+
+def placement_of(counted: Counter[str]) -> Placement:
+    """Sort operator counts into integer and floating compute."""
+    return Placement(
+        operators=dict(sorted(counted.items(), key=lambda item: (-item[1], item[0]))),
+        integer=sum(count for name, count in counted.items() if name in INTEGER),
+        floating=sum(count for name, count in counted.items() if name in FLOATING),
+    )
+
+
+def _operators(nodes: Iterable[onnx.NodeProto]) -> Iterator[str]:
+    for node in nodes:
+        yield node.op_type
+        for attribute in node.attribute:
+            for inner in [attribute.g] if attribute.HasField("g") else attribute.graphs:
+                yield from _operators(inner.node)

@@ -1,0 +1,155 @@
+"""Everything that is measured of one delivered artifact."""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from app.spec.evaluate import Evaluate
+from app.spec.report import LatencyChange, MetricChange, OutputParity, TargetReport
+from app.spec.signature import Signature
+from app.spec.target import Target
+from worker.engine.data import Rows
+from worker.engine.measure.accuracy import Metrics
+from worker.engine.measure.batching import AnyRows, BatchRange, SyntheticRows
+from worker.engine.measure.latency import measure_latency
+from worker.engine.measure.layers import measure_layers
+from worker.engine.measure.parity import Parity
+from worker.engine.measure.placement import measure_placement
+from worker.engine.measure.running import filled, paired, runner
+from worker.engine.measure.size import measure_size
+from worker.engine.measure.verdict import Figures, judge
+from worker.engine.model import Reference
+from worker.engine.progress import Progress
+from worker.engine.sessions import session
+
+ROWS_AT_ONCE = 32
+COMPARING, LAYERS = 0.4, 0.6
+"""Fractions of the stage at which the comparison of outputs and of layers end; latency takes the rest."""
+
+Source = Literal["test", "calibration", "synthetic"]
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What is measured, and on what."""
+
+    baseline: Path
+    artifact: Path
+    reference: Reference | None
+    rows: AnyRows
+    source: Source
+    evaluate: Evaluate
+    batch: BatchRange
+    threads: int
+    seed: int
+    progress: Progress
+
+
+def measure_target(  # noqa: PLR0913  # one call with everything a measurement depends on, all by name
+    *,
+    target: Target,
+    artifact: Path,
+    baseline: Path,
+    reference: Reference | None,
+    test: Rows | None,
+    calibration: Rows | None,
+    evaluate: Evaluate,
+    signature: Signature,
+    threads: int,
+    seed: int,
+    scratch: Path,
+    progress: Progress,
+) -> TargetReport:
+    """Measure the ONNX file `artifact` against `baseline`, the original in float32, on this machine.
+
+    Outputs are compared with those of `reference`, the source program, or of `baseline` where there is none:
+    on the test rows if they are given, else on the calibration rows, else on made-up ones. `threads` is for
+    everything but latency, whose own is `evaluate.latency.threads`. Raises `LoadFailed` and the errors of
+    `worker.engine.measure.errors`.
+    """
+    rows, source = choose_rows(test, calibration, signature, seed)
+    batch = BatchRange.of(signature)
+    subject = Subject(baseline, artifact, reference, rows, source, evaluate, batch, threads, seed, progress)
+    placement = measure_placement(artifact, threads, scratch)
+    parity, metrics, notes = _compare_outputs(subject)
+    layers, layer_notes = measure_layers(
+        baseline, artifact, rows, batch, threads,
+        lambda done: progress.advance(COMPARING + (LAYERS - COMPARING) * done, "comparing layers"),
+    )  # fmt: skip
+    latency, latency_notes = _measure_speed(subject)
+    size = measure_size(baseline, artifact)
+    judgement = judge(
+        Figures(
+            size=size,
+            metrics=metrics,
+            latency=latency,
+            parity=parity,
+            limits=evaluate.limits,
+            batches=evaluate.latency.batch,
+            non_finite=sum(output.non_finite for output in parity),
+        )
+    )
+    progress.advance(1.0)
+    with artifact.open("rb") as content:
+        digest = hashlib.file_digest(content, "sha256").hexdigest()
+    return TargetReport(
+        target=target,
+        artifact=artifact.name,
+        sha256=digest,
+        verdict=judgement.verdict,
+        reasons=judgement.reasons,
+        missed_limits=judgement.missed_limits,
+        size=size,
+        metrics=metrics,
+        latency=latency,
+        parity=parity,
+        parity_data=source,
+        placement=placement,
+        layers=layers,
+        notes=(*notes, *layer_notes, *latency_notes),
+    )
+
+
+def choose_rows(test: Rows | None, calibration: Rows | None, signature: Signature, seed: int) -> tuple[AnyRows, Source]:
+    """The best rows there are to run the models on."""
+    if test is not None and len(test):
+        return test, "test"
+    if calibration is not None and len(calibration):
+        return calibration, "calibration"
+    return SyntheticRows(signature, seed), "synthetic"
+
+
+def _compare_outputs(subject: Subject) -> tuple[tuple[OutputParity, ...], tuple[MetricChange, ...], tuple[str, ...]]:
+    """One pass over the rows for parity and metrics; metrics only where the rows are for testing."""
+    before = subject.reference or runner(session(subject.baseline, subject.threads))
+    after = runner(session(subject.artifact, subject.threads))
+    parity, metrics = Parity(), Metrics(subject.evaluate.metrics)
+    size, done = subject.batch.nearest(ROWS_AT_ONCE), 0
+    for pair in paired(before, after, subject.rows.batches(size), size):
+        parity.add(pair)
+        if subject.source == "test":
+            metrics.add(pair)
+        done += size
+        subject.progress.advance(COMPARING * min(1.0, done / len(subject.rows)), "comparing outputs")
+    changes, notes = metrics.changes(subject.seed)
+    return parity.outputs(), changes, (*notes, *parity.notes())
+
+
+def _measure_speed(subject: Subject) -> tuple[tuple[LatencyChange, ...], tuple[str, ...]]:
+    """Latency at every batch size asked for that the model takes; at its own where it takes none of them."""
+    plan = subject.evaluate.latency
+    notes = tuple(
+        f"Latency at batch {size} was not measured: the model's batch is {subject.batch}."
+        for size in plan.batch
+        if size not in subject.batch
+    )
+    sizes = list(dict.fromkeys(size for size in plan.batch if size in subject.batch))
+    sizes = sizes or [subject.batch.nearest(plan.batch[0])]
+    sessions = session(subject.baseline, plan.threads), session(subject.artifact, plan.threads)
+    changes = []
+    for position, size in enumerate(sizes):
+        subject.progress.advance(LAYERS + (1 - LAYERS) * position / len(sizes), f"timing at batch {size}")
+        feeds, _ = next(iter(subject.rows.batches(min(size, len(subject.rows)))))
+        changes.append(measure_latency(sessions, filled(feeds, size), plan, subject.seed))
+    return tuple(changes), notes

@@ -1,0 +1,166 @@
+"""From figures to a verdict, with the sentences behind it. A difference that may be noise is never claimed."""
+
+from dataclasses import dataclass
+
+from app.spec.evaluate import Limits
+from app.spec.report import LatencyChange, MetricChange, OutputParity, Size, Verdict
+from worker.engine.measure import phrases
+from worker.engine.measure.limits import missed_limits
+
+NOTICEABLE_SIZE = 0.01
+"""A size that differs by less is called equal: metadata alone differs by as much."""
+TOLERATED_DROP = 0.01
+"""One point of top1 or top5 may be lost for a gain. A limit on the metric replaces it."""
+TOLERATED_MSE_GROWTH = 0.05
+"""The same for mse, as a share of the value before."""
+COLLAPSED_DROP = 0.05
+"""Beyond five points for certain, no gain is worth it. A limit on the metric replaces it."""
+COLLAPSED_MSE_GROWTH = 1.0
+"""The same for mse: it has doubled."""
+TOLERATED_SLOWDOWN = 0.9
+"""A model that shrank may be slower by a tenth. `min_speedup` replaces it."""
+TOLERATED_GROWTH = 1.1
+"""A model that got faster may be larger by a tenth. `max_size_ratio` replaces it."""
+LOST_SQNR_DB = 10.0
+"""Without labels: the error has a tenth of the output's power, which counts as a loss."""
+COLLAPSED_SQNR_DB = 0.0
+"""Without labels: there is as much error as output."""
+COLLAPSED_AGREEMENT = 0.5
+"""Without labels: most rows get another answer (and the error counts as a loss: near ties flip easily)."""
+
+
+@dataclass(frozen=True)
+class Figures:
+    """What was measured of one target."""
+
+    size: Size
+    metrics: tuple[MetricChange, ...]
+    latency: tuple[LatencyChange, ...]
+    parity: tuple[OutputParity, ...]
+    limits: Limits
+    batches: tuple[int, ...] = ()
+    """Batch sizes that speed was asked for."""
+    non_finite: int = 0
+    """Values that are not finite where the original's are."""
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """The verdict and what led to it."""
+
+    verdict: Verdict
+    reasons: tuple[str, ...]
+    missed_limits: tuple[str, ...]
+
+
+def judge(figures: Figures) -> Judgement:
+    """Weigh gains against losses.
+
+    `unusable`: values that are not finite, a missed limit, or collapsed quality. `regressed`: something was
+    lost beyond the noise and nothing gained, or more was lost than a gain excuses. `improved`: smaller,
+    faster or more accurate beyond the noise, with losses, if any, within what is tolerated. `unchanged`: none
+    of that.
+    """
+    missed = missed_limits(
+        figures.limits, figures.size, figures.metrics, figures.latency, figures.parity, figures.batches
+    )
+    broken = _broken(figures)
+    verdict: Verdict = "unusable" if broken or missed else _weigh(figures)
+    return Judgement(verdict, (*broken, *missed, *_sentences(figures), *_weighed(verdict, figures)), missed)
+
+
+def _broken(figures: Figures) -> tuple[str, ...]:
+    reasons = []
+    if figures.non_finite:
+        reasons.append(phrases.not_finite(figures.non_finite))
+    reasons += [phrases.collapsed_metric(change) for change in figures.metrics if _collapsed(change, figures.limits)]
+    if not figures.metrics:
+        reasons += [phrases.collapsed_output(output) for output in figures.parity if _collapsed_output(output)]
+    return tuple(reasons)
+
+
+def _weigh(figures: Figures) -> Verdict:
+    losses = [*_quality_losses(figures), *_cost_losses(figures)]
+    if not _gains(figures):
+        return "regressed" if losses else "unchanged"
+    return "improved" if all(tolerated for tolerated in losses) else "regressed"
+
+
+def _weighed(verdict: Verdict, figures: Figures) -> tuple[str, ...]:
+    """Why a gain did not decide, where there is one; how to accept the loss."""
+    if verdict != "regressed" or not _gains(figures):
+        return ()
+    reasons = []
+    if not all(_quality_losses(figures)):
+        reasons.append("More quality was lost than a gain excuses; `evaluate.limits.max_drop` can allow it.")
+    if not all(_cost_losses(figures)):
+        reasons.append(
+            "A tenth in size or speed is the most that a gain elsewhere excuses; "
+            "`evaluate.limits` (min_speedup, max_size_ratio) can allow more."
+        )
+    return tuple(reasons)
+
+
+def _gains(figures: Figures) -> bool:
+    smaller = figures.size.ratio < 1 - NOTICEABLE_SIZE
+    faster = any(change.speedup_low > 1 for change in figures.latency)
+    better = any(change.drop_high < 0 for change in figures.metrics)
+    return smaller or faster or better
+
+
+def _quality_losses(figures: Figures) -> list[bool]:
+    """For each loss of quality beyond the noise: whether a gain excuses it."""
+    if figures.metrics:
+        return [_tolerated(change, figures.limits) for change in figures.metrics if change.drop_low > 0]
+    return [False for output in figures.parity if _below(output, LOST_SQNR_DB)]
+
+
+def _cost_losses(figures: Figures) -> list[bool]:
+    """For growth and each slowdown beyond the noise: whether a gain excuses it."""
+    largest = figures.limits.max_size_ratio or TOLERATED_GROWTH
+    slowest = figures.limits.min_speedup or TOLERATED_SLOWDOWN
+    growth = [figures.size.ratio <= largest] if figures.size.ratio > 1 + NOTICEABLE_SIZE else []
+    return growth + [change.speedup >= slowest for change in figures.latency if change.speedup_high < 1]
+
+
+def _tolerated(change: MetricChange, limits: Limits) -> bool:
+    if change.metric in limits.max_drop:
+        return change.drop <= limits.max_drop[change.metric]
+    return change.drop <= _scaled(change, TOLERATED_DROP, TOLERATED_MSE_GROWTH)
+
+
+def _collapsed(change: MetricChange, limits: Limits) -> bool:
+    if change.metric in limits.max_drop:
+        return False  # what is acceptable has been said; beyond it is a missed limit
+    return change.drop_low > _scaled(change, COLLAPSED_DROP, COLLAPSED_MSE_GROWTH)
+
+
+def _scaled(change: MetricChange, points: float, growth: float) -> float:
+    return growth * change.before if change.metric == "mse" else points
+
+
+def _collapsed_output(output: OutputParity) -> bool:
+    if _below(output, COLLAPSED_SQNR_DB):
+        return True
+    disagrees = output.top1_agreement is not None and output.top1_agreement < COLLAPSED_AGREEMENT
+    return disagrees and _below(output, LOST_SQNR_DB)
+
+
+def _below(output: OutputParity, decibels: float) -> bool:
+    return output.sqnr_db is not None and output.sqnr_db < decibels
+
+
+def _sentences(figures: Figures) -> tuple[str, ...]:
+    size = phrases.size(figures.size, NOTICEABLE_SIZE)
+    metrics = [phrases.metric(change) for change in figures.metrics]
+    unlabelled = [] if figures.metrics else [phrases.likeness(output, LOST_SQNR_DB) for output in figures.parity]
+    latency = [phrases.latency(change, alone=len(figures.latency) == 1) for change in figures.latency]
+    return (size, *metrics, *unlabelled, *latency)
+
+
+SEVERITY: tuple[Verdict, ...] = ("improved", "unchanged", "regressed", "unusable")
+
+
+def worst(verdicts: tuple[Verdict, ...]) -> Verdict:
+    """The verdict on a job: that of its worst target."""
+    return max(verdicts, key=SEVERITY.index, default="unchanged")
