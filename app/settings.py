@@ -30,6 +30,9 @@ class Settings(BaseSettings):
 
     host: str = Field("127.0.0.1", description="Only loopback: there are no API keys yet.")
     port: int = Field(8000, ge=0, le=65535)
+    allowed_hosts: frozenset[str] = Field(
+        frozenset(), description="Host names besides loopback that requests may name, as a JSON list (behind a proxy)."
+    )
     public_url: str | None = Field(None, description="Base of links in answers; default: the request's own.")
     log_format: Literal["text", "json"] = "text"
 

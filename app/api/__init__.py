@@ -1,0 +1,1 @@
+"""HTTP: routes that only translate between requests and services."""

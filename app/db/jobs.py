@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 
 from app.db import events
 from app.db.states import LIVE, move
-from app.db.tables import Artifact, Job, JobDataset, JobState
+from app.db.tables import Artifact, Dataset, Job, JobDataset, JobState
 from app.db.types import from_now
 
 PUBLISH_BATCH = 100
@@ -40,6 +40,12 @@ def live_users(session: Session, *, model: UUID | None = None, dataset: UUID | N
     if dataset is not None:
         statement = statement.join(JobDataset, JobDataset.job_id == Job.id).where(JobDataset.dataset_id == dataset)
     return session.scalar(statement) or 0
+
+
+def counts(session: Session) -> list[tuple[JobState, str, int]]:
+    """Count jobs by state and queue."""
+    rows = session.execute(select(Job.state, Job.queue, func.count()).group_by(Job.state, Job.queue))
+    return [(row[0], row[1], row[2]) for row in rows]
 
 
 def publishable(session: Session, *, republish_s: float) -> list[tuple[UUID, str]]:
@@ -106,11 +112,26 @@ def pulse(session: Session, job: UUID, attempt: int, *, lease_s: float, standing
     return session.scalar(renewed)
 
 
+def state_of(session: Session, job: UUID, attempt: int) -> JobState | None:
+    """Fetch the state of an attempt that is still the newest and at work, else None."""
+    return session.scalar(
+        select(Job.state).where(Job.id == job, Job.attempt == attempt, Job.state.in_(("running", "canceling")))
+    )
+
+
+def datasets_of(session: Session, job: UUID) -> dict[str, Dataset]:
+    """Fetch the data sets a job reads, by role."""
+    joined = select(JobDataset.role, Dataset).join(Dataset, Dataset.id == JobDataset.dataset_id)
+    return {row[0]: row[1] for row in session.execute(joined.where(JobDataset.job_id == job))}
+
+
 def succeed(
     session: Session, job: UUID, attempt: int, *, report: dict[str, Any], artifacts: Sequence[Artifact]
 ) -> bool:
     """Make a result visible, exactly once; False when this attempt may no longer write."""
-    done = move(job, "running", "succeeded", attempt=attempt, report=report, error=None, **_END)
+    done = move(
+        job, "running", "succeeded", attempt=attempt, report=report, error=None, stage="done", fraction=1.0, **_END
+    )
     return _finish(session, job, done, {"status": "succeeded"}, artifacts)
 
 
@@ -148,8 +169,9 @@ def request_cancel(session: Session, job: UUID) -> bool:
 
 
 def retry(session: Session, job: UUID) -> bool:
-    """Queue a failed or canceled job again; what it delivered before is hidden."""
+    """Queue a failed or canceled job again; the new attempt number hides what it delivered before."""
     fresh = {**_WAIT, "run_after": from_now(), "lost": 0, "error": None, "report": None, "finished_at": None}
+    fresh["attempt"] = Job.attempt + 1
     for state in ("failed", "canceled"):
         again = move(job, state, "queued", started_at=None, **fresh)
         if _finish(session, job, again, {"status": "queued", "reason": "retried"}):
@@ -166,17 +188,31 @@ def expired(session: Session) -> Sequence[Job]:
     ).all()
 
 
-def give_up_on(session: Session, lost: Job, *, backoff_s: float, error: dict[str, Any]) -> bool:
-    """Take a job from a worker that is gone: cancel it if that was asked, else queue it again or fail it."""
-    if lost.state == "canceling":
-        ended = move(lost.id, "canceling", "canceled", attempt=lost.attempt, **_END)
-        return _finish(session, lost.id, ended, {"status": "canceled"})
-    if lost.lost + 1 >= lost.max_attempts:
-        ended = move(lost.id, "running", "failed", attempt=lost.attempt, lost=lost.lost + 1, error=error, **_END)
-        return _finish(session, lost.id, ended, {"status": "failed", "error": error})
-    wait = from_now(backoff_s * 2**lost.lost)
-    again = move(lost.id, "running", "queued", attempt=lost.attempt, lost=lost.lost + 1, **_WAIT, run_after=wait)
-    return _finish(session, lost.id, again, {"status": "queued", "reason": "the worker was lost"})
+def give_up_on(session: Session, gone: Job, *, backoff_s: float, error: dict[str, Any]) -> bool:
+    """Take a job from a worker that is gone: cancel it if that was asked, else `lose` the attempt."""
+    if gone.state == "canceling":
+        return cancel_finished(session, gone.id, gone.attempt)
+    return lose(session, gone, backoff_s=backoff_s, error=error)
+
+
+def lose(session: Session, job: Job, *, backoff_s: float, error: dict[str, Any]) -> bool:
+    """Count an attempt as lost: queue the job again, later each time, or fail it when no attempt is left."""
+    if job.lost + 1 >= job.max_attempts:
+        ended = move(job.id, "running", "failed", attempt=job.attempt, lost=job.lost + 1, error=error, **_END)
+        return _finish(session, job.id, ended, {"status": "failed", "error": error})
+    wait = from_now(backoff_s * 2**job.lost)
+    again = move(job.id, "running", "queued", attempt=job.attempt, lost=job.lost + 1, run_after=wait, **_WAIT)
+    return _finish(session, job.id, again, {"status": "queued", "reason": error["detail"]})
+
+
+def artifact(session: Session, tenant: str, artifact_id: UUID) -> Artifact | None:
+    """Fetch one artifact of a tenant, unless its job is being tried again."""
+    statement = (
+        select(Artifact)
+        .join(Job, and_(Job.id == Artifact.job_id, Job.attempt == Artifact.attempt))
+        .where(Artifact.id == artifact_id, Artifact.tenant == tenant, Job.state.not_in(LIVE))
+    )
+    return session.scalar(statement)
 
 
 def artifacts_of(session: Session, job: Job) -> Sequence[Artifact]:
@@ -187,7 +223,7 @@ def artifacts_of(session: Session, job: Job) -> Sequence[Artifact]:
     return session.scalars(select(Artifact).where(current).order_by(Artifact.id)).all()
 
 
-_END: dict[str, Any] = {"finished_at": from_now(), "lease_until": None, "stage": "done"}
+_END: dict[str, Any] = {"finished_at": from_now(), "lease_until": None}
 _WAIT: dict[str, Any] = {
     "published_at": None, "lease_until": None, "worker": None, "stage": "queued", "message": "", "fraction": 0.0,
 }  # fmt: skip

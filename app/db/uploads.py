@@ -1,7 +1,7 @@
 """All SQL about models, data sets and multipart uploads."""
 
 from collections.abc import Sequence
-from typing import TypeVar
+from typing import Literal, TypeVar
 from uuid import UUID
 
 from sqlalchemy import Select, select, update
@@ -13,9 +13,20 @@ from app.db.types import from_now
 Resource = TypeVar("Resource", Model, Dataset)
 
 
-def of(session: Session, table: type[Resource], tenant: str, resource: UUID) -> Resource | None:
-    """Fetch one model or data set of a tenant that was not deleted."""
-    return session.scalar(page(table, tenant).where(table.id == resource))
+def of(
+    session: Session,
+    table: type[Resource],
+    tenant: str,
+    resource: UUID,
+    *,
+    lock: Literal["use", "delete"] | None = None,
+) -> Resource | None:
+    """Fetch one model or data set of a tenant that was not deleted.
+
+    Locking for use keeps it from being deleted until the transaction ends, and the other way round.
+    """
+    statement = page(table, tenant).where(table.id == resource)
+    return session.scalar(statement if lock is None else statement.with_for_update(read=lock == "use"))
 
 
 def page(table: type[Resource], tenant: str) -> Select[Resource]:

@@ -1,0 +1,1 @@
+"""Use cases: admit an upload, submit, cancel or retry a job, publish queued work, sweep up lost work."""

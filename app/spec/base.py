@@ -1,5 +1,6 @@
 """What every part of the contract shares: immutable, strict about unknown fields and non-finite numbers."""
 
+import re
 from typing import Annotated, ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
@@ -7,10 +8,13 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 Name = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]*$")]
 """A person's name for a thing: one printable line. Always escaped where it is shown."""
 
+LABEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,62}")
+LABEL_VALUE = re.compile(r"[^\x00-\x1f\x7f]{0,200}")
+
 Labels = Annotated[
     dict[
-        Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]{0,62}$")],
-        Annotated[str, StringConstraints(max_length=200, pattern=r"^[^\x00-\x1f\x7f]*$")],
+        Annotated[str, StringConstraints(pattern=f"^{LABEL_NAME.pattern}$")],
+        Annotated[str, StringConstraints(pattern=f"^{LABEL_VALUE.pattern}$")],
     ],
     Field(max_length=32),
 ]

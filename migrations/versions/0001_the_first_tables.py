@@ -6,9 +6,8 @@ table or adding an index goes in steps that do not block readers; the old code m
 
 import sqlalchemy as sa
 from alembic import op
-from sqlalchemy.dialects import postgresql
 
-Json = sa.JSON(none_as_null=True).with_variant(postgresql.JSONB(none_as_null=True), "postgresql")
+Json = sa.JSON(none_as_null=True)
 Time = sa.DateTime(timezone=True)
 
 revision = "0001"

@@ -1,0 +1,29 @@
+"""`python -m app`: the service without a worker. `python -m worker embedded` runs both in one process."""
+
+import sys
+
+import uvicorn
+
+from app.api.app import create_app, require_loopback
+from app.api.components import Components
+from app.errors import PareError
+from app.logging import configure
+from app.settings import Settings
+
+
+def main() -> None:
+    """Serve until told to stop; a configuration that cannot work is one clear line and exit code 2."""
+    settings = Settings()
+    configure(settings.log_format)
+    try:
+        require_loopback(settings)
+        if settings.embedded:
+            sys.exit("PARE_BROKER_URL is memory://, which reaches no other process: run `python -m worker embedded`.")
+        app = create_app(Components.build(settings))
+    except PareError as error:
+        sys.exit(f"{error.detail} {error.remedy}")
+    uvicorn.run(app, host=settings.host, port=settings.port, log_config=None, access_log=False, server_header=False)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,51 @@
+"""The application: routes, middleware, error answers, and the duties that live as long as it does."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from importlib.metadata import version
+
+from fastapi import FastAPI
+from starlette.concurrency import run_in_threadpool
+
+from app.api import problems
+from app.api.components import Components
+from app.api.errors import BindForbidden
+from app.api.middleware import AllowedHosts, RequestContext
+from app.api.routes import artifacts, catalogue, datasets, health, jobs, models, uploads
+from app.settings import LOOPBACK_HOSTS, Settings
+
+
+def create_app(components: Components) -> FastAPI:
+    """Make the application around its parts; starting it starts the dispatcher and the sweeper."""
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        components.start()
+        yield
+        await run_in_threadpool(components.stop)
+
+    app = FastAPI(
+        title="Pare", version=version("pare"), lifespan=lifespan,
+        summary="Makes neural networks smaller and faster, and proves it.",
+        max_body_size=components.settings.max_body_bytes, redirect_slashes=False, strict_content_type=True,
+    )  # fmt: skip
+    app.state.components = components
+    problems.install(app)
+    for resource in (models, datasets, uploads):
+        app.include_router(resource.router, max_body_size=components.settings.max_upload_bytes + 1)
+    for resource in (jobs, artifacts, catalogue, health):
+        app.include_router(resource.router)
+    app.add_middleware(AllowedHosts, hosts=allowed_hosts(components.settings))
+    app.add_middleware(RequestContext)
+    return app
+
+
+def allowed_hosts(settings: Settings) -> frozenset[str]:
+    """Host names the service answers to."""
+    return LOOPBACK_HOSTS | {"[::1]"} | settings.allowed_hosts
+
+
+def require_loopback(settings: Settings) -> None:
+    """Refuse an address other machines can reach; raises `BindForbidden`."""
+    if settings.host not in LOOPBACK_HOSTS:
+        raise BindForbidden(f"PARE_HOST is {settings.host}, which other machines can reach.")

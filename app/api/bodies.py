@@ -1,0 +1,81 @@
+"""Takes a file from a request body to local disk: counted, hashed and bounded on the way, memory flat."""
+
+import asyncio
+import hashlib
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from io import BufferedWriter
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from fastapi import Request
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import ClientDisconnect
+
+from app.api.errors import BodyShort, BodyTimeout, BodyTooLarge, UnsupportedMediaType
+from app.services.library import Arrival
+from app.settings import Settings
+
+WRITE_BYTES = 4 << 20
+"""The body is handed to the disk and the hash in pieces of this size: large enough to leave the event loop seldom."""
+FILE_TYPES = frozenset({"application/octet-stream", "application/zip", "application/x-tar", ""})
+
+
+@asynccontextmanager
+async def arrival(
+    request: Request, settings: Settings, *, name: str, labels: Mapping[str, str], limit: int
+) -> AsyncIterator[Arrival]:
+    """Receive the body into a file that is deleted when the block ends.
+
+    Raises `BodyTooLarge`, `BodyTimeout`, `BodyShort`, `UnsupportedMediaType`.
+    """
+    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if media_type not in FILE_TYPES:
+        raise UnsupportedMediaType("The file is sent as it is, as application/octet-stream.")
+    announced = request.headers.get("content-length", "")
+    if announced.isdigit() and int(announced) > limit:
+        raise BodyTooLarge(f"At most {limit} bytes are accepted.")
+    settings.scratch.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(dir=settings.scratch, prefix="upload-") as folder:
+        path = Path(folder) / "file"
+        with path.open("wb") as file:
+            size, digest = await _receive(request, file, limit, settings.upload_idle_s)
+        yield Arrival(path, size, digest, name, labels)
+
+
+async def _receive(request: Request, file: BufferedWriter, limit: int, idle_s: float) -> tuple[int, str]:
+    digest, size, pending = hashlib.sha256(), 0, bytearray()
+    writing: asyncio.Future[None] | None = None
+    chunks = request.stream().__aiter__()
+    try:
+        while (chunk := await _next(chunks, idle_s)) is not None:
+            size += len(chunk)
+            if size > limit:
+                raise BodyTooLarge(f"At most {limit} bytes are accepted.")
+            pending += chunk
+            if len(pending) >= WRITE_BYTES:
+                if writing is not None:
+                    await writing  # at most one piece is in flight: memory stays flat
+                writing = asyncio.ensure_future(run_in_threadpool(_write, file, digest, bytes(pending)))
+                pending.clear()
+    finally:
+        if writing is not None:
+            await writing
+    await run_in_threadpool(_write, file, digest, bytes(pending))
+    return size, digest.hexdigest()
+
+
+async def _next(chunks: AsyncIterator[bytes], idle_s: float) -> bytes | None:
+    try:
+        async with asyncio.timeout(idle_s):
+            return await anext(chunks, None)
+    except TimeoutError as error:
+        raise BodyTimeout(f"Nothing arrived for {idle_s:g} seconds.") from error
+    except ClientDisconnect as error:
+        raise BodyShort("The connection ended before the body was complete.") from error
+
+
+def _write(file: BufferedWriter, digest: Any, piece: bytes) -> None:
+    digest.update(piece)
+    file.write(piece)

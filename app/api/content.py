@@ -1,0 +1,70 @@
+"""Sends a stored file: whole or one range, with its digest as the ETag; from S3 the client fetches it itself."""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from urllib.parse import quote
+
+from fastapi import Request, Response
+from fastapi.responses import RedirectResponse, StreamingResponse
+
+from app.api.errors import RangeNotSatisfiable
+from app.api.problems import answer
+from app.settings import Settings
+from app.storage import Store
+
+ONE_RANGE = re.compile(r"bytes=(?:(\d{1,18})-(\d{0,18})|-(\d{1,18}))")
+UNSAFE_IN_NAME = re.compile(r"[^A-Za-z0-9._-]+")
+
+
+@dataclass(frozen=True)
+class StoredFile:
+    """Where a file's bytes are and how it is presented."""
+
+    key: str
+    sha256: str
+    bytes: int
+    name: str
+    media_type: str = "application/octet-stream"
+
+
+def content(request: Request, store: Store, settings: Settings, file: StoredFile) -> Response:
+    """Answer GET or HEAD of a stored file (RFC 9110: ETag, If-None-Match, Range, If-Range)."""
+    etag = f'"{file.sha256}"'
+    headers = {"ETag": etag, "Accept-Ranges": "bytes", "Cache-Control": "private, no-cache"}
+    if _matches(request.headers.get("if-none-match"), etag):
+        return Response(status_code=304, headers=headers)
+    link = store.link(file.key, file_name=_safe(file.name), media_type=file.media_type, expires_s=settings.link_ttl_s)
+    if link is not None:
+        return RedirectResponse(link, status_code=307, headers={**headers, "Cache-Control": "no-store"})
+    headers["Content-Disposition"] = f"attachment; filename=\"{_safe(file.name)}\"; filename*=UTF-8''{quote(file.name)}"
+    start, end, status = 0, file.bytes, 200
+    wanted = ONE_RANGE.fullmatch(request.headers.get("range", ""))
+    if wanted and request.headers.get("if-range", etag) == etag:
+        start, end = _bounds(wanted, file.bytes)
+        if start >= end:
+            refusal = answer(request, RangeNotSatisfiable(f"The file has {file.bytes} bytes."))
+            refusal.headers["Content-Range"] = f"bytes */{file.bytes}"
+            return refusal
+        status = 206
+        headers["Content-Range"] = f"bytes {start}-{end - 1}/{file.bytes}"
+    headers["Content-Length"] = str(end - start)
+    body: Iterator[bytes] = iter(()) if request.method == "HEAD" else store.read(file.key, start=start, end=end)
+    return StreamingResponse(body, status_code=status, headers=headers, media_type=file.media_type)
+
+
+def _bounds(wanted: re.Match[str], size: int) -> tuple[int, int]:
+    first, last, suffix = wanted.groups()
+    if suffix is not None:
+        return max(0, size - int(suffix)), size
+    return int(first), min(size, int(last) + 1) if last else size
+
+
+def _matches(condition: str | None, etag: str) -> bool:
+    if condition is None:
+        return False
+    return condition.strip() == "*" or etag in (one.strip().removeprefix("W/") for one in condition.split(","))
+
+
+def _safe(name: str) -> str:
+    return UNSAFE_IN_NAME.sub("_", name)[:100] or "file"

@@ -1,0 +1,94 @@
+"""What routes ask for: the service's parts, the caller, the page wanted."""
+
+from dataclasses import dataclass
+from typing import Annotated
+from uuid import UUID
+
+from fastapi import Depends, Query, Request
+
+from app.api.components import Components
+from app.api.errors import RequestInvalid
+from app.ids import NotFound, Prefix, parse
+from app.services.jobs import Jobs as JobService
+from app.services.library import Library as LibraryService
+from app.services.uploads import Uploads as UploadService
+from app.spec.base import LABEL_NAME, LABEL_VALUE
+
+ONLY_TENANT = "default"
+"""Until there are API keys everybody on this machine is the same caller; the queries already filter by tenant."""
+MAX_PAGE = 200
+
+
+@dataclass(frozen=True)
+class Caller:
+    """Who is asking."""
+
+    tenant: str
+
+
+def _components(request: Request) -> Components:
+    parts: Components = request.app.state.components
+    return parts
+
+
+def _caller() -> Caller:
+    return Caller(ONLY_TENANT)
+
+
+Parts = Annotated[Components, Depends(_components)]
+By = Annotated[Caller, Depends(_caller)]
+
+
+def _library(parts: Parts) -> LibraryService:
+    return parts.library
+
+
+def _uploads(parts: Parts) -> UploadService:
+    return parts.uploads
+
+
+def _jobs(parts: Parts) -> JobService:
+    return parts.jobs
+
+
+Library = Annotated[LibraryService, Depends(_library)]
+Uploads = Annotated[UploadService, Depends(_uploads)]
+Jobs = Annotated[JobService, Depends(_jobs)]
+
+
+def _labels(
+    label: Annotated[
+        list[str] | None,
+        Query(max_length=32, description="`name:value`; repeat for several.", examples=[["team:edge"]]),
+    ] = None,
+) -> dict[str, str]:
+    found = {}
+    for one in label or ():
+        name, colon, value = one.partition(":")
+        if not colon or not LABEL_NAME.fullmatch(name) or not LABEL_VALUE.fullmatch(value):
+            raise RequestInvalid("A label is written name:value.", pointer="query/label")
+        found[name] = value
+    return found
+
+
+LabelQuery = Annotated[dict[str, str], Depends(_labels)]
+
+
+@dataclass(frozen=True)
+class PageQuery:
+    """Which page of a list."""
+
+    limit: Annotated[int, Query(ge=1, le=MAX_PAGE)] = 50
+    after: Annotated[str | None, Query(max_length=64, description="The `next` of the page before.")] = None
+
+    def cursor(self, prefix: Prefix) -> UUID | None:
+        """Read `after`; something that is no id of this kind is an invalid request."""
+        if self.after is None:
+            return None
+        try:
+            return parse(prefix, self.after)
+        except NotFound as error:
+            raise RequestInvalid("This is not the `next` of a page.", pointer="query/after") from error
+
+
+Page = Annotated[PageQuery, Depends()]

@@ -1,0 +1,72 @@
+"""What happens around every request: an id, a host check, safe headers, one line in the log."""
+
+import logging
+import re
+import time
+from collections.abc import Iterable
+from uuid import uuid4
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import Request
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from app.api.errors import HostForbidden
+from app.api.problems import answer
+
+log = logging.getLogger("pare.access")
+
+REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+
+
+class RequestContext:
+    """Gives each request an id (the client's, if it is one printable word) and logs one line when it is done."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        given = Headers(scope=scope).get("x-request-id", "")
+        request_id = given if REQUEST_ID.fullmatch(given) else uuid4().hex
+        scope["pare.request_id"] = request_id
+        started = time.perf_counter()
+        status = 500
+
+        async def send_with_id(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                headers = MutableHeaders(scope=message)
+                headers["X-Request-Id"] = request_id
+                headers["X-Content-Type-Options"] = "nosniff"
+                headers["Referrer-Policy"] = "no-referrer"
+                headers["Cross-Origin-Resource-Policy"] = "same-origin"
+            await send(message)
+
+        try:
+            await self.app(scope, receive, send_with_id)
+        finally:
+            took_ms = (time.perf_counter() - started) * 1000
+            # The path as it came, percent-encoded: a newline in it cannot forge a line. No query: it may hold secrets.
+            path = scope.get("raw_path", b"").split(b"?")[0].decode("ascii", "replace")
+            log.info("%s %s %d %.1f ms %s", scope["method"], path, status, took_ms, request_id)
+
+
+class AllowedHosts:
+    """Refuses other Host headers: a page on the web whose name resolves to 127.0.0.1 must not reach the service."""
+
+    def __init__(self, app: ASGIApp, hosts: Iterable[str]) -> None:
+        self.app = app
+        self.hosts = frozenset(hosts)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            host = Headers(scope=scope).get("host", "")
+            name = host[: host.index("]") + 1] if host.startswith("[") and "]" in host else host.partition(":")[0]
+            if name.lower() not in self.hosts:
+                refusal = answer(Request(scope), HostForbidden("The service does not answer to this Host."))
+                await refusal(scope, receive, send)
+                return
+        await self.app(scope, receive, send)

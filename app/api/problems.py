@@ -1,0 +1,132 @@
+"""Errors as RFC 9457 problem documents: a code, a sentence, a remedy; never a path, a traceback or the input."""
+
+import http
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel, Field
+from starlette.exceptions import HTTPException
+
+from app.api.errors import (
+    BodyTooLarge,
+    Internal,
+    MethodNotAllowed,
+    NoSuchPath,
+    RequestInvalid,
+    RequestMalformed,
+)
+from app.errors import PareError
+
+log = logging.getLogger(__name__)
+
+MEDIA_TYPE = "application/problem+json"
+DEFAULT_RETRY_AFTER_S = 5
+MAX_ERRORS = 50
+MAX_MESSAGE = 300
+
+
+class FieldError(BaseModel):
+    """One wrong place in the request."""
+
+    pointer: str = Field(description="RFC 6901 pointer into the body, or `query/name`, `header/name`.")
+    message: str
+
+
+class Problem(BaseModel):
+    """Why a request was refused (RFC 9457)."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    code: str = Field(description="Stable; listed in docs/errors.md.")
+    remedy: str
+    errors: list[FieldError] = []
+    request_id: str
+
+
+def problems(*errors: type[PareError]) -> dict[int | str, dict[str, Any]]:
+    """Describe, for OpenAPI, the errors a route can answer."""
+    by_status: dict[int | str, dict[str, Any]] = {}
+    for error in errors:
+        known = by_status.setdefault(error.status, {"model": Problem, "description": "", "content": {MEDIA_TYPE: {}}})
+        known["description"] += ("; " if known["description"] else "") + f"`{error.code}`"
+    return by_status
+
+
+def answer(request: Request, error: PareError, errors: Sequence[FieldError] = ()) -> JSONResponse:
+    """Write an error as a response."""
+    if error.pointer is not None and not errors:
+        errors = [FieldError(pointer=error.pointer, message=error.detail)]
+    problem = Problem(
+        type=f"urn:pare:error:{error.code}", title=http.HTTPStatus(error.status).phrase, status=error.status,
+        detail=error.detail, code=error.code, remedy=error.remedy, errors=list(errors),
+        request_id=request.scope.get("pare.request_id", ""),
+    )  # fmt: skip
+    headers = {}
+    if error.status in {429, 503}:
+        headers["Retry-After"] = str(getattr(error, "retry_after_s", DEFAULT_RETRY_AFTER_S))
+    return JSONResponse(problem.model_dump(), status_code=error.status, headers=headers, media_type=MEDIA_TYPE)
+
+
+def install(app: FastAPI) -> None:
+    """Answer every failure of the application with a problem document."""
+    app.add_exception_handler(PareError, _pare)
+    app.add_exception_handler(RequestValidationError, _validation)
+    app.add_exception_handler(HTTPException, _http)
+    app.add_exception_handler(Exception, _unexpected)
+
+
+async def _pare(request: Request, error: Exception) -> JSONResponse:
+    if not isinstance(error, PareError):
+        raise error
+    if error.status >= http.HTTPStatus.INTERNAL_SERVER_ERROR:
+        log.error("%s: %s", error.code, error.detail, exc_info=error)
+    return answer(request, error)
+
+
+async def _validation(request: Request, error: Exception) -> JSONResponse:
+    if not isinstance(error, RequestValidationError):
+        raise error
+    found = error.errors()[:MAX_ERRORS]
+    if any(one["type"] == "json_invalid" for one in found):
+        return answer(request, RequestMalformed("The body is not valid JSON."))
+    errors = [FieldError(pointer=_pointer(one["loc"]), message=_message(one)) for one in found]
+    summary = errors[0].message if len(errors) == 1 else f"{len(errors)} fields are wrong."
+    return answer(request, RequestInvalid(summary), errors)
+
+
+async def _http(request: Request, error: Exception) -> JSONResponse:
+    if not isinstance(error, HTTPException):
+        raise error
+    known: dict[int, PareError] = {
+        400: RequestMalformed("The body could not be read."),
+        404: NoSuchPath("There is nothing at this path."),
+        405: MethodNotAllowed("This path does not take that method."),
+        413: BodyTooLarge("The body is larger than this path accepts."),
+    }
+    response = answer(request, known.get(error.status_code) or Internal("The request failed."))
+    response.headers.update(error.headers or {})
+    return response
+
+
+async def _unexpected(request: Request, error: Exception) -> JSONResponse:
+    log.error("unexpected %s", type(error).__name__, exc_info=error)
+    return answer(request, Internal("The service failed unexpectedly."))
+
+
+def _pointer(location: Sequence[str | int]) -> str:
+    where, *rest = location
+    path = "/".join(str(part).replace("~", "~0").replace("/", "~1")[:100] for part in rest)
+    return f"/{path}" if where == "body" else f"{where}/{path}"
+
+
+def _message(error: dict[str, Any]) -> str:
+    # pydantic quotes the input in some messages; only its own words are passed on.
+    if error["type"] == "value_error":
+        return str(error["ctx"]["error"])[:MAX_MESSAGE]
+    return str(error["msg"])[:MAX_MESSAGE]

@@ -1,0 +1,207 @@
+"""What clients see: one class per resource, made from rows."""
+
+from datetime import datetime
+from typing import Any, Generic, Literal, TypeVar
+
+from pydantic import BaseModel, Field
+
+from app.db.events import Kind
+from app.db.tables import Artifact, Dataset, Event, Job, JobState, Model, Upload, UploadState
+from app.ids import public
+from app.services.uploads import PartSlot
+from app.spec.data import DatasetInfo, DatasetSpec
+from app.spec.job import JobSpec
+from app.spec.signature import ModelInfo
+from app.spec.work import Failure
+
+Item = TypeVar("Item")
+
+
+class PageOut(BaseModel, Generic[Item]):
+    """A page of a list, newest first; `next` goes into `?after=` for the following page."""
+
+    data: list[Item]
+    has_more: bool
+    next: str | None = None
+
+
+class ModelOut(BaseModel):
+    """A model."""
+
+    id: str = Field(examples=["mdl_0198f2a31c7b7d0c8f5e2b7a9c1d3e4f"])
+    name: str
+    labels: dict[str, str]
+    bytes: int
+    sha256: str
+    info: ModelInfo
+    created_at: datetime
+
+    @classmethod
+    def of(cls, row: Model) -> "ModelOut":
+        """Show a row."""
+        return cls(
+            id=public("mdl", row.id), name=row.name, labels=row.labels, bytes=row.bytes, sha256=row.sha256,
+            info=ModelInfo.model_validate(row.info), created_at=row.created_at,
+        )  # fmt: skip
+
+
+class DatasetOut(BaseModel):
+    """A data set."""
+
+    id: str = Field(examples=["ds_0198f2a31c7b7d0c8f5e2b7a9c1d3e4f"])
+    name: str
+    labels: dict[str, str]
+    bytes: int
+    sha256: str
+    spec: DatasetSpec
+    info: DatasetInfo
+    created_at: datetime
+
+    @classmethod
+    def of(cls, row: Dataset) -> "DatasetOut":
+        """Show a row."""
+        return cls(
+            id=public("ds", row.id), name=row.name, labels=row.labels, bytes=row.bytes, sha256=row.sha256,
+            spec=DatasetSpec.model_validate(row.spec), info=DatasetInfo.model_validate(row.info),
+            created_at=row.created_at,
+        )  # fmt: skip
+
+
+class PartOut(BaseModel):
+    """One part to PUT: where, and how many bytes."""
+
+    number: int
+    bytes: int
+    url: str
+
+
+class UploadOut(BaseModel):
+    """A multipart upload. `resource` is the model or data set it became."""
+
+    id: str = Field(examples=["upl_0198f2a31c7b7d0c8f5e2b7a9c1d3e4f"])
+    status: UploadState
+    part_bytes: int
+    parts: list[PartOut]
+    resource: str | None
+    expires_at: datetime
+
+    @classmethod
+    def of(cls, row: Upload, slots: list[PartSlot], base_url: str) -> "UploadOut":
+        """Show a row; parts without a link of their own go through the service."""
+        shown = public("upl", row.id)
+        ours = f"{base_url}/uploads/{shown}/parts"
+        parts = [
+            PartOut(number=slot.number, bytes=slot.bytes, url=slot.url or f"{ours}/{slot.number}") for slot in slots
+        ]
+        return cls(
+            id=shown, status=row.state, part_bytes=row.part_bytes, parts=parts, resource=row.resource,
+            expires_at=row.expires_at,
+        )  # fmt: skip
+
+
+class ProgressOut(BaseModel):
+    """How far a job is: `fraction` of the whole, `step` of `steps`, and the seconds left at this pace."""
+
+    fraction: float
+    step: int
+    steps: int
+    message: str
+    eta_s: float | None
+
+
+class JobOut(BaseModel):
+    """A job. `status` is its state, `stage` what is happening, in words."""
+
+    id: str = Field(examples=["job_0198f2a31c7b7d0c8f5e2b7a9c1d3e4f"])
+    name: str
+    labels: dict[str, str]
+    status: JobState
+    stage: str
+    progress: ProgressOut
+    attempt: int
+    queue: str
+    spec: JobSpec
+    error: Failure | None
+    created_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+
+    @classmethod
+    def of(cls, row: Job, stage: str, now: datetime) -> "JobOut":
+        """Show a row; `now` is the service's clock, only used for the estimate."""
+        done = _overall(row)
+        eta = None
+        if row.state == "running" and row.started_at and done > _ETA_FROM:
+            eta = round((now - row.started_at).total_seconds() * (1 - done) / done, 1)
+        return cls(
+            id=public("job", row.id), name=row.name, labels=row.labels, status=row.state, stage=stage,
+            progress=ProgressOut(
+                fraction=round(done, 4), step=row.step, steps=row.steps, message=row.message, eta_s=eta
+            ),
+            attempt=row.attempt, queue=row.queue, spec=JobSpec.model_validate(row.spec),
+            error=Failure.model_validate(row.error) if row.error else None,
+            created_at=row.created_at, started_at=row.started_at, finished_at=row.finished_at,
+        )  # fmt: skip
+
+
+_ETA_FROM = 0.05
+"""Below this share of the work an estimate of the rest says nothing."""
+
+
+def _overall(row: Job) -> float:
+    if row.state == "succeeded":
+        return 1.0
+    if row.steps == 0 or row.step == 0:
+        return 0.0
+    return min(1.0, max(0.0, (row.step - 1 + row.fraction) / row.steps))
+
+
+class ArtifactOut(BaseModel):
+    """A delivered file; `target` is its place in the job's `targets`."""
+
+    id: str = Field(examples=["art_0198f2a31c7b7d0c8f5e2b7a9c1d3e4f"])
+    name: str
+    kind: str
+    media_type: str
+    target: int | None
+    bytes: int
+    sha256: str
+    created_at: datetime
+
+    @classmethod
+    def of(cls, row: Artifact) -> "ArtifactOut":
+        """Show a row."""
+        return cls(
+            id=public("art", row.id), name=row.name, kind=row.kind, media_type=row.media_type, target=row.target,
+            bytes=row.bytes, sha256=row.sha256, created_at=row.created_at,
+        )  # fmt: skip
+
+
+class EventOut(BaseModel):
+    """Something that happened to a job."""
+
+    seq: int
+    at: datetime
+    kind: Kind
+    data: dict[str, Any]
+
+    @classmethod
+    def of(cls, row: Event) -> "EventOut":
+        """Show a row."""
+        return cls.model_validate(row, from_attributes=True)
+
+
+class EventsOut(BaseModel):
+    """Events in order; `next` goes into `?after=`. `ended`: no more will come."""
+
+    data: list[EventOut]
+    next: int
+    ended: bool
+
+
+class ValidationOut(BaseModel):
+    """A job that would be accepted, and what its owner should know."""
+
+    valid: Literal[True] = True
+    queue: str
+    warnings: list[str]

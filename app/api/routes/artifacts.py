@@ -1,0 +1,26 @@
+"""Artifacts: look and download."""
+
+from fastapi import APIRouter, Request, Response
+
+from app.api.content import StoredFile, content
+from app.api.deps import By, Jobs, Parts
+from app.api.openapi import BINARY_ANSWER
+from app.api.problems import problems
+from app.api.resources import ArtifactOut
+from app.ids import NotFound
+
+router = APIRouter(prefix="/artifacts", tags=["artifacts"])
+
+
+@router.get("/{artifact_id}", operation_id="getArtifact", responses=problems(NotFound))
+def one(jobs: Jobs, by: By, artifact_id: str) -> ArtifactOut:
+    """Look at an artifact."""
+    return ArtifactOut.of(jobs.artifact(by.tenant, artifact_id))
+
+
+@router.get("/{artifact_id}/content", operation_id="downloadArtifact", responses=BINARY_ANSWER | problems(NotFound))
+def download(request: Request, jobs: Jobs, parts: Parts, by: By, artifact_id: str) -> Response:
+    """Download an artifact; its ETag is its SHA-256, ranges are honoured."""
+    row = jobs.artifact(by.tenant, artifact_id)
+    file = StoredFile(row.key, row.sha256, row.bytes, row.name, row.media_type)
+    return content(request, parts.store, parts.settings, file)

@@ -1,0 +1,61 @@
+"""Is it alive, is it ready, how is it doing."""
+
+from importlib.metadata import version
+from typing import Any, Literal
+
+from fastapi import APIRouter, Response
+from fastapi.responses import PlainTextResponse
+from prometheus_client import CONTENT_TYPE_LATEST
+from pydantic import BaseModel
+
+from app.api.deps import Parts
+from app.services import health
+
+router = APIRouter(tags=["service"])
+
+
+class Live(BaseModel):
+    """The process answers."""
+
+    status: Literal["ok"] = "ok"
+
+
+class Ready(BaseModel):
+    """Whether jobs can be taken and worked on; `checks` says what is missing."""
+
+    ready: bool
+    checks: dict[str, str]
+    queues: dict[str, list[dict[str, Any]]]
+
+
+class Version(BaseModel):
+    """What is running."""
+
+    version: str
+
+
+@router.get("/livez", operation_id="isAlive")
+async def live() -> Live:
+    """Answer that the process is alive; touches nothing."""
+    return Live()
+
+
+@router.get("/readyz", operation_id="isReady", responses={503: {"model": Ready, "description": "Not ready."}})
+def ready(response: Response, parts: Parts) -> Ready:
+    """Check database, broker, storage and the sweep, and list the live workers of each queue with their devices."""
+    checks = health.checks(parts.database, parts.publisher, parts.store, parts.settings)
+    fine = all(value == "ok" for value in checks.values())
+    response.status_code = 200 if fine else 503
+    return Ready(ready=fine, checks=checks, queues=health.queues(parts.database) if checks["database"] == "ok" else {})
+
+
+@router.get("/metrics", operation_id="getMetrics", response_class=PlainTextResponse)
+def metrics(parts: Parts) -> Response:
+    """Read counters and gauges in Prometheus' text format."""
+    return Response(health.metrics(parts.database), media_type=CONTENT_TYPE_LATEST)
+
+
+@router.get("/version", operation_id="getVersion")
+async def running() -> Version:
+    """Say which version is running."""
+    return Version(version=version("pare"))

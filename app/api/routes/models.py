@@ -1,0 +1,66 @@
+"""Models: upload, list, look, download, delete."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Request, Response
+from starlette.concurrency import run_in_threadpool
+
+from app.admission import AdmissionError
+from app.api.bodies import arrival
+from app.api.content import StoredFile, content
+from app.api.deps import By, LabelQuery, Library, Page, Parts
+from app.api.errors import BodyTimeout, BodyTooLarge, RequestInvalid, UnsupportedMediaType
+from app.api.openapi import BINARY_ANSWER, BINARY_BODY
+from app.api.problems import problems
+from app.api.resources import ModelOut, PageOut
+from app.db.tables import Model
+from app.ids import NotFound, public
+from app.services.errors import InUse
+from app.spec.base import Name
+
+router = APIRouter(prefix="/models", tags=["models"])
+
+
+@router.post(
+    "", status_code=201, operation_id="uploadModel", openapi_extra=BINARY_BODY,
+    responses=problems(*AdmissionError.every(), BodyTooLarge, BodyTimeout, UnsupportedMediaType, RequestInvalid),
+)  # fmt: skip
+async def upload(
+    request: Request, response: Response, parts: Parts, by: By, name: Annotated[Name, Query()], labels: LabelQuery
+) -> ModelOut:
+    """Upload a model: `.onnx`, an archive of an `.onnx` and its tensor files, or a `.pt2`, as the raw body."""
+    limit = parts.settings.max_upload_bytes
+    async with arrival(request, parts.settings, name=name, labels=labels, limit=limit) as arrived:
+        row = await run_in_threadpool(parts.library.add_model, by.tenant, arrived)
+    shown = ModelOut.of(row)
+    response.headers["Location"] = f"/models/{shown.id}"
+    return shown
+
+
+@router.get("", operation_id="listModels", responses=problems(RequestInvalid))
+def page(library: Library, by: By, wanted: Page, labels: LabelQuery) -> PageOut[ModelOut]:
+    """List models, newest first."""
+    rows, more = library.page(Model, by.tenant, limit=wanted.limit, after=wanted.cursor("mdl"), labels=labels)
+    return PageOut(
+        data=[ModelOut.of(row) for row in rows], has_more=more, next=public("mdl", rows[-1].id) if more else None
+    )
+
+
+@router.get("/{model_id}", operation_id="getModel", responses=problems(NotFound))
+def one(library: Library, by: By, model_id: str) -> ModelOut:
+    """Look at a model: its signature, parameters and operators."""
+    return ModelOut.of(library.one(Model, by.tenant, model_id))
+
+
+@router.get("/{model_id}/content", operation_id="downloadModel", responses=BINARY_ANSWER | problems(NotFound))
+def download(request: Request, parts: Parts, by: By, model_id: str) -> Response:
+    """Download the file as it was uploaded."""
+    row = parts.library.one(Model, by.tenant, model_id)
+    file = StoredFile(row.key, row.sha256, row.bytes, row.name)
+    return content(request, parts.store, parts.settings, file)
+
+
+@router.delete("/{model_id}", status_code=204, operation_id="deleteModel", responses=problems(NotFound, InUse))
+def delete(library: Library, by: By, model_id: str) -> None:
+    """Delete a model that no unfinished job reads. Finished jobs keep their results."""
+    library.delete(Model, by.tenant, model_id)

@@ -1,0 +1,89 @@
+"""Multipart uploads for files that are large or lines that are slow."""
+
+from fastapi import APIRouter, Request, Response
+from pydantic import BaseModel, ConfigDict, Field
+from starlette.concurrency import run_in_threadpool
+
+from app.admission import AdmissionError
+from app.api.bodies import arrival
+from app.api.deps import By, Parts, Uploads
+from app.api.errors import BodyTooLarge, RequestInvalid
+from app.api.openapi import BINARY_BODY
+from app.api.problems import problems
+from app.api.resources import UploadOut
+from app.db.tables import Upload
+from app.ids import NotFound
+from app.services.errors import DigestMismatch, PartsMissing, UploadNotOpen, UploadTooLarge
+from app.services.uploads import UploadRequest
+from app.storage import MAX_PARTS, Part
+from app.storage.errors import PartsMismatch
+
+router = APIRouter(prefix="/uploads", tags=["uploads"])
+
+
+class PartIn(BaseModel):
+    """A part that was sent, with the ETag that its PUT answered."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    number: int = Field(ge=1, le=MAX_PARTS)
+    etag: str = Field(min_length=1, max_length=200)
+
+
+class CompleteIn(BaseModel):
+    """The body of `POST /uploads/{id}/complete`."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    parts: list[PartIn] = Field(min_length=1, max_length=MAX_PARTS)
+
+
+@router.post("", status_code=201, operation_id="beginUpload", responses=problems(UploadTooLarge, RequestInvalid))
+def begin(
+    request: Request, response: Response, uploads: Uploads, by: By, parts: Parts, body: UploadRequest
+) -> UploadOut:
+    """Begin an upload; PUT each part to its URL, then complete."""
+    shown = _show(request, uploads, parts, uploads.begin(by.tenant, body))
+    response.headers["Location"] = f"/uploads/{shown.id}"
+    return shown
+
+
+@router.get("/{upload_id}", operation_id="getUpload", responses=problems(NotFound))
+def one(request: Request, uploads: Uploads, by: By, parts: Parts, upload_id: str) -> UploadOut:
+    """Look at an upload; an open one answers fresh links."""
+    return _show(request, uploads, parts, uploads.one(by.tenant, upload_id))
+
+
+@router.put(
+    "/{upload_id}/parts/{number}", status_code=204, operation_id="sendPart", openapi_extra=BINARY_BODY,
+    responses=problems(NotFound, PartsMissing, DigestMismatch, UploadNotOpen, BodyTooLarge),
+)  # fmt: skip
+async def send_part(request: Request, response: Response, parts: Parts, by: By, upload_id: str, number: int) -> None:
+    """Send one part through the service; on S3 the parts' own links are faster. The answer's ETag completes it."""
+    upload = await run_in_threadpool(parts.uploads.one, by.tenant, upload_id)
+    async with arrival(request, parts.settings, name="part", labels={}, limit=upload.part_bytes) as part:
+        etag = await run_in_threadpool(parts.uploads.receive, upload, number, part.path)
+    response.headers["ETag"] = etag
+
+
+@router.post(
+    "/{upload_id}/complete", operation_id="completeUpload",
+    responses=problems(*AdmissionError.every(), NotFound, PartsMismatch, DigestMismatch, UploadNotOpen),
+)  # fmt: skip
+def complete(request: Request, uploads: Uploads, by: By, parts: Parts, upload_id: str, body: CompleteIn) -> UploadOut:
+    """Join the parts and admit the file; `resource` is the new model or data set."""
+    uploads.complete(
+        by.tenant, uploads.one(by.tenant, upload_id), [Part(number=one.number, etag=one.etag) for one in body.parts]
+    )
+    return _show(request, uploads, parts, uploads.one(by.tenant, upload_id))
+
+
+@router.delete("/{upload_id}", status_code=204, operation_id="abortUpload", responses=problems(NotFound, UploadNotOpen))
+def abort(uploads: Uploads, by: By, upload_id: str) -> None:
+    """Give up an upload; its parts are deleted."""
+    uploads.abort(uploads.one(by.tenant, upload_id))
+
+
+def _show(request: Request, uploads: Uploads, parts: Parts, row: Upload) -> UploadOut:
+    base = parts.settings.public_url or str(request.base_url)
+    return UploadOut.of(row, uploads.slots(row), base.rstrip("/"))

@@ -1,0 +1,108 @@
+"""What a use case can refuse."""
+
+from app.errors import PareError
+from app.ids import NotFound
+
+__all__ = [
+    "DataMismatch", "DigestMismatch", "IdempotencyMismatch", "InUse", "JobEnded", "JobNotEnded", "LabelsOutOfRange",
+    "NeedsData", "NotFound", "PartsMissing", "SplitUnknown", "StepNotApplicable", "UploadNotOpen", "UploadTooLarge",
+    "WorkerLost",
+]  # fmt: skip
+
+
+class InUse(PareError):
+    """A job that is not finished yet reads this model or data set."""
+
+    code, status = "resource.in_use", 409
+    remedy = "Wait for the job or cancel it, then delete again."
+
+
+class IdempotencyMismatch(PareError):
+    """The Idempotency-Key was used before with a different body."""
+
+    code, status = "idempotency.mismatch", 422
+    remedy = "Use a new key for a new job; send the same body to get the same job."
+
+
+class NeedsData(PareError):
+    """A step or a metric needs data for a role that the job does not name."""
+
+    code, status = "step.needs_data", 422
+    remedy = "Upload a data set and name it in `data` for that role."
+
+
+class SplitUnknown(PareError):
+    """The job names a split that the data set does not declare."""
+
+    code, status = "data.split_unknown", 422
+    remedy = "Name one of the declared splits, or leave the split out."
+
+
+class DataMismatch(PareError):
+    """The data, after its preprocessing, does not fit the model's inputs."""
+
+    code, status = "data.mismatch", 422
+    remedy = "Name the arrays like the model's inputs and declare preprocessing that yields their shape and dtype."
+
+
+class LabelsOutOfRange(PareError):
+    """The labels `y` name classes that the model's output does not have."""
+
+    code, status = "data.labels_out_of_range", 422
+    remedy = "Number the classes 0 to n-1, in the order of the model's output."
+
+
+class StepNotApplicable(PareError):
+    """This step cannot be applied to this kind of model, or not for this target."""
+
+    code, status = "step.not_applicable", 422
+    remedy = "Choose another step or target; `GET /techniques` says what each one needs."
+
+
+class JobEnded(PareError):
+    """The job has ended, so it cannot be canceled."""
+
+    code, status = "job.ended", 409
+    remedy = "Nothing is left to cancel; `POST /jobs/{id}/retry` starts a failed or canceled job again."
+
+
+class JobNotEnded(PareError):
+    """The job has not come to an end that allows this: it is still at work, or it succeeded."""
+
+    code, status = "job.not_ended", 409
+    remedy = "Wait until the job has ended; `GET /jobs/{id}/events` tells when."
+
+
+class UploadNotOpen(PareError):
+    """The upload was completed or aborted, or is being completed by another request."""
+
+    code, status = "upload.not_open", 409
+    remedy = "Ask for the upload's state; start a new one if it was aborted."
+
+
+class UploadTooLarge(PareError):
+    """The upload is larger than this service accepts."""
+
+    code, status = "upload.too_large", 413
+    remedy = "Upload a smaller file, or have the operator raise PARE_MAX_UPLOAD_BYTES."
+
+
+class DigestMismatch(PareError):
+    """What arrived is not what was announced: its size or its SHA-256 differs."""
+
+    code, status = "upload.digest_mismatch", 422
+    remedy = "Upload the file again; if it recurs, compute the announced values again."
+
+
+class PartsMissing(PareError):
+    """The request asks for a part that the upload does not have."""
+
+    code, status = "upload.no_such_part", 422
+    remedy = "Send parts 1 to n, as many as the upload's answer listed."
+
+
+class WorkerLost(PareError):
+    """The worker stopped answering in the middle of the job, as often as `max_attempts` allows."""
+
+    code, status = "worker.lost", 500
+    remedy = "Look at the worker's log for the cause (often memory), then retry the job."

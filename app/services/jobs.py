@@ -1,0 +1,160 @@
+"""A person's view of jobs: submit, look, cancel, try again."""
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session
+
+from app.db import events, jobs, pages
+from app.db.database import Database
+from app.db.events import Kind
+from app.db.states import ENDED
+from app.db.tables import Artifact, Event, Job, JobDataset, JobState
+from app.ids import NotFound, new_id, parse
+from app.services.errors import IdempotencyMismatch, JobEnded, JobNotEnded
+from app.services.submission import Accepted, check, no_worker
+from app.spec.job import JobSpec
+from app.spec.report import Report
+
+
+class Jobs:
+    """Submits and shows jobs; `wake` tells the dispatcher that there is something to publish."""
+
+    def __init__(self, database: Database, wake: Callable[[], None]) -> None:
+        self._database = database
+        self._wake = wake
+
+    def validate(self, tenant: str, spec: JobSpec) -> tuple[Accepted, str | None]:
+        """Check a job without queueing it; the second value says when no live worker would take it."""
+        with self._database.read() as session:
+            accepted = check(session, tenant, spec)
+            return accepted, no_worker(session, accepted.queue)
+
+    def submit(self, tenant: str, spec: JobSpec, *, key: str | None) -> Job:
+        """Queue a job; the same idempotency key and body give the same job.
+
+        Raises whatever `submission.check` raises, and `IdempotencyMismatch`.
+        """
+        digest = hashlib.sha256(json.dumps(spec.model_dump(mode="json"), sort_keys=True).encode()).hexdigest()
+        try:
+            with self._database.write() as session:
+                job = self._known(session, tenant, key, digest) or _insert(session, tenant, spec, key, digest)
+        except IntegrityError:
+            # Another request with this key committed between our look and our insert: it is the job.
+            with self._database.read() as session:
+                known = self._known(session, tenant, key, digest)
+            if known is None:
+                raise
+            job = known
+        self._wake()
+        return job
+
+    def one(self, tenant: str, public_id: str) -> Job:
+        """Fetch a job or raise `NotFound`."""
+        with self._database.read() as session:
+            return _find(session, tenant, public_id)
+
+    def page(
+        self, tenant: str, *, limit: int, after: UUID | None, labels: Mapping[str, str], status: JobState | None
+    ) -> tuple[Sequence[Job], bool]:
+        """Fetch a page, newest first, and whether there is more."""
+        with self._database.read() as session:
+            return pages.cut(session, jobs.page(tenant, status=status), Job, limit=limit, after=after, labels=labels)
+
+    def stage_of(self, shown: Sequence[Job]) -> dict[UUID, str]:
+        """Say where each job stands; a queued one also tells when nobody serves its queue."""
+        waiting = {job.queue for job in shown if job.state == "queued"}
+        with self._database.read() as session:
+            nobody = {queue: no_worker(session, queue) for queue in waiting}
+        return {job.id: (nobody[job.queue] if job.state == "queued" else None) or job.stage for job in shown}
+
+    def cancel(self, tenant: str, public_id: str) -> Job:
+        """Cancel a job: at once if it waits, else its worker is asked to stop; raises `JobEnded`."""
+        with self._database.write() as session:
+            job = _find(session, tenant, public_id)
+            if not jobs.request_cancel(session, job.id):
+                session.refresh(job)
+                if job.state in ENDED:
+                    raise JobEnded(f"The job has already {_ended(job.state)}.")
+            session.refresh(job)
+            return job
+
+    def retry(self, tenant: str, public_id: str) -> Job:
+        """Queue a failed or canceled job again, with all its attempts; raises `JobNotEnded`."""
+        with self._database.write() as session:
+            job = _find(session, tenant, public_id)
+            check(session, tenant, JobSpec.model_validate(job.spec))  # its model or data may be gone by now
+            if not jobs.retry(session, job.id):
+                session.refresh(job)
+                raise JobNotEnded(f"Only a failed or canceled job can be retried; this one is {job.state}.")
+            session.refresh(job)
+        self._wake()
+        return job
+
+    def events(
+        self, tenant: str, public_id: str, *, after: int, limit: int, kind: Kind | None = None
+    ) -> tuple[Job, Sequence[Event]]:
+        """Fetch the events after a number, and the job as it was before them."""
+        with self._database.read() as session:
+            job = _find(session, tenant, public_id)
+            return job, events.after(session, job.id, after, limit=limit, kind=kind)
+
+    def report(self, tenant: str, public_id: str) -> Report:
+        """Fetch the report; raises `JobNotEnded` while there is none."""
+        job = self.one(tenant, public_id)
+        if job.report is None:
+            reason = "ended without one" if job.state in ENDED else f"is {job.state}"
+            raise JobNotEnded(f"There is no report: the job {reason}.")
+        return Report.model_validate(job.report)
+
+    def artifacts(self, tenant: str, public_id: str) -> Sequence[Artifact]:
+        """Fetch what the job delivered; nothing while it is at work."""
+        with self._database.read() as session:
+            return jobs.artifacts_of(session, _find(session, tenant, public_id))
+
+    def artifact(self, tenant: str, public_id: str) -> Artifact:
+        """Fetch one delivered file or raise `NotFound`."""
+        with self._database.read() as session:
+            found = jobs.artifact(session, tenant, parse("art", public_id))
+        if found is None:
+            raise NotFound("There is no such artifact.")
+        return found
+
+    def _known(self, session: Session, tenant: str, key: str | None, digest: str) -> Job | None:
+        known = jobs.by_idempotency_key(session, tenant, key) if key else None
+        if known is not None and known.request_sha256 != digest:
+            raise IdempotencyMismatch("This Idempotency-Key belongs to a job with another body.")
+        return known
+
+
+def _insert(session: Session, tenant: str, spec: JobSpec, key: str | None, digest: str) -> Job:
+    accepted = check(session, tenant, spec)
+    job = Job(
+        id=new_id(), tenant=tenant, name=spec.name, labels=dict(spec.labels), spec=spec.model_dump(mode="json"),
+        idempotency_key=key, request_sha256=digest, model_id=accepted.model.id, queue=accepted.queue,
+        max_attempts=spec.max_attempts, steps=len(spec.steps) + len(spec.targets),
+    )  # fmt: skip
+    session.add(job)
+    session.flush()
+    for role, dataset in accepted.data.items():
+        session.add(JobDataset(job_id=job.id, role=role, dataset_id=dataset.id))
+    first: dict[str, Any] = {"status": "queued"}
+    if accepted.warnings:
+        first["warnings"] = list(accepted.warnings)
+    events.add(session, job.id, "state", first)
+    return job
+
+
+def _find(session: Session, tenant: str, public_id: str) -> Job:
+    found = jobs.of(session, tenant, parse("job", public_id))
+    if found is None:
+        raise NotFound("There is no such job.")
+    return found
+
+
+def _ended(state: JobState) -> str:
+    return {"succeeded": "succeeded", "failed": "failed"}.get(state, "been canceled")

@@ -1,0 +1,95 @@
+"""Does this data fit this model? Answered from what admission learned, before anything is queued."""
+
+from collections.abc import Iterator
+
+from app.services.errors import DataMismatch, LabelsOutOfRange, SplitUnknown
+from app.spec.data import LABELS, DatasetInfo, DatasetSpec, Shape, TransformMismatch
+from app.spec.signature import Dimension, Signature, TensorSpec
+
+
+def resolve_split(role: str, wanted: str | None, spec: DatasetSpec) -> str | None:
+    """Find the split a reference means: the one named, else the one called like the role, else all rows (None)."""
+    if wanted is None:
+        return role if role in spec.splits else None
+    if wanted not in spec.splits:
+        declared = ", ".join(spec.splits) or "none"
+        raise SplitUnknown(
+            f"The data set has no split '{wanted}' (declared: {declared}).", pointer=f"/data/{role}/split"
+        )
+    return wanted
+
+
+def check_inputs(role: str, signature: Signature, info: DatasetInfo, spec: DatasetSpec) -> Iterator[str]:
+    """Require that the arrays, preprocessed, are the model's inputs; yields warnings, raises `DataMismatch`."""
+    pointer = f"/data/{role}"
+    for tensor in signature.inputs:
+        if tensor.name not in info.arrays:
+            raise DataMismatch(
+                f"The model needs an input '{tensor.name}'; the data set has {_listed(info.arrays)}.", pointer=pointer
+            )
+        shape, dtype = _preprocessed(tensor.name, info, spec)
+        if dtype != tensor.dtype:
+            raise DataMismatch(
+                f"Input '{tensor.name}' takes {tensor.dtype}, the data is {dtype}.",
+                pointer=pointer,
+                remedy="Declare preprocessing that ends in that dtype (to_float), or convert the array.",
+            )
+        if not _fits(shape, tensor):
+            raise DataMismatch(
+                f"Input '{tensor.name}' takes samples of shape {_written(tensor.shape[1:])}, "
+                f"the data has {_written(shape)}.",
+                pointer=pointer,
+            )
+        batch = tensor.shape[0]
+        if isinstance(batch, int) and batch > info.rows:
+            raise DataMismatch(
+                f"The model takes batches of {batch}; the data set has {info.rows} rows.", pointer=pointer
+            )
+    inputs = {tensor.name for tensor in signature.inputs}
+    for name in info.arrays:
+        if name != LABELS and name not in inputs:
+            yield f"{role}: the array '{name}' is no input of the model and is not used."
+
+
+def check_labels(role: str, signature: Signature, info: DatasetInfo) -> None:
+    """Require that integer labels number classes that the first output has; raises `LabelsOutOfRange`."""
+    if info.label_range is None or not signature.outputs or not signature.outputs[0].shape:
+        return
+    classes = signature.outputs[0].shape[-1]
+    low, high = info.label_range
+    if isinstance(classes, int) and classes > 1 and (low < 0 or high >= classes):
+        raise LabelsOutOfRange(
+            f"The labels run from {low} to {high}; output '{signature.outputs[0].name}' has {classes} classes "
+            f"(0 to {classes - 1}).",
+            pointer=f"/data/{role}",
+        )
+
+
+def _preprocessed(name: str, info: DatasetInfo, spec: DatasetSpec) -> tuple[Shape, str]:
+    array = info.arrays[name]
+    shape, dtype = array.shape[1:], array.dtype
+    for position, transform in enumerate(spec.preprocess.get(name, ())):
+        try:
+            shape, dtype = transform.after(shape, dtype)
+        except TransformMismatch as error:
+            raise DataMismatch(f"{error}.", pointer=f"/preprocess/{name}/{position}") from error
+    return shape, dtype
+
+
+def _fits(shape: Shape, tensor: TensorSpec) -> bool:
+    wanted = tensor.shape[1:]
+    return len(shape) == len(wanted) and all(map(_allows, wanted, shape))
+
+
+def _allows(wanted: int | Dimension, size: int) -> bool:
+    if isinstance(wanted, int):
+        return wanted == size
+    return (wanted.min is None or size >= wanted.min) and (wanted.max is None or size <= wanted.max)
+
+
+def _written(shape: tuple[int | Dimension, ...]) -> str:
+    return f"[{', '.join(str(size) if isinstance(size, int) else size.name for size in shape)}]"
+
+
+def _listed(names: dict[str, object] | object) -> str:
+    return ", ".join(f"'{name}'" for name in names) if isinstance(names, dict) and names else "none"

@@ -1,0 +1,78 @@
+"""The sweep: takes jobs from workers that are gone, and removes what nobody refers to."""
+
+import logging
+from datetime import UTC, datetime, timedelta
+
+from app.db import jobs, keys, uploads, workers
+from app.db.database import Database
+from app.services.duty import Duty
+from app.services.errors import WorkerLost
+from app.settings import Settings
+from app.spec.work import Failure
+from app.storage import Store
+
+log = logging.getLogger(__name__)
+
+CHORE = "sweep"
+TIDY_CHORE = "tidy"
+TIDY_EVERY_SECONDS = 3600.0
+ORPHAN_AGE = timedelta(days=1)
+"""An object without a row is kept this long: its attempt may be about to commit."""
+
+
+class Sweeper(Duty):
+    """Sweeps every `sweep_s`; of many processes one has the turn."""
+
+    def __init__(self, database: Database, store: Store, settings: Settings) -> None:
+        super().__init__("sweeper", settings.sweep_s)
+        self._database = database
+        self._store = store
+        self._settings = settings
+
+    def turn(self) -> None:
+        if self._has_turn(CHORE, self._settings.sweep_s / 2):
+            self.recover_lost_jobs()
+        if self._has_turn(TIDY_CHORE, TIDY_EVERY_SECONDS):
+            self.remove_orphans()
+
+    def recover_lost_jobs(self) -> int:
+        """Requeue, fail or cancel the jobs whose lease has run out; returns how many."""
+        with self._database.write() as session:
+            lost = jobs.expired(session)
+            for job in lost:
+                log.warning("job_%s: worker %s was lost in attempt %d", job.id.hex, job.worker, job.attempt)
+                error = Failure(
+                    code=WorkerLost.code,
+                    detail=f"The worker stopped answering in attempt {job.attempt}.",
+                    remedy=WorkerLost.remedy,
+                ).model_dump()
+                jobs.give_up_on(session, job, backoff_s=self._settings.retry_backoff_s, error=error)
+            workers.forget_old(session)
+        return len(lost)
+
+    def remove_orphans(self, age: timedelta = ORPHAN_AGE) -> int:
+        """Delete objects that no row refers to and uploads that were never completed; returns how many."""
+        removed = 0
+        with self._database.write() as session:
+            overdue = uploads.overdue(session)
+            for upload in overdue:
+                uploads.move(session, upload.id, upload.state, "aborted")
+        for upload in overdue:
+            self._store.abort(upload.key, upload.token)
+        before = datetime.now(UTC) - age
+        for key, token in self._store.stale_uploads(before):
+            self._store.abort(key, token)
+            removed += 1
+        for stored in self._store.list(""):
+            if stored.modified < before and not self._is_referred_to(stored.key):
+                self._store.delete(stored.key)
+                removed += 1
+        return removed + len(overdue)
+
+    def _has_turn(self, chore: str, every_s: float) -> bool:
+        with self._database.write() as session:
+            return workers.take_turn(session, chore, every_s=every_s)
+
+    def _is_referred_to(self, key: str) -> bool:
+        with self._database.read() as session:
+            return keys.is_referred_to(session, key)

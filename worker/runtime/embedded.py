@@ -1,0 +1,56 @@
+"""`python -m worker embedded`: service, broker and worker in one process, for a laptop."""
+
+import logging
+import threading
+
+import celery.worker.state
+import uvicorn
+from celery import Celery
+
+from app.api.app import create_app, require_loopback
+from app.api.components import Components
+from app.settings import Settings
+from migrations import upgrade
+from worker.runtime.station import station
+
+log = logging.getLogger(__name__)
+
+STOP_SECONDS = 15.0
+GRACE_SECONDS = 5
+"""Open event streams are cut after this."""
+
+
+class EmbeddedWorker(threading.Thread):
+    """A Celery worker on `memory://` in a thread of its own; it runs one job at a time."""
+
+    def __init__(self, app: Celery) -> None:
+        super().__init__(name="worker", daemon=True)
+        self._app = app
+
+    def run(self) -> None:
+        controller = self._app.WorkController(
+            pool="solo", concurrency=1, queues=["cpu"], without_heartbeat=True, without_mingle=True, without_gossip=True
+        )
+        controller.start()
+
+    def stop(self) -> None:
+        """Let the consumer's loop end; Celery looks at this flag between messages."""
+        celery.worker.state.should_stop = 0
+        self.join(STOP_SECONDS)
+
+
+def serve(settings: Settings) -> None:
+    """Bring the database up to date, start the worker, and serve until told to stop."""
+    require_loopback(settings)
+    upgrade(settings.database)
+    components = Components.build(settings)
+    with station(settings, components.database, components.store, components.celery) as draining:
+        worker = EmbeddedWorker(components.celery)
+        worker.start()
+        log.info("serving http://%s:%d", settings.host, settings.port)
+        uvicorn.run(
+            create_app(components), host=settings.host, port=settings.port, log_config=None, access_log=False,
+            server_header=False, timeout_graceful_shutdown=GRACE_SECONDS,
+        )  # fmt: skip
+        draining.set()
+        worker.stop()

@@ -1,0 +1,64 @@
+"""Lays out an attempt's directory: the files it needs, fetched and verified, and the order that names them."""
+
+from pathlib import Path
+
+from sqlalchemy.orm import Session
+
+from app.db import jobs
+from app.db.database import Database
+from app.db.tables import Dataset, Job, Model
+from app.ids import public
+from app.services.matching import resolve_split
+from app.settings import Settings
+from app.spec.data import DatasetInfo, DatasetSpec
+from app.spec.job import JobSpec, Role
+from app.spec.signature import ModelInfo
+from app.spec.work import DataFile, ModelFile, WorkOrder
+from app.storage import Store
+
+MODEL_FILE = "model"
+
+
+def prepare(database: Database, store: Store, settings: Settings, job: Job, directory: Path) -> WorkOrder:
+    """Fetch the job's files into `directory` and write `order.json`.
+
+    A data set that plays several roles is fetched once. Raises storage errors.
+    """
+    spec = JobSpec.model_validate(job.spec)
+    with database.read() as session:
+        model = _model(session, job)
+        datasets = jobs.datasets_of(session, job.id)
+    store.fetch(model.key, directory / MODEL_FILE, sha256=model.sha256)
+    data: dict[Role, DataFile] = {}
+    for role, ref in spec.data.refs().items():
+        row = datasets[role]
+        path = f"data-{row.id.hex}"
+        if not (directory / path).exists():
+            store.fetch(row.key, directory / path, sha256=row.sha256)
+        data[role] = _data_file(role, row, path, ref.split)
+    order = WorkOrder(
+        job=public("job", job.id),
+        attempt=job.attempt,
+        spec=spec,
+        model=ModelFile(
+            path=MODEL_FILE, sha256=model.sha256, bytes=model.bytes, info=ModelInfo.model_validate(model.info)
+        ),
+        data=data,
+        device="cuda" if settings.queue == "cuda" else "cpu",
+        threads=settings.threads,
+    )
+    (directory / "order.json").write_text(order.model_dump_json())
+    return order
+
+
+def _model(session: Session, job: Job) -> Model:
+    model = session.get(Model, job.model_id)
+    if model is None:
+        raise LookupError(f"job {job.id} refers to a model that has no row")
+    return model
+
+
+def _data_file(role: Role, row: Dataset, path: str, split: str | None) -> DataFile:
+    spec = DatasetSpec.model_validate(row.spec)
+    info = DatasetInfo.model_validate(row.info)
+    return DataFile(path=path, info=info, spec=spec, split=resolve_split(role, split, spec))

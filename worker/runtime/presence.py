@@ -1,0 +1,45 @@
+"""Tells everybody that this worker is alive, which queue it serves and on what."""
+
+import os
+import socket
+from importlib.metadata import version
+from typing import Any
+from uuid import uuid4
+
+from app.db import workers
+from app.db.database import Database
+from app.services.duty import Duty
+from app.settings import Settings
+from worker.runtime.supervise import Workshop
+
+EVERY_SECONDS = 10.0
+
+
+def worker_name() -> str:
+    """Make a name no other worker has, that tells where to look for it."""
+    return f"{socket.gethostname()}:{os.getpid()}:{uuid4().hex[:6]}"
+
+
+class Presence(Duty):
+    """Reports every ten seconds; signs off when stopped."""
+
+    def __init__(self, database: Database, settings: Settings, workshop: Workshop, name: str) -> None:
+        super().__init__("presence", EVERY_SECONDS)
+        self._database = database
+        self._queue = settings.queue
+        self._name = name
+        self._facts: dict[str, Any] = {
+            "devices": workshop.devices,
+            "threads": settings.threads,
+            "sandbox": workshop.jail_level.summary,
+            "version": version("pare"),
+        }
+
+    def turn(self) -> None:
+        with self._database.write() as session:
+            workers.seen(session, self._name, queue=self._queue, facts=self._facts)
+
+    def stop(self, timeout_s: float = 10.0) -> None:
+        super().stop(timeout_s)
+        with self._database.write() as session:
+            workers.gone(session, self._name)

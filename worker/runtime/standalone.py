@@ -1,0 +1,33 @@
+"""`python -m worker`: a Celery worker for one queue of the real broker."""
+
+import logging
+from typing import Any
+
+from celery.signals import worker_shutting_down
+
+from app.db.database import Database
+from app.queue import make_celery
+from app.settings import Settings
+from app.storage import open_store
+from worker.runtime.station import station
+
+log = logging.getLogger(__name__)
+
+
+def serve(settings: Settings) -> None:
+    """Work until SIGTERM or SIGINT, which drain: the running job is handed back within seconds."""
+    celery = make_celery(settings)
+    database = Database(settings.database)
+    with station(settings, database, open_store(settings), celery) as draining:
+
+        def drain(**_: Any) -> None:
+            draining.set()
+
+        worker_shutting_down.connect(drain)
+        worker = celery.Worker(
+            pool="threads", concurrency=1, queues=[settings.queue], loglevel="WARNING",
+            without_gossip=True, without_mingle=True, without_heartbeat=True, quiet=True,
+        )  # fmt: skip
+        log.info("serving queue %s", settings.queue)
+        worker.start()
+    database.close()
