@@ -40,7 +40,7 @@ def run(order: WorkOrder, directory: Path, progress: Progress) -> WorkResult:
     data = {role: Rows.open(directory, file, inputs) for role, file in order.data.items()}
 
     model, steps = _take_steps(order, original, data, scratch, stages)
-    targets, artifacts = _deliver(order, original, model, data, directory / OUT, stages)
+    targets, artifacts = _deliver(order, original, model, data, directory, stages)
     report = Report(
         name=spec.name,
         job=order.job,
@@ -92,14 +92,14 @@ def _take_steps(
 
 
 def _deliver(
-    order: WorkOrder, original: Model, model: Model, data: dict[Role, Rows], out: Path, stages: _Stages
+    order: WorkOrder, original: Model, model: Model, data: dict[Role, Rows], directory: Path, stages: _Stages
 ) -> tuple[tuple[TargetReport, ...], tuple[ArtifactFile, ...]]:
     origin = Origin(order.job, recipe_digest(order.spec), order.model.sha256)
     reports, artifacts = [], []
     for number, target in enumerate(order.spec.targets):
         where = f"{target.format} {target.profile}"
         stages.begin(f"writing {where}")
-        files = deliver(target, model, origin, out)
+        files = deliver(target, model, origin, directory / OUT)
         artifacts += [
             ArtifactFile(file=file.name, kind="model", media_type=ONNX_MEDIA_TYPE, target=number) for file in files
         ]
@@ -111,10 +111,12 @@ def _deliver(
                 baseline=original.graph,
                 reference=original.reference,
                 test=data.get("test"),
-                fallback=data.get("calibration"),
+                calibration=data.get("calibration"),
                 evaluate=order.spec.evaluate,
+                signature=original.signature,
                 threads=order.threads,
                 seed=order.spec.seed,
+                scratch=directory / SCRATCH,
                 progress=stages.progress,
             )
         )

@@ -12,6 +12,8 @@ from worker.engine.errors import UnknownNode
 WEIGHTED = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
 """Operators with a weight operand, where nearly all time and size is."""
 
+CLAMPS = frozenset({"Relu", "Clip"})
+
 FOLLOWERS = frozenset(
     {
         "Add", "AveragePool", "Clip", "Concat", "Flatten", "GlobalAveragePool", "LeakyRelu", "MaxPool", "Mul", "Relu",
@@ -40,11 +42,12 @@ def quantizable(graph: GraphProto, skipped: Iterable[str]) -> tuple[str, ...]:
     """Names of the nodes to quantize statically, in graph order.
 
     These are the weighted operators with a constant float32 weight, and the followers whose data all comes from
-    convolutions through other followers.
+    convolutions through other followers, and a clamp directly behind a matrix product.
     """
     skipped = frozenset(skipped)
     constants = {tensor.name: tensor.data_type for tensor in graph.initializer}
     from_convolution: set[str] = set()
+    from_product: set[str] = set()
     chosen = []
     for node in graph.node:
         if node.name in skipped or node.domain not in ("", "ai.onnx"):
@@ -54,6 +57,10 @@ def quantizable(graph: GraphProto, skipped: Iterable[str]) -> tuple[str, ...]:
                 continue
             if node.op_type.startswith("Conv"):
                 from_convolution.update(node.output)
+            else:
+                from_product.update(node.output)
+        elif node.op_type in CLAMPS and node.input[0] in from_product:
+            pass  # the product's 8-bit codes end where the clamp would cut
         elif node.op_type in FOLLOWERS and _data(node) and from_convolution.issuperset(_data(node)):
             from_convolution.update(node.output)
         else:

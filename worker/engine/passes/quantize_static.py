@@ -12,9 +12,7 @@ from worker.engine.model import Model
 from worker.engine.passes import Changed, Context, implements
 from worker.engine.plan import Range, StaticPlan
 from worker.engine.preprocess import preprocess
-from worker.engine.selection import quantizable, skipped_nodes
-
-CLAMPS = frozenset({"Relu", "Clip"})
+from worker.engine.selection import CLAMPS, quantizable, skipped_nodes
 
 
 @implements(QuantizeStatic)
