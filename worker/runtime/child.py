@@ -1,0 +1,157 @@
+"""A job's process, from its fork to its end: tie to the parent, shed what was inherited, confine, work, report."""
+
+import contextlib
+import errno
+import faulthandler
+import importlib
+import os
+import signal
+import sys
+import tempfile
+import traceback
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Final, NoReturn
+
+from app.errors import PareError
+from app.spec.work import Failure, WorkOrder, WorkResult
+from worker.engine.progress import Progress
+from worker.runtime import jail
+from worker.runtime.errors import Crashed, OutOfDisk, OutOfMemory, SandboxUnavailable
+from worker.runtime.jail import privileges, trial
+from worker.runtime.reporter import Reporter
+from worker.runtime.requests import Request
+from worker.runtime.scrub import Scrubber
+from worker.runtime.wire import MAX_DETAIL, MAX_REMEDY, Done, Failed, Started
+
+WIRE: Final = 3
+NO_MEMORY: Final = ("can't allocate memory", "std::bad_alloc", "CUDA out of memory", "Failed to allocate memory")
+"""How libraries word it that have no MemoryError: torch's CPU allocator, C++, torch's CUDA allocator, ONNX Runtime."""
+NO_SPACE: Final = frozenset({"EFBIG", "ENOSPC", "EDQUOT"})
+
+Job = Callable[[WorkOrder, Path, Progress], WorkResult]
+
+
+def main(request: Request, wire: int, output: int, zygote: int) -> NoReturn:
+    """Do what `request` asks and exit. `zygote` is the process that forked this one."""
+    os.setsid()
+    privileges.die_with(zygote)
+    _forget_the_zygote(wire, output)
+    directory = Path(request.directory)
+    _settle(directory)
+    reporter = Reporter(WIRE)
+    scrubber = Scrubber(directory)
+    with _reported(reporter, scrubber):
+        _work(request, directory, reporter)
+        reporter.send(Done())
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(os.EX_OK)
+
+
+def _work(request: Request, directory: Path, reporter: Reporter) -> None:
+    job = None if request.trial else entry_point(request.entry)
+    cuda = request.device == "cuda"
+    layers = jail.confine(directory, request.limits, cuda=cuda)
+    if request.strict and not layers.all_applied:
+        raise SandboxUnavailable(f"The job's process could not be confined: {'; '.join(layers.missing)}.")
+    reporter.send(Started(layers=layers.summary))
+    if request.trial:
+        _try(request.trial, layers, request, directory)
+    elif job:
+        order = WorkOrder.model_validate_json((directory / "order.json").read_bytes())
+        result = job(order, directory, reporter)
+        (directory / "result.json").write_text(result.model_dump_json(), encoding="utf-8")
+
+
+def _try(attempt: trial.Trial, layers: jail.Layers, request: Request, directory: Path) -> None:
+    report = trial.TrialReport(
+        layers=layers,
+        escapes=trial.attempt(attempt, directory, file_bytes=request.limits.file_bytes),
+        devices=trial.devices(cuda=request.device == "cuda"),
+    )
+    (directory / trial.REPORT).write_text(report.model_dump_json(), encoding="utf-8")
+
+
+def entry_point(name: str) -> Job:
+    """The function named `module:function`."""
+    module, _, function = name.partition(":")
+    job: Job = getattr(importlib.import_module(module), function)
+    return job
+
+
+def _forget_the_zygote(wire: int, output: int) -> None:
+    """Keep standard streams and the wire; close every other file, the zygote's own connections among them."""
+    signal.set_wakeup_fd(-1)
+    for ended in (signal.SIGCHLD, signal.SIGTERM):
+        signal.signal(ended, signal.SIG_DFL)
+    wire, output = os.dup(wire), os.dup(output)  # neither is a number that is about to be replaced
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    for source, target in ((nothing, 0), (output, 1), (output, 2), (wire, WIRE)):
+        os.dup2(source, target, inheritable=False)
+    os.closerange(WIRE + 1, os.sysconf("SC_OPEN_MAX"))
+    faulthandler.enable(sys.stderr)
+
+
+def _settle(directory: Path) -> None:
+    """Work in the job's directory, private to this user, and have libraries keep their own files there too."""
+    privileges.first_to_go()
+    os.umask(0o077)
+    os.chdir(directory)
+    home = directory / "home"
+    home.mkdir(exist_ok=True)
+    (directory / "out").mkdir(exist_ok=True)
+    os.environ.update(HOME=str(home), TMPDIR=str(home), LOGNAME="pare", USER="pare")
+    tempfile.tempdir = None
+
+
+@contextlib.contextmanager
+def _reported(reporter: Reporter, scrubber: Scrubber) -> Iterator[None]:
+    """Turn whatever ends the job early into its last line, and exit."""
+    try:
+        yield
+    except BrokenPipeError:
+        os._exit(os.EX_IOERR)  # the parent has hung up; nobody is left to tell
+    except BaseException as error:  # noqa: BLE001  # a job that calls sys.exit() must not pass for one that ended well
+        reporter.trace(scrubber("".join(traceback.format_exception(error))))
+        reporter.send(Failed(failure=failure(error, scrubber)))
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(os.EX_SOFTWARE)
+
+
+def failure(error: BaseException, scrubber: Callable[[str], str] = str) -> Failure:
+    """The documented failure that stands for `error`; its texts hold no folder of this machine."""
+    known = documented(error)
+    detail = scrubber(_clean(known.detail))[:MAX_DETAIL]
+    return Failure(code=known.code, detail=detail, remedy=scrubber(_clean(known.remedy))[:MAX_REMEDY])
+
+
+def documented(error: BaseException) -> PareError:
+    """`error` itself if it has a code; else the class of what is behind it."""
+    for each in _causes(error):
+        if isinstance(each, MemoryError) or any(words in str(each) for words in NO_MEMORY):
+            return OutOfMemory("The job ran out of memory.")
+        if isinstance(each, OSError) and errno_name(each) in NO_SPACE:
+            return OutOfDisk("The job could not write a file: it is too large, or the disk is full.")
+    if isinstance(error, PareError):
+        return error
+    return Crashed(f"{type(error).__name__}: {error}")
+
+
+def errno_name(error: OSError) -> str:
+    """`ENOSPC` and the like; empty where the error has no number."""
+    return errno.errorcode.get(error.errno or 0, "")
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    seen: set[int] = set()
+    now: BaseException | None = error
+    while now is not None and id(now) not in seen:
+        seen.add(id(now))
+        yield now
+        now = now.__cause__ or now.__context__
+
+
+def _clean(text: str) -> str:
+    return text.encode("utf-8", "replace").decode("utf-8")

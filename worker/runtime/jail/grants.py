@@ -1,0 +1,46 @@
+"""What a job's process may see besides its own directory: Python, system libraries, a description of the CPU."""
+
+import sys
+from pathlib import Path
+
+from worker.runtime.jail.landlock import READ, USE_DEVICE, WORK, WRITE_DEVICE, Grant
+
+SYSTEM = (
+    "/usr", "/lib", "/lib64",
+    "/etc/ld.so.cache", "/etc/ld.so.conf", "/etc/ld.so.conf.d", "/etc/localtime", "/etc/timezone", "/etc/os-release",
+    # Without these, numeric libraries miscount cores or miss instruction sets, and choose slower kernels.
+    "/proc/cpuinfo", "/proc/meminfo", "/proc/stat", "/proc/loadavg", "/proc/version",
+    "/proc/sys/vm/overcommit_memory", "/proc/sys/vm/max_map_count", "/sys/devices/system/cpu",
+    "/sys/devices/system/node", "/sys/kernel/mm/transparent_hugepage",
+    "/dev/urandom", "/dev/random", "/dev/zero",
+)  # fmt: skip
+
+CUDA_READ = (
+    "/proc/driver/nvidia", "/proc/driver/nvidia-caps", "/proc/devices", "/proc/modules",
+    "/sys/module/nvidia", "/sys/module/nvidia_uvm", "/sys/bus/pci", "/sys/class/drm", "/sys/devices",
+    "/etc/nvidia", "/opt/nvidia", "/usr/local/cuda",
+)  # fmt: skip
+
+
+def grants(directory: Path, *, cuda: bool) -> list[Grant]:
+    """Everything granted to a job that works in `directory`. Call it in the process to be confined."""
+    readable = [*(Path(path) for path in SYSTEM), Path("/proc/self").resolve(), *python()]
+    granted = [Grant(path, READ) for path in readable]
+    granted += [Grant(Path("/dev/null"), WRITE_DEVICE), Grant(directory, WORK)]
+    if cuda:
+        granted += [Grant(Path(path), READ) for path in CUDA_READ]
+        granted += [Grant(device, USE_DEVICE) for device in cuda_devices()]
+    return granted
+
+
+def python() -> list[Path]:
+    """The interpreter, its libraries and Pare's own two packages; never the folder they lie in, which may hold data."""
+    installed = {Path(sys.prefix), Path(sys.base_prefix), Path(sys.exec_prefix), Path(sys.base_exec_prefix)}
+    libraries = {Path(entry) for entry in sys.path if Path(entry).name in {"site-packages", "dist-packages"}}
+    ours = {Path(place) for name in ("app", "worker") for place in sys.modules[name].__path__}
+    return sorted(installed | libraries | ours)
+
+
+def cuda_devices() -> list[Path]:
+    """The device nodes of NVIDIA's driver."""
+    return sorted([*Path("/dev").glob("nvidia*"), *Path("/dev/nvidia-caps").glob("*"), Path("/dev/dri")])

@@ -1,0 +1,84 @@
+"""Takes a job's result from a directory that hostile code could write to: plain files, sized, checked, no links."""
+
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from app.spec.work import WorkResult
+from worker.runtime.errors import Crashed
+
+MAX_RESULT_BYTES: Final = 16 << 20
+RESULT: Final = "result.json"
+OUT: Final = "out"
+T = TypeVar("T", bound=BaseModel)
+
+
+def collect(directory: Path) -> WorkResult:
+    """The checked result of a job that is over. Raises Crashed.
+
+    Every artifact it names is then a regular file with one name in `directory/out`.
+    """
+    with _folder(directory, None) as root:
+        result = _parsed(root, RESULT, WorkResult)
+        names = [artifact.file for artifact in result.artifacts]
+        if len(set(names)) != len(names):
+            raise Crashed("The job's result names an artifact twice.")
+        with _folder(OUT, root) as out:
+            for name in names:
+                with _file(name, out):
+                    pass
+    return result
+
+
+def read_report(directory: Path, name: str, model: type[T]) -> T:
+    """A small JSON file that a child wrote. Raises Crashed."""
+    with _folder(directory, None) as root:
+        return _parsed(root, name, model)
+
+
+def _parsed(root: int, name: str, model: type[T]) -> T:
+    with _file(name, root) as fd:
+        if os.fstat(fd).st_size > MAX_RESULT_BYTES:
+            raise Crashed("The job's result is too large.")
+        content = bytearray()
+        while chunk := os.read(fd, 1 << 20):
+            content += chunk
+            if len(content) > MAX_RESULT_BYTES:
+                raise Crashed("The job's result is too large.")
+    try:
+        return model.model_validate_json(bytes(content))
+    except ValidationError as error:
+        raise Crashed("The job's result does not have the form of a result.") from error
+
+
+@contextmanager
+def _folder(path: Path | str, inside: int | None) -> Iterator[int]:
+    fd = _opened(path, os.O_DIRECTORY, inside)
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
+@contextmanager
+def _file(name: str, inside: int) -> Iterator[int]:
+    fd = _opened(name, os.O_NONBLOCK, inside)  # a FIFO would block the parent for good
+    try:
+        found = os.fstat(fd)
+        if not stat.S_ISREG(found.st_mode) or found.st_nlink != 1:
+            raise Crashed("The job's result names something that is not a plain file.")
+        yield fd
+    finally:
+        os.close(fd)
+
+
+def _opened(path: Path | str, flags: int, inside: int | None) -> int:
+    try:
+        return os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | flags, dir_fd=inside)
+    except OSError as error:
+        raise Crashed("The job's result is incomplete: a file is missing or cannot be read.") from error

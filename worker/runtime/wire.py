@@ -1,0 +1,132 @@
+"""What a job's process may say to its parent: one JSON object per line, bounded, strictly checked.
+
+The child is hostile from its parent's point of view: it runs libraries over uploaded files.
+"""
+
+import unicodedata
+from typing import Annotated, Literal
+
+from pydantic import Field, StringConstraints, TypeAdapter, ValidationError
+
+from app.spec.base import Frozen
+from app.spec.work import Failure
+from worker.runtime.errors import Crashed
+
+MAX_LINE_BYTES = 64 << 10
+MAX_LOG_BYTES = 1 << 20
+MAX_NAME = 200
+MAX_MESSAGE = 500
+MAX_LOG_MESSAGE = 4000
+MAX_DETAIL = 2000
+MAX_REMEDY = 1000
+UNPRINTABLE = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
+TRUNCATED = "The log ends here: the job wrote more than 1 MiB."
+
+Line = Annotated[str, StringConstraints(max_length=MAX_LOG_MESSAGE)]
+
+
+class Progress(Frozen):
+    """Where the job is: `fraction` (0 to 1) of stage `stage`, which is number `step` (from 1) of `steps`."""
+
+    kind: Literal["progress"] = "progress"
+    stage: str = Field(max_length=MAX_NAME)
+    step: int = Field(ge=0, le=10_000)
+    steps: int = Field(ge=0, le=10_000)
+    fraction: float = Field(ge=0, le=1)
+    message: str = Field("", max_length=MAX_MESSAGE)
+
+    @property
+    def overall(self) -> float:
+        """The share of all stages that is done, 0 to 1, every stage counted alike."""
+        if self.steps == 0:
+            return 0.0
+        return min(1.0, max(0.0, (self.step - 1 + self.fraction) / self.steps))
+
+
+class LogLine(Frozen):
+    """One line of the job's log. `source`: the engine's own words, or what its process printed."""
+
+    kind: Literal["log"] = "log"
+    level: Literal["info", "warning", "error"] = "info"
+    message: Line
+    source: Literal["engine", "output"] = "engine"
+
+
+class Started(Frozen):
+    """The child is confined as `layers` says and begins."""
+
+    kind: Literal["started"] = "started"
+    layers: dict[str, bool | str] = Field(max_length=16)
+
+
+class Failed(Frozen):
+    """The last line of a job that ended with a documented error."""
+
+    kind: Literal["failed"] = "failed"
+    failure: Failure
+
+
+class Done(Frozen):
+    """The last line of a job whose result is on disk."""
+
+    kind: Literal["done"] = "done"
+
+
+Message = Annotated[Progress | LogLine | Started | Failed | Done, Field(discriminator="kind")]
+_MESSAGE: TypeAdapter[Progress | LogLine | Started | Failed | Done] = TypeAdapter(Message)
+
+
+def encode(message: Progress | LogLine | Started | Failed | Done) -> bytes:
+    """The message as one line, newline included."""
+    return message.model_dump_json().encode() + b"\n"
+
+
+def decode(line: bytes) -> Progress | LogLine | Started | Failed | Done:
+    """Check one line and make its texts safe to print. Raises Crashed for anything but a message."""
+    try:
+        message = _MESSAGE.validate_json(line, strict=True)
+    except ValidationError as error:
+        raise Crashed("The job's process broke the protocol with its parent.") from error
+    match message:
+        case Progress():
+            stage, said = plain(message.stage)[:MAX_NAME], plain(message.message)[:MAX_MESSAGE]
+            return message.model_copy(update={"stage": stage, "message": said})
+        case LogLine():
+            return message.model_copy(update={"message": plain(message.message)[:MAX_LOG_MESSAGE]})
+        case Failed():
+            return Failed(failure=plain_failure(message.failure))
+        case _:
+            return message
+
+
+def plain_failure(failure: Failure) -> Failure:
+    """The same failure with texts that are safe to print."""
+    return failure.model_copy(
+        update={"detail": plain(failure.detail)[:MAX_DETAIL], "remedy": plain(failure.remedy)[:MAX_REMEDY]}
+    )
+
+
+def plain(text: str) -> str:
+    r"""Write what moves a cursor, ends a line or turns the reading direction as an escape such as `\x1b`."""
+    if text.isprintable():
+        return text
+    return "".join(_escaped(char) if unicodedata.category(char) in UNPRINTABLE else char for char in text)
+
+
+def _escaped(char: str) -> str:
+    return char.encode("unicode_escape", "surrogatepass").decode("ascii")
+
+
+class Lines:
+    """Cuts a stream of bytes into lines. Raises Crashed when a line is longer than 64 KiB."""
+
+    def __init__(self) -> None:
+        """Start with nothing read."""
+        self._rest = b""
+
+    def feed(self, chunk: bytes) -> list[bytes]:
+        """The lines that `chunk` completes, without their newlines."""
+        *whole, self._rest = (self._rest + chunk).split(b"\n")
+        if len(self._rest) > MAX_LINE_BYTES or any(len(line) > MAX_LINE_BYTES for line in whole):
+            raise Crashed("The job's process broke the protocol with its parent: a line is too long.")
+        return whole

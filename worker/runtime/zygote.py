@@ -1,0 +1,146 @@
+"""The process that jobs are forked from: it imports the numeric libraries once, and never computes.
+
+Importing takes two seconds, a fork some ten milliseconds. A process that has run an OpenMP loop cannot fork children
+that do (they hang), which is why this one does not. It holds no credentials: its environment is made for it.
+It ends when its parent does, because its control socket then closes, and takes all jobs with it.
+"""
+
+import contextlib
+import gc
+import importlib
+import os
+import selectors
+import signal
+import socket
+import sys
+from collections.abc import Sequence
+from typing import Final, NoReturn
+
+from worker.runtime import child
+from worker.runtime.requests import KILL, MAX_REQUEST_BYTES, READY, Born, Ended, Request
+
+LIBRARIES: Final = ("numpy", "torch", "onnx", "onnxruntime")
+
+
+class Zygote:
+    """Forks one child per request, kills those whose lifeline closes, reports how each ended."""
+
+    def __init__(self, control: socket.socket) -> None:
+        """Serve the parent at the other end of `control`."""
+        self._control = control
+        self._lifelines: dict[int, socket.socket] = {}
+        self._selector = selectors.DefaultSelector()
+        self._selector.register(control, selectors.EVENT_READ)
+        self._wakeup, written = socket.socketpair()
+        for end in (self._wakeup, written):
+            end.setblocking(False)
+        self._written = written
+        signal.set_wakeup_fd(written.fileno(), warn_on_full_buffer=False)
+        signal.signal(signal.SIGCHLD, lambda *_: None)  # only so that it is not ignored: the wakeup does the work
+        self._selector.register(self._wakeup, selectors.EVENT_READ)
+
+    def serve(self) -> None:
+        """Until the parent hangs up."""
+        self._control.sendall(READY)
+        while True:
+            for key, _ in self._selector.select():
+                if key.fileobj is self._control:
+                    if not self._answer():
+                        return
+                elif key.fileobj is self._wakeup:
+                    self._wakeup.recv(4096)
+                else:
+                    self._obey(key.data)
+            self._reap()
+
+    def end(self) -> None:
+        """Kill every child."""
+        for pid in self._lifelines:
+            _kill(pid)
+
+    def _answer(self) -> bool:
+        """Take one request; False when the parent is gone."""
+        message, fds, _, _ = socket.recv_fds(self._control, MAX_REQUEST_BYTES, 3)
+        if not message:
+            return False
+        lifeline_fd, wire, output = fds
+        request = Request.model_validate_json(message)
+        zygote, pid = os.getpid(), os.fork()
+        if pid == 0:
+            _become_child(request, wire, output, zygote)
+        os.close(wire)
+        os.close(output)
+        lifeline = socket.socket(fileno=lifeline_fd)
+        self._lifelines[pid] = lifeline
+        self._selector.register(lifeline, selectors.EVENT_READ, pid)
+        _tell(lifeline, Born(pid=pid))
+        return True
+
+    def _obey(self, pid: int) -> None:
+        """The lifeline says kill, or has closed, which means the same."""
+        lifeline = self._lifelines.get(pid)
+        if lifeline is None:
+            return
+        with contextlib.suppress(ConnectionError):
+            if lifeline.recv(len(KILL)):
+                _kill(pid)
+                return
+        self._selector.unregister(lifeline)
+        _kill(pid)
+
+    def _reap(self) -> None:
+        while self._lifelines:
+            pid, status = os.waitpid(-1, os.WNOHANG)
+            if pid == 0:
+                return
+            lifeline = self._lifelines.pop(pid)
+            _kill_group(pid)  # where nothing forbids a job to fork, what it left behind
+            with contextlib.suppress(KeyError):  # its end was seen before
+                self._selector.unregister(lifeline)
+            _tell(lifeline, Ended(code=os.waitstatus_to_exitcode(status)))
+            lifeline.close()
+
+
+def _become_child(request: Request, wire: int, output: int, zygote: int) -> NoReturn:
+    try:
+        child.main(request, wire, output, zygote)
+    finally:
+        os._exit(os.EX_SOFTWARE)  # whatever happens, never return into the zygote's loop
+
+
+def _kill(pid: int) -> None:
+    """The child was not reaped yet, so its number is still its own. Before its setsid() it has no group."""
+    _kill_group(pid)
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
+
+
+def _kill_group(pid: int) -> None:
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(pid, signal.SIGKILL)
+
+
+def _tell(lifeline: socket.socket, what: Born | Ended) -> None:
+    with contextlib.suppress(OSError):  # the parent's run() is over; it no longer wants to know
+        lifeline.sendall(what.model_dump_json().encode() + b"\n")
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Run with the control socket's number and the entry point, whose module is loaded for all children."""
+    control, entry = arguments
+    for ignored in (signal.SIGINT, signal.SIGTERM):  # sent to a whole terminal or unit; the parent decides when to end
+        signal.signal(ignored, signal.SIG_IGN)
+    for library in LIBRARIES:
+        importlib.import_module(library)
+    child.entry_point(entry)
+    gc.collect()
+    gc.freeze()  # children share these pages as long as no collection writes to them
+    zygote = Zygote(socket.socket(fileno=int(control)))
+    try:
+        zygote.serve()
+    finally:
+        zygote.end()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
