@@ -171,9 +171,8 @@ def request_cancel(session: Session, job: UUID) -> bool:
 def retry(session: Session, job: UUID) -> bool:
     """Queue a failed or canceled job again; the new attempt number hides what it delivered before."""
     fresh = {**_WAIT, "run_after": from_now(), "lost": 0, "error": None, "report": None, "finished_at": None}
-    fresh["attempt"] = Job.attempt + 1
     for state in ("failed", "canceled"):
-        again = move(job, state, "queued", started_at=None, **fresh)
+        again = move(job, state, "queued", started_at=None, **fresh).values({Job.attempt: Job.attempt + 1})
         if _finish(session, job, again, {"status": "queued", "reason": "retried"}):
             return True
     return False

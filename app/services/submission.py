@@ -14,6 +14,7 @@ from app.services.matching import check_inputs, check_labels, resolve_split
 from app.spec.data import LABELS, DatasetInfo, DatasetSpec
 from app.spec.job import JobSpec, Role
 from app.spec.signature import ModelInfo
+from app.spec.target import supports
 
 
 @dataclass(frozen=True)
@@ -90,7 +91,7 @@ def _check_steps(spec: JobSpec, info: ModelInfo) -> Iterator[str]:
                 remedy="Upload the model as .pt2 (torch.export.save).",
             )
         for target in spec.targets:
-            if step.type in target.unsupported_steps():
+            if not supports(target, step.type):
                 raise StepNotApplicable(
                     f"{step.type} cannot be delivered for {target.format}/{target.profile}.", pointer=pointer
                 )
