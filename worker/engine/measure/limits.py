@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from app.spec.evaluate import Limits
 from app.spec.report import LatencyChange, MetricChange, OutputParity, Size
-from worker.engine.measure.phrases import amount, speed
+from app.spec.units import metric_amount, speed
 
 
 def missed_limits(
@@ -27,11 +27,12 @@ def missed_limits(
 def _missed_drops(limits: Limits, metrics: tuple[MetricChange, ...]) -> Iterator[str]:
     changes = {change.metric: change for change in metrics}
     for metric, most in limits.max_drop.items():
-        allowed = amount(metric, most)
+        allowed = metric_amount(metric, most)
         if metric not in changes:
             yield f"Limit missed: {metric} may lose at most {allowed}, but was not measured."
         elif changes[metric].drop > most:
-            yield f"Limit missed: {metric} lost {amount(metric, changes[metric].drop)}, at most {allowed} is allowed."
+            lost = metric_amount(metric, changes[metric].drop)
+            yield f"Limit missed: {metric} lost {lost}, at most {allowed} is allowed."
 
 
 def _missed_size(limits: Limits, size: Size) -> Iterator[str]:

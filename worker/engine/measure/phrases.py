@@ -1,9 +1,16 @@
 """Figures as plain sentences."""
 
-from app.spec.evaluate import MetricName
 from app.spec.report import LatencyChange, MetricChange, OutputParity, Size
-
-METRIC_LABELS: dict[MetricName, str] = {"top1": "top-1", "top5": "top-5", "mse": "mse"}
+from app.spec.units import (
+    METRIC_LABELS,
+    duration,
+    file_size,
+    metric_amount,
+    metric_difference,
+    metric_level,
+    speed,
+    times,
+)
 
 
 def size(change: Size, noticeable: float) -> str:
@@ -13,24 +20,25 @@ def size(change: Size, noticeable: float) -> str:
     if abs(ratio - 1) <= noticeable:
         return f"Same size {bytes_}."
     if ratio < 1:
-        return f"{_times(1 / ratio)} smaller {bytes_}."
-    return f"{_times(ratio)} larger {bytes_}."
+        return f"{times(1 / ratio)} smaller {bytes_}."
+    return f"{times(ratio)} larger {bytes_}."
 
 
 def metric(change: MetricChange) -> str:
     """What happened to a metric, and whether the rows can resolve it."""
     label = METRIC_LABELS[change.metric]
-    story = f"{label} {level(change.metric, change.before)} -> {level(change.metric, change.after)}"
+    story = f"{label} {metric_level(change.metric, change.before)} -> {metric_level(change.metric, change.after)}"
     if change.drop == 0:
         return f"{story}: no difference on {change.rows} rows."
     kind = "a drop" if change.drop > 0 else "a gain"
     if change.metric == "mse":
         kind = "an increase" if change.drop > 0 else "a decrease"
-    sentence = f"{story}: {kind} of {amount(change.metric, abs(change.drop))}"
+    sentence = f"{story}: {kind} of {metric_amount(change.metric, abs(change.drop))}"
     if change.drop_low <= 0 <= change.drop_high:
         return f"{sentence}, below what {change.rows} rows can resolve reliably."
     low, high = sorted((abs(change.drop_low), abs(change.drop_high)))
-    return f"{sentence} ({bare(change.metric, low)} to {bare(change.metric, high)}) on {change.rows} rows."
+    span = f"{metric_difference(change.metric, low)} to {metric_difference(change.metric, high)}"
+    return f"{sentence} ({span}) on {change.rows} rows."
 
 
 def latency(change: LatencyChange, *, alone: bool) -> str:
@@ -66,7 +74,7 @@ def collapsed_metric(change: MetricChange) -> str:
     """Quality is gone, by the labels."""
     return (
         f"Unusable: {METRIC_LABELS[change.metric]} collapsed; the loss is at least "
-        f"{amount(change.metric, change.drop_low)}."
+        f"{metric_amount(change.metric, change.drop_low)}."
     )
 
 
@@ -76,42 +84,5 @@ def collapsed_output(output: OutputParity) -> str:
     return f"Unusable: output {output.output!r} has {output.sqnr_db or 0:.1f} dB signal to noise{agree}."
 
 
-def level(name: MetricName, value: float) -> str:
-    """A metric's value: a percentage, or a plain number for mse."""
-    return f"{value:.4g}" if name == "mse" else f"{100 * value:.1f} %"
-
-
-def amount(name: MetricName, value: float) -> str:
-    """A difference of a metric with its unit."""
-    return bare(name, value) if name == "mse" else f"{bare(name, value)} points"
-
-
-def bare(name: MetricName, value: float) -> str:
-    """A difference of a metric: points (hundredths), or a plain number for mse."""
-    if name == "mse":
-        return f"{value:.3g}"
-    points = 100 * value
-    return f"{points:.1f}" if abs(points) >= 0.1 or points == 0 else f"{points:.2g}"
-
-
-def speed(ratio: float) -> str:
-    """A ratio of latencies."""
-    return f"{ratio:.2f}x" if ratio < 10 else f"{ratio:.0f}x"
-
-
-def file_size(count: int) -> str:
-    """Bytes in decimal units, three digits."""
-    if count < 1000:
-        return f"{count} B"
-    thousands, unit = next(
-        ((power, name) for power, name in ((1, "kB"), (2, "MB")) if count < 999.5 * 1000**power), (3, "GB")
-    )
-    return f"{count / 1000**thousands:.3g} {unit}"
-
-
 def _medians(change: LatencyChange) -> str:
-    return f"p50 {change.before.p50_ms:.3g} -> {change.after.p50_ms:.3g} ms"
-
-
-def _times(ratio: float) -> str:
-    return f"{ratio:.2f} times" if ratio < 2 else f"{ratio:.1f} times"
+    return f"p50 {duration(change.before.p50_ms)} -> {duration(change.after.p50_ms)}"

@@ -1,0 +1,163 @@
+"""The figures of one target as rows of a table: what every rendering shows, in the same words."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+from app.spec.report import LatencyChange, MetricChange, OutputParity, Placement, Provenance, Size, TargetReport
+from app.spec.units import METRIC_LABELS, duration, file_size, metric_amount, metric_difference, metric_level, speed
+
+Tone = Literal["good", "bad", "same"]
+NOTICEABLE_SIZE = 0.01
+
+
+@dataclass(frozen=True)
+class Row:
+    """One figure before and after, as text."""
+
+    figure: str
+    before: str
+    after: str
+    change: str
+    certainty: str
+    """What limits the figure: an interval, a resolution."""
+    tone: Tone
+    provenance: Provenance
+
+
+@dataclass(frozen=True)
+class Highlight:
+    """One of the few figures that are read first."""
+
+    label: str
+    value: str
+    detail: str
+    tone: Tone
+
+
+def title(target: TargetReport) -> str:
+    """What the target is called."""
+    return f"{target.target.format.upper()} for {target.target.profile}"
+
+
+def rows(target: TargetReport) -> list[Row]:
+    """Size, metrics and latency, in this order."""
+    return [
+        _size(target.size),
+        *(_metric(change) for change in target.metrics),
+        *(row for change in target.latency for row in _latency(change)),
+    ]
+
+
+def highlights(target: TargetReport) -> list[Highlight]:
+    """Size, the first metric (or the first output where there is none), speed at the first batch."""
+    size = _size(target.size)
+    shown = [Highlight("Size", size.change, f"{size.before} → {size.after}", size.tone)]
+    if target.metrics:
+        row = _metric(target.metrics[0])
+        shown.append(Highlight(row.figure, row.change, f"{row.before} → {row.after}", row.tone))
+    elif target.parity:
+        output = target.parity[0]
+        shown.append(Highlight("Output", decibels(output.sqnr_db), "signal to noise against the original", "same"))
+    if target.latency:
+        change = target.latency[0]
+        span = f"{change.speedup_low:.2f} to {change.speedup_high:.2f} with 95 % confidence"
+        shown.append(Highlight(f"Speed, batch {change.batch}", _speed(change), span, _speed_tone(change)))
+    return shown
+
+
+def decibels(value: float | None) -> str:
+    """Signal to noise; None means that the values are equal."""
+    return "equal" if value is None else f"{value:.1f} dB".replace("-", "−")
+
+
+def agreement(output: OutputParity) -> str:
+    """Share of rows with the same answer."""
+    return "—" if output.top1_agreement is None else f"{100 * output.top1_agreement:.1f} %"
+
+
+def operators(placement: Placement) -> str:
+    """Operator counts, most frequent first."""
+    return ", ".join(f"{count} {name}" for name, count in placement.operators.items()) or "none"
+
+
+def load(change: LatencyChange) -> str:
+    """How busy the machine was."""
+    start, end = change.load_average
+    return f"{start:.2f} at the start, {end:.2f} at the end"
+
+
+def _size(size: Size) -> Row:
+    ratio = size.ratio
+    tone: Tone = "same"
+    change = "same size"
+    if ratio < 1 - NOTICEABLE_SIZE:
+        tone, change = "good", f"{_ratio(1 / ratio)} smaller"
+    elif ratio > 1 + NOTICEABLE_SIZE:
+        tone, change = "bad", f"{_ratio(ratio)} larger"
+    return Row(
+        "Size", file_size(size.before_bytes), file_size(size.after_bytes), change, "exact", tone, size.provenance
+    )
+
+
+def _metric(change: MetricChange) -> Row:
+    name = change.metric
+    gained = -change.drop if name != "mse" else change.drop  # shown as after - before, whichever way is better
+    low, high = (-change.drop_high, -change.drop_low) if name != "mse" else (change.drop_low, change.drop_high)
+    tone: Tone = "bad" if change.drop_low > 0 else "good" if change.drop_high < 0 else "same"
+    resolution = "" if change.resolution is None else f", resolution {metric_amount(name, change.resolution)}"
+    return Row(
+        METRIC_LABELS[name].capitalize(),
+        metric_level(name, change.before),
+        metric_level(name, change.after),
+        _signed(metric_amount(name, gained)) if gained else "no difference",
+        f"{_signed(metric_difference(name, low))} to {_signed(metric_difference(name, high))}; "
+        f"{change.rows} rows{resolution}",
+        tone,
+        change.provenance,
+    )
+
+
+def _latency(change: LatencyChange) -> Iterator[Row]:
+    """p50 carries the claim and its interval; p90 and p99 stand beside it."""
+    span = f"{change.speedup_low:.2f} to {change.speedup_high:.2f}"
+    certainty = f"{span}; {change.before.runs} runs each"
+    before, after = change.before, change.after
+    name = f"Latency p50, batch {change.batch}"
+    yield Row(
+        name,
+        duration(before.p50_ms),
+        duration(after.p50_ms),
+        _speed(change),
+        certainty,
+        _speed_tone(change),
+        change.provenance,
+    )
+    for label, was, now in (("p90", before.p90_ms, after.p90_ms), ("p99", before.p99_ms, after.p99_ms)):
+        yield Row(
+            f"Latency {label}, batch {change.batch}", duration(was), duration(now), "", "", "same", change.provenance
+        )
+
+
+def _speed(change: LatencyChange) -> str:
+    if change.speedup_low > 1:
+        return f"{_ratio(change.speedup)} faster"
+    if change.speedup_high < 1:
+        return f"{_ratio(1 / change.speedup)} slower"
+    return f"{speed(change.speedup).replace('x', '×')}, within the noise"
+
+
+def _speed_tone(change: LatencyChange) -> Tone:
+    if not change.beyond_noise:
+        return "same"
+    return "good" if change.speedup > 1 else "bad"
+
+
+def _ratio(ratio: float) -> str:
+    return f"{ratio:.2f}×" if ratio < 2 else f"{ratio:.1f}×" if ratio < 100 else f"{ratio:.0f}×"
+
+
+def _signed(text: str) -> str:
+    if text.startswith("-"):
+        return f"−{text[1:]}"
+    return text if text.startswith("0.0") and not text.strip("0. points") else f"+{text}"

@@ -1,0 +1,120 @@
+"""A report as Markdown, complete: for a pull request, a wiki, a model card."""
+
+from collections.abc import Iterable, Iterator
+
+from app.report import figures
+from app.report.svg import severity
+from app.report.text import markdown
+from app.report.words import HEADLINES, HOW_TO_READ, VERDICTS
+from app.spec.report import Machine, Report, StepReport, TargetReport
+from app.spec.units import file_size
+
+
+def render_markdown(report: Report) -> str:
+    """The same story as the page; texts from outside cannot become markup."""
+    return "\n".join(_lines(report)) + "\n"
+
+
+def _lines(report: Report) -> Iterator[str]:
+    yield f"# {markdown(report.name)}: {VERDICTS[report.verdict]}"
+    yield ""
+    yield HEADLINES[report.verdict]
+    for target in report.targets:
+        yield from _target(target)
+    yield from _section("Notes", _bullets(report.notes)) if report.notes else ()
+    yield from _section("Steps", _steps(report.steps))
+    yield from _section("Model", _model(report))
+    yield from _section("Machine", _machine(report.machine))
+    yield from _section("How to read this", (f"- **{term}**: {meaning}" for term, meaning in HOW_TO_READ))
+
+
+def _target(target: TargetReport) -> Iterator[str]:
+    yield from ("", f"## {markdown(figures.title(target))}: {VERDICTS[target.verdict]}", "")
+    yield from _bullets(target.reasons)
+    yield ""
+    yield from _table(
+        ("", "Before", "After", "Change", "Certainty (95 %)", "Source"),
+        "lrrlll",
+        (
+            (row.figure, row.before, row.after, row.change, row.certainty, row.provenance)
+            for row in figures.rows(target)
+        ),
+    )
+    if target.parity:
+        yield from ("", f"### Outputs against the original ({target.parity_data} rows)", "")
+        yield from _table(
+            ("Output", "Signal to noise", "Same answer", "Cosine", "Largest difference", "Not finite", "Rows", "Source"),
+            "lrrrrrrl",
+            (
+                (
+                    output.output, figures.decibels(output.sqnr_db), figures.agreement(output), f"{output.cosine:.6f}",
+                    f"{output.max_abs:.3g}", str(output.non_finite), str(output.rows), output.provenance,
+                )
+                for output in target.parity
+            ),
+        )  # fmt: skip
+    yield from ("", "### Placement", "")
+    yield (
+        f"{target.placement.integer} compute nodes run on integer kernels, {target.placement.floating} in floating "
+        f"point. The optimized graph: {markdown(figures.operators(target.placement))}."
+    )
+    if target.layers:
+        yield from ("", "### Error per layer", "")
+        yield from _table(
+            ("", "Layer", "Operator", "Signal to noise", ""),
+            "rllrl",
+            (
+                (str(index), layer.name, layer.operator, figures.decibels(layer.sqnr_db), severity(layer))
+                for index, layer in enumerate(target.layers, 1)
+            ),
+        )
+    if target.notes:
+        yield from ("", *_bullets(target.notes))
+    yield from ("", f"Artifact: {markdown(target.artifact)}, SHA-256 `{target.sha256}`")
+    for change in target.latency:
+        yield ""
+        yield (
+            f"Latency at batch {change.batch}: {change.threads} {'thread' if change.threads == 1 else 'threads'}; "
+            f"load of the machine {figures.load(change)}."
+        )
+
+
+def _model(report: Report) -> Iterator[str]:
+    model = report.model
+    yield f"- {model.format}, {file_size(model.bytes)}, {model.parameters:,} parameters, {model.nodes:,} nodes"
+    yield f"- Model SHA-256 `{model.sha256}`"
+    yield f"- Recipe SHA-256 `{report.recipe_sha256}`, seed {report.seed}"
+    yield f"- Job {markdown(report.job)}, {report.seconds:.1f} s"
+
+
+def _machine(machine: Machine) -> Iterator[str]:
+    yield f"- {markdown(machine.cpu)}, {machine.cores} cores, {file_size(machine.memory_bytes)} memory, {machine.device}"
+    yield f"- Instruction sets: {markdown(', '.join(machine.cpu_flags)) or 'unknown'}"
+    yield f"- {markdown(machine.system)}"
+    yield f"- {markdown(', '.join(f'{name} {version}' for name, version in machine.versions.items()))}"
+
+
+def _steps(steps: tuple[StepReport, ...]) -> Iterator[str]:
+    if not steps:
+        yield "None: the model was exported as it is."
+    for index, step in enumerate(steps, 1):
+        facts = "; ".join(f"{name} {value}" for name, value in step.facts.items())
+        summary = f"{step.summary} ({facts})" if facts else step.summary
+        yield f"{index}. `{markdown(step.type)}`, {step.seconds:.1f} s: {markdown(summary)}"
+
+
+def _section(title: str, lines: Iterable[str]) -> Iterator[str]:
+    yield from ("", f"## {title}", "")
+    yield from lines
+
+
+def _bullets(sentences: Iterable[str]) -> Iterator[str]:
+    return (f"- {markdown(sentence)}" for sentence in sentences)
+
+
+def _table(header: tuple[str, ...], alignment: str, rows: Iterable[tuple[str, ...]]) -> Iterator[str]:
+    """A pipe table; `alignment` has l or r for each column."""
+    yield f"| {' | '.join(header)} |"
+    yield f"| {' | '.join('---:' if side == 'r' else ':---' for side in alignment)} |"
+    for row in rows:
+        yield f"| {' | '.join(markdown(cell) for cell in row)} |"

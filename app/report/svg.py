@@ -1,0 +1,188 @@
+"""Geometry of the pictures. Horizontal positions are percentages: a picture fits any width and its text keeps its size."""
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+from app.spec.report import Distribution, LatencyChange, LayerError, Size
+from app.spec.units import duration
+
+Severity = Literal["clean", "fair", "weak", "poor", "equal"]
+
+BANDS = ((1, 99), (10, 90), (25, 75))
+"""Percentiles between which a strip is drawn, darker inside."""
+THINNEST = 0.25
+"""Percent of the width below which a mark would vanish."""
+AXIS_ROOM = 1.04
+MOST_TICKS = 6
+NICE_STEPS = (1.0, 2.0, 2.5, 5.0, 10.0)
+
+SEVERITIES: tuple[tuple[float, Severity], ...] = ((30, "clean"), (20, "fair"), (10, "weak"), (-math.inf, "poor"))
+"""Lower bounds in decibels."""
+LAYER_HEIGHT = 150
+"""Pixels that stand for `LAYER_DB`."""
+LAYER_DB = 60.0
+SHORTEST = 3.0
+WIDEST_BAR = 4.0
+"""Percent of the width: a few layers do not become a wall."""
+
+
+@dataclass(frozen=True)
+class Span:
+    """A horizontal stretch, in percent."""
+
+    x: float
+    width: float
+
+
+@dataclass(frozen=True)
+class Tick:
+    """A place on an axis with its label; the outermost labels are anchored inwards."""
+
+    x: float
+    label: str
+    anchor: Literal["start", "middle", "end"] = "middle"
+
+
+@dataclass(frozen=True)
+class Strip:
+    """The distribution of one model's latency."""
+
+    bands: tuple[Span, ...]
+    p50: float
+    p90: float
+    p99: float
+
+
+@dataclass(frozen=True)
+class LatencyPicture:
+    """Two strips over one axis that starts at zero."""
+
+    before: Strip
+    after: Strip
+    ticks: tuple[Tick, ...]
+
+
+@dataclass(frozen=True)
+class Bar:
+    """One layer: higher is better."""
+
+    x: float
+    width: float
+    y: float
+    height: float
+    severity: Severity
+    layer: LayerError
+    position: int
+
+
+@dataclass(frozen=True)
+class LayersPicture:
+    """All layers in the graph's order."""
+
+    bars: tuple[Bar, ...]
+    ticks: tuple[Tick, ...]
+    levels: tuple[tuple[float, str], ...]
+    """Grid lines: pixels from the top, label."""
+
+
+def size_bars(size: Size) -> tuple[Span, Span]:
+    """Before and after; the larger one takes the whole width."""
+    largest = max(size.before_bytes, size.after_bytes)
+    return (
+        Span(0, max(THINNEST, 100 * size.before_bytes / largest)),
+        Span(0, max(THINNEST, 100 * size.after_bytes / largest)),
+    )
+
+
+def latency_picture(change: LatencyChange) -> LatencyPicture:
+    """Both distributions up to the larger p99; rarer runs lie beyond the picture."""
+    end = AXIS_ROOM * max(change.before.p99_ms, change.after.p99_ms)
+    return LatencyPicture(_strip(change.before, end), _strip(change.after, end), _time_ticks(end))
+
+
+def layers_picture(layers: tuple[LayerError, ...]) -> LayersPicture:
+    """One bar per layer, from none to hundreds."""
+    slot = min(WIDEST_BAR, 100 / max(1, len(layers)))
+    gap = 0.2 * slot
+    bars = []
+    for index, layer in enumerate(layers):
+        height = LAYER_HEIGHT * _share(layer.sqnr_db)
+        bars.append(
+            Bar(
+                x=round(index * slot + gap / 2, 3),
+                width=round(slot - gap, 3),
+                y=round(LAYER_HEIGHT - height, 1),
+                height=round(height, 1),
+                severity=severity(layer),
+                layer=layer,
+                position=index + 1,
+            )
+        )
+    levels = tuple((LAYER_HEIGHT * (1 - db / LAYER_DB), f"{db:g} dB") for db in (60, 40, 20))
+    return LayersPicture(tuple(bars), _layer_ticks(len(layers), slot), levels)
+
+
+def severity(layer: LayerError) -> Severity:
+    """How bad a layer's error is."""
+    if layer.sqnr_db is None:
+        return "equal"
+    return next(name for bound, name in SEVERITIES if layer.sqnr_db >= bound)
+
+
+def weakest(layers: tuple[LayerError, ...], count: int) -> list[tuple[int, LayerError]]:
+    """The layers with the most error, worst first, each with its position from 1."""
+    noisy = [(index, layer) for index, layer in enumerate(layers, 1) if layer.sqnr_db is not None]
+    return sorted(noisy, key=lambda entry: entry[1].sqnr_db or 0.0)[:count]
+
+
+def _share(decibels: float | None) -> float:
+    if decibels is None:
+        return 1.0
+    return max(SHORTEST / LAYER_HEIGHT, min(1.0, decibels / LAYER_DB))
+
+
+def _strip(distribution: Distribution, end: float) -> Strip:
+    quantiles = distribution.quantiles_ms
+    bands = tuple(_span(quantiles[low], quantiles[high], end) for low, high in BANDS)
+    return Strip(
+        bands,
+        _percent(distribution.p50_ms, end),
+        _percent(distribution.p90_ms, end),
+        _percent(distribution.p99_ms, end),
+    )
+
+
+def _span(low: float, high: float, end: float) -> Span:
+    return Span(_percent(low, end), max(THINNEST, _percent(high, end) - _percent(low, end)))
+
+
+def _percent(value: float, end: float) -> float:
+    return round(100 * value / end, 3) if end else 0.0
+
+
+def _time_ticks(end: float) -> tuple[Tick, ...]:
+    """Round times from zero, few enough that their labels do not touch on a telephone."""
+    if end <= 0:
+        return (Tick(0, "0", "start"),)
+    raw = end / MOST_TICKS
+    power = 10.0 ** math.floor(math.log10(raw))
+    step = next(power * nice for nice in NICE_STEPS if power * nice >= raw)
+    values = [step * index for index in range(int(end / step) + 1)]
+    return tuple(
+        Tick(_percent(value, end), "0" if value == 0 else duration(value), _anchor(value / end)) for value in values
+    )
+
+
+def _layer_ticks(count: int, slot: float) -> tuple[Tick, ...]:
+    step = next(step for step in (1, 2, 5, 10, 20, 25, 50, 100, 1000) if count / step <= 8)
+    positions = sorted({1, *range(step, count + 1, step)} & set(range(1, count + 1)))
+    if len(positions) > 1 and step > 1 and positions[1] - 1 < step / 2:
+        positions.pop(1)
+    return tuple(Tick(round((position - 0.5) * slot, 3), str(position)) for position in positions)
+
+
+def _anchor(share: float) -> Literal["start", "middle", "end"]:
+    if share < 0.03:
+        return "start"
+    return "end" if share > 0.95 else "middle"

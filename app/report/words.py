@@ -1,0 +1,51 @@
+"""The fixed words of a report."""
+
+from app.spec.report import Provenance, Verdict
+
+VERDICTS: dict[Verdict, str] = {
+    "improved": "Improved",
+    "unchanged": "Unchanged",
+    "regressed": "Regressed",
+    "unusable": "Unusable",
+}
+
+HEADLINES: dict[Verdict, str] = {
+    "improved": "There is a gain beyond the noise, and no loss that outweighs it.",
+    "unchanged": "No difference goes beyond the noise, and nothing was lost.",
+    "regressed": "Something was lost that no gain outweighs.",
+    "unusable": "Do not deploy this: a limit was missed, or the outputs are broken.",
+}
+
+PROVENANCE: dict[Provenance, str] = {
+    "measured": "taken on the machine below",
+    "emulated": "taken on an emulated device: exact outputs, no real time",
+    "estimated": "computed from other measurements",
+}
+
+HOW_TO_READ: tuple[tuple[str, str], ...] = (
+    (
+        "Noise",
+        "Both models are timed in one process, taking turns in random order. The interval holds the true ratio of "
+        "the medians 95 times in 100; it is resampled in blocks, so a load that comes and goes widens it. An interval "
+        "that contains 1.00 shows no difference, and none is claimed.",
+    ),
+    (
+        "Resolution",
+        "A metric on n rows moves in steps of 1/n. The interval of its change comes from resampling the same rows for "
+        "both models; where it contains zero, the rows are too few to tell.",
+    ),
+    (
+        "Signal to noise",
+        "The power of the original's values over the power of the error, in decibels. 20 dB is an error of 1 % of the "
+        "power, 40 dB of 0.01 %. Layers are compared with all quantization before them included.",
+    ),
+    (
+        "Placement",
+        "Which kernels the runtime really executes on this machine, read from the graph it optimized. A quantized file "
+        "whose products stay in floating point is smaller, but not faster.",
+    ),
+    (
+        "Same answer",
+        "The share of rows for which both models give their highest score to the same class.",
+    ),
+)

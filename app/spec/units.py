@@ -1,0 +1,59 @@
+"""How figures are written in sentences and reports: one spelling everywhere."""
+
+from app.spec.evaluate import MetricName
+
+METRIC_LABELS: dict[MetricName, str] = {"top1": "top-1", "top5": "top-5", "mse": "mse"}
+
+
+def file_size(count: int) -> str:
+    """Bytes in decimal units, three digits."""
+    if count < 1000:
+        return f"{count} B"
+    power, unit = next(
+        ((power, unit) for power, unit in ((1, "kB"), (2, "MB")) if count < 999.5 * 1000**power), (3, "GB")
+    )
+    value = count / 1000**power
+    return f"{value:.0f} {unit}" if value >= 100 else f"{value:.3g} {unit}"
+
+
+def duration(milliseconds: float) -> str:
+    """A time in the unit that needs no leading zeros, three digits."""
+    if milliseconds < 0.9995:
+        return f"{digits(1000 * milliseconds)} µs"
+    if milliseconds < 999.5:
+        return f"{digits(milliseconds)} ms"
+    return f"{digits(milliseconds / 1000)} s"
+
+
+def digits(value: float) -> str:
+    """Three significant digits without an exponent."""
+    size = abs(value)
+    return f"{value:.0f}" if size >= 99.95 else f"{value:.1f}" if size >= 9.995 else f"{value:.2f}"
+
+
+def speed(ratio: float) -> str:
+    """A ratio of latencies, before / after."""
+    return f"{ratio:.2f}x" if ratio < 9.995 else f"{ratio:.0f}x"
+
+
+def times(ratio: float) -> str:
+    """A ratio of sizes above 1."""
+    return f"{ratio:.2f} times" if ratio < 2 else f"{ratio:.1f} times"
+
+
+def metric_level(name: MetricName, value: float) -> str:
+    """A metric's value: a percentage, or a plain number for mse."""
+    return f"{value:.4g}" if name == "mse" else f"{100 * value:.1f} %"
+
+
+def metric_difference(name: MetricName, value: float) -> str:
+    """A difference of a metric without its unit: points (hundredths), or a plain number for mse."""
+    if name == "mse":
+        return f"{value:.3g}"
+    points = 100 * value
+    return f"{points:.1f}" if abs(points) >= 0.1 or points == 0 else f"{points:.2g}"
+
+
+def metric_amount(name: MetricName, value: float) -> str:
+    """A difference of a metric with its unit."""
+    return metric_difference(name, value) if name == "mse" else f"{metric_difference(name, value)} points"
