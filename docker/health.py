@@ -21,7 +21,7 @@ def worker_reports() -> bool:
 
     database = Database(Settings().database)
     with database.read() as session:
-        return any(worker.id.startswith(socket.gethostname()) for worker in workers.alive(session))
+        return any(worker.id.startswith(f"{socket.gethostname()}:") for worker in workers.alive(session))
 
 
 CHECKS = {"api": api_answers, "worker": worker_reports}

@@ -1,7 +1,6 @@
 """docker/gateway.conf under a real nginx: what compose publishes before the API."""
 
 import re
-import shutil
 import socket
 import subprocess
 import threading
@@ -14,6 +13,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+
+from tests.stack.missing import ServerMissing, program, skip_or_fail
 
 ROOT = Path(__file__).parents[2]
 START_SECONDS = 10
@@ -67,9 +68,10 @@ def free_port() -> int:
 
 @pytest.fixture(scope="module")
 def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
-    nginx = shutil.which("nginx", path="/usr/sbin:/usr/local/sbin:/usr/bin:/usr/local/bin:/opt/homebrew/bin")
-    if nginx is None:
-        pytest.skip("nginx is not installed")
+    try:
+        nginx = program("nginx", folders=[Path("/usr/sbin")], install="apt-get install nginx-light")
+    except ServerMissing as reason:
+        skip_or_fail(reason)
     where = tmp_path_factory.mktemp("nginx")
     upstream = ThreadingHTTPServer(("127.0.0.1", 0), Upstream)
     threading.Thread(target=upstream.serve_forever, daemon=True).start()

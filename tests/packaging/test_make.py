@@ -13,8 +13,12 @@ ROOT = Path(__file__).parents[2]
 MAKEFILE = (ROOT / "Makefile").read_text()
 
 
+OVERRIDES = ("MAKE", "MFLAGS", "TORCH", "VENV", "PYTHON", "BASE", "TARGETS")
+"""What the make that runs these tests may have been told, and hands on; PYTHON also stands for PYTHONPATH and so on."""
+
+
 def make(*arguments: str, cwd: Path = ROOT, **environment: str) -> subprocess.CompletedProcess[str]:
-    clean = {key: value for key, value in os.environ.items() if not key.startswith(("MAKE", "MFLAGS"))}
+    clean = {key: value for key, value in os.environ.items() if not key.startswith(OVERRIDES)}
     return subprocess.run(
         ["make", *arguments], cwd=cwd, env=clean | environment, capture_output=True, text=True, timeout=60, check=False
     )
