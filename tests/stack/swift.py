@@ -7,6 +7,7 @@ import secrets
 import subprocess
 import urllib.error
 import urllib.request
+from functools import cache
 from pathlib import Path
 
 import boto3
@@ -62,6 +63,7 @@ class S3Server:
         self.client().create_bucket(Bucket=name)
         return name
 
+    @cache  # noqa: B019  # one server a test run, and boto3 takes half a second to make a client
     def client(self):
         """Return a boto3 client, for what a test does behind the service's back."""
         return boto3.session.Session().client(
