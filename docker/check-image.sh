@@ -8,6 +8,12 @@ export STORAGE_DRIVER=${STORAGE_DRIVER:-vfs} BUILDAH_ISOLATION=chroot # neither 
 export BASE=localhost/pare-base:latest TAG=check BUILDER_FLAGS="--network host ${BUILDER_FLAGS:-}"
 targets=("${@:-api}")
 
+# Start the API on its embedded database, no broker behind the URL, and wait for its own health check to pass.
+SERVE='export PARE_BROKER_URL=redis://127.0.0.1:1/0 PARE_PORT=18001
+python -m migrations && python -m app & started=$!
+for _ in $(seq 30); do sleep 1; python /opt/pare-health.py api 2>/dev/null && healthy=yes && break; done
+kill $started; wait $started; test "${healthy:-no}" = yes && echo "pare-api: healthy"'
+
 make_base() {
     if buildah inspect --type image "$BASE" >/dev/null 2>&1; then return; fi
     local root container
@@ -36,6 +42,7 @@ expect_absent() { # expect_absent TARGET MODULE
 check_api() {
     in_image api python -c 'import os, app.settings, migrations; assert os.getuid() == 10001, os.getuid()'
     in_image api python -m migrations # SQLite in the image's data directory: the migrations are in the package
+    in_image api sh -c "$SERVE" # the templates and everything else the service reads are in the package too
     for module in torch onnx onnxruntime; do expect_absent api "$module"; done
 }
 
