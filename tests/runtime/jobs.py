@@ -1,17 +1,12 @@
 """Jobs that a child does in the tests: good ones, broken ones, hostile ones. Each is an entry point of its own."""
 
-import contextlib
 import ctypes
-import json
+import mmap
 import os
-import resource
 import signal
-import socket
-import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 from app.errors import PareError
@@ -129,7 +124,7 @@ def computes(order: WorkOrder, directory: Path, progress: Progress) -> WorkResul
     (again,) = session.run(None, {"x": left.numpy()})
     error = float(np.abs(again - product.numpy()).max())
     blas = float(np.abs(left.numpy() @ left.numpy() - product.numpy()).max())
-    pool = len(os.listdir("/proc/self/task")) if sys.platform == "linux" else 2
+    pool = len(list(Path("/proc/self/task").iterdir())) if sys.platform == "linux" else 2
     return result(notes=(f"{error < 1e-2}", f"{blas < 1e-2}", f"{torch.get_num_threads()}", f"{pool >= 2}"))
 
 
@@ -139,118 +134,6 @@ def session_options() -> object:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 2
     return options
-
-
-def tries_to_get_out(order: WorkOrder, directory: Path, progress: Progress) -> WorkResult:
-    """Every attempt under its name: how it was refused, or `succeeded`."""
-    aim = json.loads((directory / "aim.json").read_text())
-    attempts: dict[str, Callable[[], object]] = {
-        "read a secret": lambda: Path(aim["secret"]).read_bytes(),
-        "read another job": lambda: os.listdir(directory.parent),
-        "read through /proc/self/root": lambda: Path("/proc/self/root" + aim["secret"]).read_bytes(),
-        "write outside": lambda: Path(aim["secret"]).write_text("changed"),
-        "make a file outside": lambda: (directory.parent / "new").touch(),
-        "move a file out": lambda: (directory / "order.json").rename(directory.parent / "moved"),
-        "delete outside": lambda: Path(aim["secret"]).unlink(),
-        "truncate outside": lambda: os.truncate(aim["secret"], 0),
-        "chmod outside": lambda: os.chmod(aim["secret"], 0o777),
-        "chown outside": lambda: os.chown(aim["secret"], os.getuid(), os.getgid()),
-        "utime outside": lambda: os.utime(aim["secret"], (0, 0)),
-        "write to Python": lambda: Path(json.__file__).open("ab"),
-        "fchmod Python": lambda: os.fchmod(os.open(json.__file__, os.O_RDONLY), 0o777),
-        "connect to loopback": lambda: socket.create_connection(("127.0.0.1", aim["port"]), timeout=2),
-        "connect by name": lambda: socket.create_connection(("localhost", aim["port"]), timeout=2),
-        "udp": lambda: socket.socket(socket.AF_INET, socket.SOCK_DGRAM),
-        "unix socket": lambda: socket.socket(socket.AF_UNIX).connect(aim["unix"]),
-        "netlink": lambda: socket.socket(socket.AF_NETLINK, socket.SOCK_RAW),
-        "socket pair": socket.socketpair,
-        "run a program": lambda: subprocess.run(["/bin/true"]),
-        "spawn": lambda: os.posix_spawn("/bin/true", ["true"], {}),
-        "exec": lambda: os.execv("/pare-no-such-program", ["x"]),
-        "fork": fork,
-        "raw clone": lambda: syscall(56, signal.SIGCHLD, 0, 0, 0, 0),
-        "clone3": lambda: syscall(435, 0, 0),
-        "signal the parent": lambda: os.kill(os.getppid(), 0),
-        "signal the worker": lambda: os.kill(aim["worker"], 0),
-        "signal the group": lambda: os.kill(0, 0),
-        "signal everyone": lambda: os.kill(-1, 0),
-        "tkill the worker": lambda: syscall(200, aim["worker"], 0),
-        "tgkill the worker": lambda: syscall(234, aim["worker"], aim["worker"], 0),
-        "queue a signal": lambda: syscall(129, aim["worker"], 0, ctypes.create_string_buffer(128)),
-        "pidfd": lambda: os.pidfd_open(aim["worker"]),
-        "ptrace the parent": lambda: syscall(101, 16, os.getppid(), 0, 0),
-        "read the worker's memory": lambda: syscall(310, aim["worker"], 0, 0, 0, 0, 0),
-        "the worker's environment": lambda: Path(f"/proc/{aim['worker']}/environ").read_bytes(),
-        "the zygote's environment": lambda: Path(f"/proc/{os.getppid()}/environ").read_bytes(),
-        "the worker's command line": lambda: Path(f"/proc/{aim['worker']}/cmdline").read_bytes(),
-        "the worker's files": lambda: os.listdir(f"/proc/{aim['worker']}/fd"),
-        "the list of processes": lambda: os.listdir("/proc"),
-        "/etc/shadow": lambda: Path("/etc/shadow").read_bytes(),
-        "/etc/passwd": lambda: Path("/etc/passwd").read_bytes(),
-        "shared memory": lambda: Path("/dev/shm/x").touch(),
-        "System V shared memory": lambda: syscall(29, 1234, 4096, 0o1666),
-        "memfd": lambda: os.memfd_create("x"),
-        "symlink": lambda: os.symlink("/etc", "link"),
-        "hard link": lambda: os.link("order.json", "hard"),
-        "fifo": lambda: os.mkfifo("fifo"),
-        "mount": lambda: syscall(165, b"x", b"/tmp", b"tmpfs", 0, 0),
-        "unshare": lambda: syscall(272, 0x10000000),
-        "bpf": lambda: syscall(321, 0, 0, 0),
-        "io_uring": lambda: syscall(425, 1, ctypes.create_string_buffer(128)),
-        "keyctl": lambda: syscall(250, 0, 0, 0, 0, 0),
-        "raise a limit": lambda: limit(resource.RLIMIT_NOFILE, 4096),
-        "limit the worker": lambda: limit_of(aim["worker"]),
-        "outlive the parent": lambda: syscall(157, 1, 0, 0, 0, 0),
-        "own a pipe's signals": own_signals,
-        "a system call of tomorrow": lambda: syscall(470),
-    }
-    tried = {}
-    for name, attempt in attempts.items():
-        try:
-            attempt()
-            tried[name] = "succeeded"
-        except (OSError, ValueError, subprocess.SubprocessError) as error:
-            tried[name] = type(error).__name__
-    (directory / "out" / "tried.json").write_text(json.dumps(tried))
-    (directory / "out" / "environ.json").write_text(json.dumps(dict(os.environ)))
-    Path("out", "own-environ").write_bytes(Path("/proc/self/environ").read_bytes())
-    Path("out", "files.json").write_text(json.dumps(open_files()))
-    return result("tried.json", "environ.json", "own-environ", "files.json")
-
-
-def syscall(*arguments: object) -> None:
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.syscall(*arguments) < 0:
-        raise OSError(ctypes.get_errno(), "refused")
-
-
-def fork() -> None:
-    if os.fork() == 0:
-        os._exit(0)
-    os.wait()
-
-
-def limit(kind: int, value: int) -> None:
-    resource.setrlimit(kind, (value, value))
-
-
-def limit_of(pid: int) -> None:
-    resource.prlimit(pid, resource.RLIMIT_CORE, resource.prlimit(pid, resource.RLIMIT_CORE))
-
-
-def own_signals() -> None:
-    import fcntl
-
-    reading, _ = os.pipe()
-    fcntl.fcntl(reading, 8, 1)
-
-
-def open_files() -> list[str]:
-    found = []
-    for fd in os.listdir("/proc/self/fd"):
-        with contextlib.suppress(OSError):
-            found.append(os.readlink(f"/proc/self/fd/{fd}"))
-    return found
 
 
 def writes_to_the_wire(order: WorkOrder, directory: Path, progress: Progress) -> WorkResult:
@@ -266,7 +149,7 @@ def floods_the_wire(order: WorkOrder, directory: Path, progress: Progress) -> Wo
 
 
 def claims(order: WorkOrder, directory: Path, progress: Progress) -> None:
-    """Writes `result.json` and the last line itself, as the test wants them."""
+    """Says that the result is there, whatever lies in the directory."""
     os.write(WIRE, b'{"kind":"done"}\n')
     os._exit(0)
 
@@ -275,3 +158,52 @@ def talks_to_stderr(order: WorkOrder, directory: Path, progress: Progress) -> Wo
     for number in range(20_000):
         os.write(2, b"line %d\n" % number)
     return result()
+
+
+def writes_to_the_wire_and_ends(order: WorkOrder, directory: Path, progress: Progress) -> WorkResult:
+    os.write(WIRE, (directory / "lines").read_bytes())
+    os._exit(0)
+
+
+def exits_at_once(order: WorkOrder, directory: Path, progress: Progress) -> WorkResult:
+    return result()
+
+
+def hogs_shared_memory(order: WorkOrder, directory: Path, progress: Progress) -> WorkResult:
+    """Shared anonymous pages, which RLIMIT_DATA does not count."""
+    kept = mmap.mmap(-1, 4 << 30)
+    for _ in range(256):
+        kept.write(b"\x01" * (16 << 20))
+        time.sleep(0.01)
+    return result()
+
+
+def throws_bad_alloc(order: WorkOrder, directory: Path, progress: Progress) -> WorkResult:
+    """What a C++ library does that nobody catches."""
+    os.write(2, b"terminate called after throwing an instance of 'std::bad_alloc'\n")
+    os.abort()
+
+
+def exports_and_quantizes(order: WorkOrder, directory: Path, progress: Progress) -> WorkResult:
+    """The libraries' own ways to write files, with what they ask of the system on the way."""
+    import numpy as np
+    import onnx
+    import onnxruntime
+    import torch
+    from onnxruntime.quantization import quantize_dynamic
+
+    model = torch.nn.Sequential(torch.nn.Linear(64, 64), torch.nn.ReLU(), torch.nn.Linear(64, 8)).eval()
+    example = torch.randn(4, 64)
+    program = torch.export.export(model, (example,), dynamic_shapes=({0: torch.export.Dim("batch", min=2)},))
+    torch.export.save(program, "model.pt2")
+    again = torch.export.load("model.pt2").module()(example)
+    torch.onnx.export(program, (), "model.onnx", external_data=True, verbose=False)
+    exported = onnx.load("model.onnx")
+    del exported.graph.value_info[:]  # shapes of weights that the quantizer transposes
+    onnx.save(exported, "copy.onnx", save_as_external_data=True, location="copy.data", size_threshold=0)
+    quantize_dynamic("copy.onnx", "out/int8.onnx")
+    session = onnxruntime.InferenceSession("out/int8.onnx")
+    (quantized,) = session.run(None, {session.get_inputs()[0].name: example.numpy()})
+    exact = model(example)
+    close = np.abs(quantized - exact.detach().numpy()).max() < 0.1
+    return result("int8.onnx", notes=(str(torch.equal(again, exact)), str(bool(close))))
