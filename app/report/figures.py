@@ -4,11 +4,19 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from app.spec.report import LatencyChange, MetricChange, OutputParity, Placement, Provenance, Size, TargetReport
+from app.spec.report import (
+    NOTICEABLE_SIZE,
+    LatencyChange,
+    MetricChange,
+    OutputParity,
+    Placement,
+    Provenance,
+    Size,
+    TargetReport,
+)
 from app.spec.units import METRIC_LABELS, duration, file_size, metric_amount, metric_difference, metric_level, speed
 
 Tone = Literal["good", "bad", "same"]
-NOTICEABLE_SIZE = 0.01
 
 
 @dataclass(frozen=True)
@@ -61,7 +69,7 @@ def highlights(target: TargetReport) -> list[Highlight]:
         shown.append(Highlight("Output", decibels(output.sqnr_db), "signal to noise against the original", "same"))
     if target.latency:
         change = target.latency[0]
-        span = f"{change.speedup_low:.2f} to {change.speedup_high:.2f} with 95 % confidence"
+        span = f"{_interval(change)} with 95 % confidence"
         shown.append(Highlight(f"Speed, batch {change.batch}", _speed(change), span, _speed_tone(change)))
     return shown
 
@@ -84,7 +92,7 @@ def operators(placement: Placement) -> str:
 def load(change: LatencyChange) -> str:
     """How busy the machine was."""
     start, end = change.load_average
-    return f"{start:.2f} at the start, {end:.2f} at the end"
+    return f"{start:.2f} at the start and {end:.2f} at the end"
 
 
 def _size(size: Size) -> Row:
@@ -105,13 +113,13 @@ def _metric(change: MetricChange) -> Row:
     gained = -change.drop if name != "mse" else change.drop  # shown as after - before, whichever way is better
     low, high = (-change.drop_high, -change.drop_low) if name != "mse" else (change.drop_low, change.drop_high)
     tone: Tone = "bad" if change.drop_low > 0 else "good" if change.drop_high < 0 else "same"
-    resolution = "" if change.resolution is None else f", resolution {metric_amount(name, change.resolution)}"
+    resolution = "" if change.resolution is None else f", steps of {metric_amount(name, change.resolution)}"
     return Row(
         METRIC_LABELS[name].capitalize(),
         metric_level(name, change.before),
         metric_level(name, change.after),
         _signed(metric_amount(name, gained)) if gained else "no difference",
-        f"{_signed(metric_difference(name, low))} to {_signed(metric_difference(name, high))}; "
+        f"{_signed(metric_difference(name, low))} to {_signed(metric_difference(name, high))} · "
         f"{change.rows} rows{resolution}",
         tone,
         change.provenance,
@@ -120,8 +128,7 @@ def _metric(change: MetricChange) -> Row:
 
 def _latency(change: LatencyChange) -> Iterator[Row]:
     """p50 carries the claim and its interval; p90 and p99 stand beside it."""
-    span = f"{change.speedup_low:.2f} to {change.speedup_high:.2f}"
-    certainty = f"{span}; {change.before.runs} runs each"
+    certainty = f"{_interval(change)} · {change.before.runs} runs each"
     before, after = change.before, change.after
     name = f"Latency p50, batch {change.batch}"
     yield Row(
@@ -145,6 +152,14 @@ def _speed(change: LatencyChange) -> str:
     if change.speedup_high < 1:
         return f"{_ratio(1 / change.speedup)} slower"
     return f"{speed(change.speedup).replace('x', '×')}, within the noise"
+
+
+def _interval(change: LatencyChange) -> str:
+    """Of the ratio as `_speed` words it: how many times slower, where it is slower."""
+    low, high = change.speedup_low, change.speedup_high
+    if high < 1:
+        low, high = 1 / high, 1 / low
+    return f"{low:.2f} to {high:.2f}"
 
 
 def _speed_tone(change: LatencyChange) -> Tone:

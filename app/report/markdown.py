@@ -25,7 +25,7 @@ def _lines(report: Report) -> Iterator[str]:
     yield from _section("Steps", _steps(report.steps))
     yield from _section("Model", _model(report))
     yield from _section("Machine", _machine(report.machine))
-    yield from _section("How to read this", (f"- **{term}**: {meaning}" for term, meaning in HOW_TO_READ))
+    yield from _section("How to read this", (f"- **{term}**: {meaning}" for term, meaning in HOW_TO_READ.items()))
 
 
 def _target(target: TargetReport) -> Iterator[str]:
@@ -43,7 +43,7 @@ def _target(target: TargetReport) -> Iterator[str]:
     if target.parity:
         yield from ("", f"### Outputs against the original ({target.parity_data} rows)", "")
         yield from _table(
-            ("Output", "Signal to noise", "Same answer", "Cosine", "Largest difference", "Not finite", "Rows", "Source"),
+            ("Output", "Signal to noise", "Same answer", "Cosine", "Max abs", "Not finite", "Rows", "Source"),
             "lrrrrrrl",
             (
                 (
@@ -75,7 +75,7 @@ def _target(target: TargetReport) -> Iterator[str]:
         yield ""
         yield (
             f"Latency at batch {change.batch}: {change.threads} {'thread' if change.threads == 1 else 'threads'}; "
-            f"load of the machine {figures.load(change)}."
+            f"load average {figures.load(change)}."
         )
 
 
@@ -88,7 +88,8 @@ def _model(report: Report) -> Iterator[str]:
 
 
 def _machine(machine: Machine) -> Iterator[str]:
-    yield f"- {markdown(machine.cpu)}, {machine.cores} cores, {file_size(machine.memory_bytes)} memory, {machine.device}"
+    memory = file_size(machine.memory_bytes)
+    yield f"- {markdown(machine.cpu)}, {machine.cores} cores, {memory} memory, {machine.device}"
     yield f"- Instruction sets: {markdown(', '.join(machine.cpu_flags)) or 'unknown'}"
     yield f"- {markdown(machine.system)}"
     yield f"- {markdown(', '.join(f'{name} {version}' for name, version in machine.versions.items()))}"

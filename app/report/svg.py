@@ -1,11 +1,10 @@
-"""Geometry of the pictures. Horizontal positions are percentages: a picture fits any width and its text keeps its size."""
+"""Geometry of the pictures. Horizontal positions are percentages: pictures fit any width, texts keep their size."""
 
 import math
 from dataclasses import dataclass
 from typing import Literal
 
 from app.spec.report import Distribution, LatencyChange, LayerError, Size
-from app.spec.units import duration
 
 Severity = Literal["clean", "fair", "weak", "poor", "equal"]
 
@@ -15,6 +14,8 @@ THINNEST = 0.25
 """Percent of the width below which a mark would vanish."""
 AXIS_ROOM = 1.04
 MOST_TICKS = 6
+AXIS_UNITS = ((1e-3, "s"), (1, "ms"), (1e3, "µs"), (1e6, "ns"))
+"""Factor from milliseconds; an axis has one unit, in which its end is at least 1."""
 NICE_STEPS = (1.0, 2.0, 2.5, 5.0, 10.0)
 
 SEVERITIES: tuple[tuple[float, Severity], ...] = ((30, "clean"), (20, "fair"), (10, "weak"), (-math.inf, "poor"))
@@ -168,9 +169,11 @@ def _time_ticks(end: float) -> tuple[Tick, ...]:
     raw = end / MOST_TICKS
     power = 10.0 ** math.floor(math.log10(raw))
     step = next(power * nice for nice in NICE_STEPS if power * nice >= raw)
+    scale, unit = next((scale, unit) for scale, unit in AXIS_UNITS if end * scale >= 1 or unit == "ns")
     values = [step * index for index in range(int(end / step) + 1)]
     return tuple(
-        Tick(_percent(value, end), "0" if value == 0 else duration(value), _anchor(value / end)) for value in values
+        Tick(_percent(value, end), f"{value * scale:.10g} {unit}" if value else "0", _anchor(value / end))
+        for value in values
     )
 
 

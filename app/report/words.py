@@ -22,30 +22,23 @@ PROVENANCE: dict[Provenance, str] = {
     "estimated": "computed from other measurements",
 }
 
-HOW_TO_READ: tuple[tuple[str, str], ...] = (
-    (
-        "Noise",
+HOW_TO_READ: dict[str, str] = {
+    "Noise": (
         "Both models are timed in one process, taking turns in random order. The interval holds the true ratio of "
         "the medians 95 times in 100; it is resampled in blocks, so a load that comes and goes widens it. An interval "
-        "that contains 1.00 shows no difference, and none is claimed.",
+        "that contains 1.00 shows no difference, and none is claimed."
     ),
-    (
-        "Resolution",
+    "Resolution": (
         "A metric on n rows moves in steps of 1/n. The interval of its change comes from resampling the same rows for "
-        "both models; where it contains zero, the rows are too few to tell.",
+        "both models; where it contains zero, the rows are too few to tell."
     ),
-    (
-        "Signal to noise",
+    "Signal to noise": (
         "The power of the original's values over the power of the error, in decibels. 20 dB is an error of 1 % of the "
-        "power, 40 dB of 0.01 %. Layers are compared with all quantization before them included.",
+        "power, 40 dB of 0.01 %. Layers are compared with all quantization before them included."
     ),
-    (
-        "Placement",
+    "Placement": (
         "Which kernels the runtime really executes on this machine, read from the graph it optimized. A quantized file "
-        "whose products stay in floating point is smaller, but not faster.",
+        "whose products stay in floating point is smaller, but not faster."
     ),
-    (
-        "Same answer",
-        "The share of rows for which both models give their highest score to the same class.",
-    ),
-)
+    "Same answer": "The share of rows for which both models give their highest score to the same class.",
+}

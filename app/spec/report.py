@@ -16,6 +16,9 @@ Provenance = Literal["measured", "emulated", "estimated"]
 Verdict = Literal["improved", "unchanged", "regressed", "unusable"]
 """`unchanged`: neither the size nor the speed differs by more than the noise, and nothing was lost."""
 
+NOTICEABLE_SIZE = 0.01
+"""Sizes that differ by less than this share are called equal: metadata alone differs by as much."""
+
 
 class Machine(Frozen):
     """Where the figures were taken."""

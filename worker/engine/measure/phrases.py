@@ -1,6 +1,6 @@
 """Figures as plain sentences."""
 
-from app.spec.report import LatencyChange, MetricChange, OutputParity, Size
+from app.spec.report import NOTICEABLE_SIZE, LatencyChange, MetricChange, OutputParity, Size
 from app.spec.units import (
     METRIC_LABELS,
     duration,
@@ -13,11 +13,11 @@ from app.spec.units import (
 )
 
 
-def size(change: Size, noticeable: float) -> str:
+def size(change: Size) -> str:
     """How much smaller or larger."""
     ratio = change.ratio
     bytes_ = f"({file_size(change.before_bytes)} -> {file_size(change.after_bytes)})"
-    if abs(ratio - 1) <= noticeable:
+    if abs(ratio - 1) <= NOTICEABLE_SIZE:
         return f"Same size {bytes_}."
     if ratio < 1:
         return f"{times(1 / ratio)} smaller {bytes_}."

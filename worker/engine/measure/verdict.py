@@ -3,12 +3,10 @@
 from dataclasses import dataclass
 
 from app.spec.evaluate import Limits
-from app.spec.report import LatencyChange, MetricChange, OutputParity, Size, Verdict
+from app.spec.report import NOTICEABLE_SIZE, LatencyChange, MetricChange, OutputParity, Size, Verdict
 from worker.engine.measure import phrases
 from worker.engine.measure.limits import missed_limits
 
-NOTICEABLE_SIZE = 0.01
-"""A size that differs by less is called equal: metadata alone differs by as much."""
 TOLERATED_DROP = 0.01
 """One point of top1 or top5 may be lost for a gain. A limit on the metric replaces it."""
 TOLERATED_MSE_GROWTH = 0.05
@@ -151,7 +149,7 @@ def _below(output: OutputParity, decibels: float) -> bool:
 
 
 def _sentences(figures: Figures) -> tuple[str, ...]:
-    size = phrases.size(figures.size, NOTICEABLE_SIZE)
+    size = phrases.size(figures.size)
     metrics = [phrases.metric(change) for change in figures.metrics]
     unlabelled = [] if figures.metrics else [phrases.likeness(output, LOST_SQNR_DB) for output in figures.parity]
     latency = [phrases.latency(change, alone=len(figures.latency) == 1) for change in figures.latency]
