@@ -1,7 +1,6 @@
 # One way in: people, CI and the README use these targets and no others.
 # Works with the GNU make 3.81 that macOS ships: no .ONESHELL, no grouped targets.
 
-SHELL := /bin/bash
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin

@@ -15,6 +15,6 @@ fi
 
 read -r -a flags <<<"${BUILDER_FLAGS:-}"
 for target in "${@:-api}"; do
-    "${build[@]}" "${flags[@]}" --target "$target" --tag "pare-$target:${TAG:-latest}" \
+    "${build[@]}" ${flags[@]+"${flags[@]}"} --target "$target" --tag "pare-$target:${TAG:-latest}" \
         --build-arg "BASE=${BASE:?the base image}" --build-arg "TORCH_INDEX=${TORCH_INDEX:-}" .
 done

@@ -10,7 +10,8 @@ targets=("${@:-api}")
 
 # Start the API on its embedded database, no broker behind the URL, and wait for its own health check to pass.
 SERVE='export PARE_BROKER_URL=redis://127.0.0.1:1/0 PARE_PORT=18001
-python -m migrations && python -m app & started=$!
+python -m migrations || exit 1
+python -m app & started=$!
 for _ in $(seq 30); do sleep 1; python /opt/pare-health.py api 2>/dev/null && healthy=yes && break; done
 kill $started; wait $started; test "${healthy:-no}" = yes && echo "pare-api: healthy"'
 
