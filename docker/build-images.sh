@@ -7,7 +7,7 @@ cd "$(dirname "$0")/.."
 if docker info >/dev/null 2>&1; then
     build=(docker build)
 elif command -v buildah >/dev/null; then
-    build=(buildah build --format docker) # the OCI format has no health checks
+    build=(buildah build --layers --format docker) # the OCI format has no health checks
 else
     echo 'Neither a docker engine nor buildah was found: install one of them.' >&2
     exit 1
