@@ -1,0 +1,91 @@
+"""Markdown and the terminal's table."""
+
+import re
+
+from app.report import render_markdown, render_table
+from app.report.text import markdown, plain, shortened
+from app.spec.report import LayerError, OutputParity
+from tests.report.reports import report, target
+
+HOSTILE = "a|b\n# c <b>d</b> [x](http://e) `f` *g* _h_ \x1b[31m www.i.com $j$"
+
+
+def hostile_markdown() -> str:
+    return render_markdown(
+        report(
+            name=HOSTILE,
+            targets=(
+                target(
+                    reasons=(HOSTILE,),
+                    layers=(LayerError(name=HOSTILE, operator="Conv", sqnr_db=1.0),),
+                    parity=(OutputParity(output=HOSTILE, rows=1, sqnr_db=1.0, cosine=1, max_abs=0),),
+                ),
+            ),
+        )
+    )
+
+
+def cells(line: str) -> list[str]:
+    return re.split(r"(?<!\\)\|", line)[1:-1]
+
+
+def test_markdown_is_complete() -> None:
+    text = render_markdown(report())
+
+    assert text.startswith("# edge build 12: Improved\n")
+    for figure in (
+        "44.7 MB", "97.6 %", "31.2 dB", "0.999630", "20 QLinearConv", "11,689,512", "quantize.static", "8481C",
+        "avx512\\_vnni", "onnxruntime 1.31.1", "measured", "load average 0.41", "/layer7/block.0/conv",
+        "## How to read this",
+    ):  # fmt: skip
+        assert figure in text, figure
+
+
+def test_markdown_tables_have_equal_rows() -> None:
+    for text in (render_markdown(report()), hostile_markdown()):
+        table: list[int] = []
+        for line in [*text.splitlines(), ""]:
+            if line.startswith("|"):
+                table.append(len(cells(line)))
+            else:
+                assert len(set(table)) <= 1
+                table = []
+
+
+def test_names_cannot_become_markup() -> None:
+    text = hostile_markdown()
+
+    assert "\x1b" not in text
+    assert not re.search(r"^# c", text, re.MULTILINE)
+    assert not re.search(r"(?<!\\)<b>", text)
+    assert not re.search(r"(?<!\\)\[x", text)
+    assert "http://e" not in text
+    assert r"\`f\` \*g\* \_h\_" in text
+    assert len([line for line in text.splitlines() if line.startswith("# ")]) == 1
+
+
+def test_terminal_table_lines_up() -> None:
+    text = render_table(report())
+    rows = [line for line in text.splitlines() if line.startswith(("Size", "Top-1", "Latency"))]
+
+    assert text.startswith("edge build 12: IMPROVED\n")
+    assert len(rows) == 8
+    ends = {row.index(before) + len(before) for row, before in zip(rows, ("44.7 MB", "97.8 %"), strict=False)}
+    assert len(ends) == 1, "numbers end in one column"
+    assert "3.6× smaller" in rows[0]
+    assert "450 rows, steps of 0.2 points" in rows[1]
+    assert "200 runs each" in rows[2]
+
+
+def test_terminal_table_cannot_be_steered() -> None:
+    text = render_table(report(name="x\x1b[2J\r\nVERDICT: IMPROVED", targets=(target(reasons=("a\x9b1mb\x07",)),)))
+
+    assert not [c for c in text if c != "\n" and (ord(c) < 32 or 127 <= ord(c) < 160)]
+    assert not re.search(r"^VERDICT", text, re.MULTILINE)
+
+
+def test_plain_and_shortened() -> None:
+    assert plain("a\u2028b\u202ec\ud800d") == "a b\ufffdc\ufffdd"
+    assert shortened("abcdefghij", 10) == "abcdefghij"
+    assert shortened("abcdefghijk", 10) == "abcd…ghijk"
+    assert markdown("a -> b") == "a → b"
