@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import closing, suppress
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 from botocore.exceptions import ClientError
 from botocore.response import StreamingBody
@@ -68,13 +68,13 @@ class S3Store:
         Two writers of different content under one new key may both be told it is theirs, since few servers offer a
         conditional write that holds; exactly-once belongs to the database.
         """
-        name = self._name(key)
+        require_key(key)
         require_digest(sha256)
-        with source.open("rb") as data, s3_failures(key):
+        with source.open("rb") as data:
             if self._holds(key, sha256):
                 require_same(sha256_of(chunks(data)), sha256, key=key)
                 return
-            upload(self._s3, self._bucket, name, data, sha256=sha256, media_type=media_type)
+            self._upload(key, data, sha256=sha256, media_type=media_type)
 
     def read(self, key: str, *, start: int = 0, end: int | None = None) -> Iterator[bytes]:
         """See Store."""
@@ -198,6 +198,13 @@ class S3Store:
 
     def _name(self, key: str) -> str:
         return self._prefix + require_key(key)
+
+    def _upload(self, key: str, data: BinaryIO, *, sha256: str, media_type: str) -> None:
+        try:
+            with s3_failures(key):
+                upload(self._s3, self._bucket, self._name(key), data, sha256=sha256, media_type=media_type)
+        except UploadGone as gone:
+            raise StorageUnavailable(f"the upload of {key} was aborted by the storage or a sweep") from gone
 
     def _holds(self, key: str, sha256: str) -> bool:
         """Return whether the key has this content, False if it is free. Raises KeyTaken."""

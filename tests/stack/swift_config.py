@@ -13,6 +13,9 @@ PIPELINE = (
 FILTERS = {"proxy-logging": "proxy_logging"}
 """Filters whose entry point is not called what the pipeline calls it."""
 
+PAGE_SIZE = 10
+"""Of listings, instead of 1,000: a test sees more than one page without making a thousand objects."""
+
 RINGS = """
 import json, sys
 from swift.common.ring import RingBuilder
@@ -64,7 +67,10 @@ def _proxy(folder: Path, port: int, *, access_key: str, secret_key: str, region:
     account, user = access_key.split(":")
     options = {
         "tempauth": f"user_{account}_{user} = {secret_key} .admin\n",
-        "s3api": f"location = {region}\ns3_acl = false\nmin_segment_size = 5242880\ncheck_bucket_owner = false\n",
+        "s3api": (
+            f"location = {region}\ns3_acl = false\nmin_segment_size = 5242880\ncheck_bucket_owner = false\n"
+            f"max_bucket_listing = {PAGE_SIZE}\n"
+        ),
     }
     filters = sorted(set(PIPELINE.split()) - {"proxy-server"})
     return (

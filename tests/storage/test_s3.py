@@ -1,22 +1,40 @@
 """What only an S3 server has to answer for: links, the network, and other people's buckets."""
 
 import hashlib
+import json
+import signal
 import socket
+import subprocess
+import sys
 import time
 import urllib.error
 import urllib.request
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 
 from app.settings import Settings
 from app.storage import Part, open_store
 from app.storage.errors import KeyTaken, ObjectCorrupt, StorageUnavailable
+from tests.stack.swift_config import PAGE_SIZE
 from tests.storage.breaking import BreakingProxy
 from tests.storage.conftest import MIB
 
 pytestmark = pytest.mark.real_stack
+TOMORROW = datetime.now(UTC) + timedelta(days=1)
 ONNX = "application/x-onnx"
+
+
+PUT = """
+import json, sys
+from pathlib import Path
+from app.settings import Settings
+from app.storage import open_store
+store = open_store(Settings(**json.loads(sys.argv[1])))
+store.put("job/model", Path(sys.argv[2]), sha256=sys.argv[3], media_type="text/plain")
+"""
 
 
 def put(store, key, made):
@@ -63,7 +81,9 @@ def test_a_link_opens_nothing_else(remote, source):
     assert refused(link.replace("X-Amz-Expires=60", "X-Amz-Expires=6000"))
     assert refused(link.replace("application%2Fx-onnx", "text%2Fhtml"))
     assert refused(link[:-1] + ("0" if link[-1] != "0" else "1"))
-    assert refused(link.partition("?")[0])
+    with pytest.raises(urllib.error.HTTPError, match="HTTP Error 4") as unsigned:
+        get(link.partition("?")[0])
+    unsigned.value.close()
     assert len(get(link)[0]) == 10
 
 
@@ -114,7 +134,7 @@ def test_the_prefix_is_kept_to(s3, bucket, remote, prefix, source):
     put(outside, "b", source(10))
     outside.begin("c")
     assert [found.key for found in remote.list("")] == ["a"]
-    assert list(remote.stale_uploads(datetime.now(UTC) + timedelta(days=1))) == []
+    assert list(remote.stale_uploads(TOMORROW)) == []
 
 
 def test_a_bucket_without_prefix(s3, source):
@@ -123,15 +143,15 @@ def test_a_bucket_without_prefix(s3, source):
     assert [found.key for found in store.list("")] == ["a/b"]
 
 
-def test_more_than_a_page(s3, bucket, prefix, remote):
-    for number in range(3):
-        s3.client().put_object(Bucket=bucket, Key=f"{prefix}/many/{number}", Body=b"")
-    pages = remote._s3.get_paginator("list_objects_v2")
-    sizes = [
-        len(page["Contents"]) for page in pages.paginate(Bucket=bucket, Prefix=prefix, PaginationConfig={"PageSize": 2})
-    ]
-    assert sizes == [2, 1]
-    assert len(list(remote.list("many/"))) == 3
+def test_listings_of_several_pages(s3, bucket, prefix, remote, source):
+    count = 2 * PAGE_SIZE + 1
+    for number in range(count):
+        put(remote, f"many/{number}", source(1))
+    first_page = s3.client().list_objects_v2(Bucket=bucket, Prefix=prefix)
+    assert first_page["IsTruncated"]
+    assert len({found.key for found in remote.list("many/")}) == count
+    begun = {(f"open/{number}", remote.begin(f"open/{number}")) for number in range(count)}
+    assert set(remote.stale_uploads(TOMORROW)) == begun
 
 
 def test_an_object_changed_behind_our_back_is_noticed(s3, bucket, prefix, remote, source, tmp_path):
@@ -228,3 +248,48 @@ def test_a_download_that_always_breaks_off_is_given_up(s3, bucket, prefix, remot
         with pytest.raises(StorageUnavailable):
             store.fetch("a", tmp_path / "target", sha256=made.sha256)
     assert not (tmp_path / "target").exists()
+
+
+def through(proxy, s3, bucket, prefix):
+    return {**s3.settings(bucket, prefix), "s3_endpoint": proxy.endpoint}
+
+
+def test_a_put_that_breaks_off_leaves_nothing(s3, bucket, prefix, remote, source):
+    made = source(20 * MIB)
+    with BreakingProxy(s3.endpoint, after_request_bytes=3 * MIB) as proxy:
+        with pytest.raises(StorageUnavailable):
+            put(open_store(Settings(**through(proxy, s3, bucket, prefix))), "a", made)
+        assert proxy.broken
+    assert list(remote.list("")) == []
+    assert list(remote.stale_uploads(TOMORROW)) == []
+
+
+def test_a_killed_put_leaves_nothing_visible_and_can_be_swept(s3, bucket, prefix, remote, source):
+    made = source(20 * MIB)
+    with BreakingProxy(s3.endpoint, after_request_bytes=3 * MIB, stall=True) as proxy:
+        settings = json.dumps(through(proxy, s3, bucket, prefix))
+        child = subprocess.Popen([sys.executable, "-c", PUT, settings, str(made.path), made.sha256], cwd=Path.cwd())
+        proxy.stalled.wait(60)
+        child.send_signal(signal.SIGKILL)
+        child.wait()
+    assert list(remote.list("")) == []
+    ((key, token),) = remote.stale_uploads(TOMORROW)
+    assert key == "job/model"
+    remote.abort(key, token)
+    assert list(remote.stale_uploads(TOMORROW)) == []
+    put(remote, "job/model", made)
+    assert remote.size("job/model") == 20 * MIB
+
+
+def test_a_put_whose_upload_was_swept_may_be_tried_again(s3, bucket, prefix, remote, source):
+    made = source(20 * MIB)
+    with BreakingProxy(s3.endpoint, after_request_bytes=3 * MIB, stall=True) as proxy, ThreadPoolExecutor(1) as pool:
+        store = open_store(Settings(**through(proxy, s3, bucket, prefix)))
+        putting = pool.submit(put, store, "a", made)
+        proxy.stalled.wait(60)
+        for key, token in remote.stale_uploads(TOMORROW):
+            remote.abort(key, token)
+        proxy.go_on.set()
+        with pytest.raises(StorageUnavailable):
+            putting.result(60)
+    assert list(remote.list("")) == []
