@@ -1,0 +1,240 @@
+"""Why a file was not let in. Texts name members, tensors and operators, never a path on the server.
+
+`Broken`, `Unsafe` and `Inflating` are raised by readers that serve models and data sets alike;
+`admit_model` and `admit_dataset` turn them into the code of what was uploaded.
+"""
+
+from typing import ClassVar
+
+from app.errors import PareError
+
+EXPORT = "Send an ONNX file, or a .pt2 written by torch.export.save (torch >= 2.8)."
+
+
+class Broken(Exception):
+    """The bytes do not follow their own format."""
+
+
+class Unsafe(Exception):
+    """The bytes carry something that a loader would execute."""
+
+
+class Inflating(Exception):
+    """Compressed data would grow beyond what is allowed, or beyond what it declares."""
+
+
+class AdmissionError(PareError):
+    """A file that is not fit to be loaded. Never raised itself."""
+
+
+class EmptyUpload(AdmissionError):
+    """The upload has no bytes."""
+
+    code = "upload.empty"
+    remedy = "Check the file and the client's body, then upload again."
+
+
+class UnsafeMember(AdmissionError):
+    """An archive holds something other than plain files inside its own folder: a link, a device, a path that leaves."""
+
+    code = "archive.unsafe_member"
+    remedy = "Pack plain files with relative names, without links and without '..'."
+
+
+class TooManyMembers(AdmissionError):
+    """An archive has more members than any model or data set needs."""
+
+    code = "archive.too_many_members"
+    remedy = "Pack only the files that belong to the model or the data set."
+
+
+class MalformedModel(AdmissionError):
+    """The model file does not follow its format: it is truncated, damaged or contradicts itself."""
+
+    code = "model.malformed"
+    remedy = "Export and upload the model again; compare the SHA-256 of both files."
+
+
+class UnsafePickle(AdmissionError):
+    """The model carries pickled objects, which run code when they are loaded."""
+
+    code = "model.unsafe_pickle"
+    remedy = "Re-export with torch >= 2.8 and torch.export.save: plain tensors only, no custom objects."
+
+
+class UnsafeExpression(AdmissionError):
+    """The model carries text that its loader would evaluate, and it is not plain arithmetic, a name or a type."""
+
+    code = "model.unsafe_expression"
+    remedy = "Export the model again with an unmodified torch.export.save."
+
+
+class NativeCode(AdmissionError):
+    """The model carries compiled code."""
+
+    code = "model.native_code"
+    remedy = "Send the exported program (torch.export.save), not the compiled package."
+
+
+class UnsupportedModel(AdmissionError):
+    """The file is of a kind that is not accepted as a model."""
+
+    code: ClassVar[str] = "model.unsupported_format"
+    status = 415
+    remedy = EXPORT
+
+
+class TorchScriptRejected(AdmissionError):
+    """TorchScript runs code while it is loaded, so it is not accepted."""
+
+    code = "model.torchscript_rejected"
+    status = 415
+    remedy = "Export the original module: torch.export.save(torch.export.export(model.eval(), args), 'model.pt2')."
+
+
+class ExternalData(AdmissionError):
+    """The ONNX file keeps tensors in another file that is missing, too short, or outside of the upload."""
+
+    code = "model.external_data"
+    remedy = "Upload a zip or tar of the .onnx file and its tensor files, with the names that the .onnx file uses."
+
+
+class UnsupportedOperator(AdmissionError):
+    """The model uses an operator, or another feature of its format, that is not accepted."""
+
+    code = "model.unsupported_op"
+    remedy = "Export the model without it, or define it in the file as a local function of standard operators."
+
+
+class UnsupportedType(AdmissionError):
+    """An input or output is not a dense tensor of numbers with a declared shape."""
+
+    code = "model.unsupported_type"
+    remedy = "Give the model tensor inputs and outputs only, and export again."
+
+
+class WrongDevice(AdmissionError):
+    """The model was exported on a device other than the CPU, which is baked into it."""
+
+    code = "model.wrong_device"
+    remedy = "Export on the CPU: model.cpu().eval(), with CPU example inputs."
+
+
+class TooComplex(AdmissionError):
+    """The model has more nodes, nesting or fields than is accepted."""
+
+    code = "model.too_complex"
+    remedy = "Export a smaller graph: 50,000 nodes at most, after local functions are inlined."
+
+
+class TooLarge(AdmissionError):
+    """The model makes or takes a tensor larger than is accepted."""
+
+    code = "model.too_large"
+    remedy = "Keep constants, inputs and intermediate tensors of fixed shape below 2^28 elements."
+
+
+class ModelBomb(AdmissionError):
+    """Compressed data in the model would grow beyond what is accepted."""
+
+    code = "model.decompression_bomb"
+    remedy = "Send the archive without compression."
+
+
+class OutdatedModel(AdmissionError):
+    """The model is of a version of its format that is no longer accepted."""
+
+    code = "model.outdated_format"
+    remedy = "Re-export with torch >= 2.8, or convert to opset 17 with onnx.version_converter."
+
+
+class MalformedDataset(AdmissionError):
+    """The data set does not follow its format: it is truncated, damaged or contradicts itself."""
+
+    code = "dataset.malformed"
+    remedy = "Write it again with np.savez(file, input_name=array, y=labels) and upload it again."
+
+
+class PickledDataset(AdmissionError):
+    """The data set holds Python objects, which run code when they are loaded."""
+
+    code = "dataset.unsafe_pickle"
+    remedy = "Convert every array to a numeric dtype before np.savez."
+
+
+class UnsupportedDataset(AdmissionError):
+    """The file is of a kind that is not accepted as a data set."""
+
+    code = "dataset.unsupported_format"
+    status = 415
+    remedy = "Send an .npz of named arrays: np.savez(file, input_name=array, y=labels)."
+
+
+class UnsupportedDType(AdmissionError):
+    """An array has a dtype that is not accepted."""
+
+    code = "dataset.unsupported_dtype"
+    remedy = "Convert it: floats, integers and booleans in little-endian order are accepted."
+
+
+class DatasetBomb(AdmissionError):
+    """Compressed data in the data set would grow beyond what is accepted, or beyond what it declares."""
+
+    code = "dataset.decompression_bomb"
+    remedy = "Write it without compression: np.savez instead of np.savez_compressed."
+
+
+class DatasetTooLarge(AdmissionError):
+    """The data set is larger than is accepted."""
+
+    code = "dataset.too_large"
+    remedy = "Send fewer rows; a few thousand suffice for calibration."
+
+
+class NonFinite(AdmissionError):
+    """A float array holds NaN or infinite values."""
+
+    code = "dataset.non_finite"
+    remedy = "Remove or replace them, for example with np.nan_to_num."
+
+
+class NoRows(AdmissionError):
+    """An array holds no values."""
+
+    code = "dataset.no_rows"
+    remedy = "Send at least one row; the first axis of every array counts the rows."
+
+
+class RowMismatch(AdmissionError):
+    """The arrays of the data set differ in their number of rows."""
+
+    code = "dataset.row_mismatch"
+    remedy = "Give every array the same first axis."
+
+
+class FortranOrder(AdmissionError):
+    """An array is stored column by column, so its rows cannot be streamed."""
+
+    code = "dataset.fortran_order"
+    remedy = "Store np.ascontiguousarray(array)."
+
+
+class SplitEmpty(AdmissionError):
+    """A declared split gets no rows."""
+
+    code = "dataset.split_empty"
+    remedy = "Raise the split's share or send more rows."
+
+
+class UnknownInput(AdmissionError):
+    """Preprocessing is declared for an array that the data set does not have."""
+
+    code = "dataset.unknown_input"
+    remedy = "Use the names of the arrays in the .npz file; labels (y) are not preprocessed."
+
+
+class TransformDoesNotFit(AdmissionError):
+    """A transform cannot be applied to the samples of its array."""
+
+    code = "dataset.transform_mismatch"
+    remedy = "Change the transform or the order of the list."

@@ -1,0 +1,105 @@
+"""Admission of models: what the file is decides who reads it."""
+
+from pathlib import Path
+from typing import BinaryIO
+
+from app.admission.bundle import MAX_GRAPH_BYTES, graph_members, read_bundle
+from app.admission.errors import (
+    EXPORT,
+    Broken,
+    EmptyUpload,
+    ExternalData,
+    Inflating,
+    MalformedModel,
+    ModelBomb,
+    TooLarge,
+    TorchScriptRejected,
+    Unsafe,
+    UnsafePickle,
+    UnsupportedModel,
+)
+from app.admission.onnx import read_onnx
+from app.admission.pt2 import is_legacy_pt2, is_pt2, read_pt2, refuse_legacy_pt2
+from app.admission.sniff import Kind, sniff
+from app.admission.tarred import read_tar
+from app.admission.zipped import Archive
+from app.spec.signature import ModelInfo
+
+_WEIGHTS = "It holds weights without a model. " + EXPORT
+_KINDS: dict[Kind, tuple[str, str]] = {
+    "pickle": ("The file is a pickle, which runs code when it is loaded.", EXPORT),
+    "safetensors": ("The file is in the safetensors format.", _WEIGHTS),
+    "ort": ("The file is in ONNX Runtime's own format, which is made for one runtime.", "Send the .onnx file."),
+    "tflite": ("The file is a TensorFlow Lite model.", "Convert the original model to ONNX with tf2onnx."),
+    "hdf5": ("The file is HDF5 (Keras).", "Export it: model.export('model.onnx', format='onnx')."),
+    "tensorrt": ("The file is a TensorRT engine, built for one GPU.", "Send the ONNX file it was built from."),
+    "compressed": ("The file is compressed as a whole.", "Unpack it; a bundle is an uncompressed tar, or a zip."),
+    "npy": ("The file is an array.", EXPORT),
+    "image": ("The file is an image.", EXPORT),
+    "unknown": ("The file is none of the formats that are accepted.", EXPORT),
+}
+
+
+def admit_model(path: Path, *, max_inflated_bytes: int) -> ModelInfo:
+    """Read the model at `path`, without loading it, and say what is inside.
+
+    Accepts ONNX files, `.pt2` archives (torch >= 2.8), and a zip or tar of an ONNX file with its external tensors.
+    Raises a subclass of `AdmissionError`.
+    """
+    try:
+        with path.open("rb") as file:
+            return _read(file, path.stat().st_size, max_inflated_bytes)
+    except Broken as error:
+        raise MalformedModel(f"The model is damaged: {error}.") from error
+    except Unsafe as error:
+        raise UnsafePickle(str(error)) from error
+    except Inflating as error:
+        raise ModelBomb(f"The model is refused: {error}.") from error
+
+
+def _read(file: BinaryIO, size: int, max_inflated_bytes: int) -> ModelInfo:
+    kind = sniff(file)
+    if kind == "empty":
+        raise EmptyUpload("The model has no bytes.")
+    if size > max_inflated_bytes:
+        raise TooLarge(f"The model has {size} bytes, {max_inflated_bytes} are allowed.", remedy="Send a smaller model.")
+    if kind == "zip":
+        return _read_zip(file, size, max_inflated_bytes)
+    if kind == "tar":
+        return read_bundle(file, read_tar(file, size), None)
+    if kind == "onnx":
+        return _read_onnx(file, size)
+    detail, remedy = _KINDS[kind]
+    raise UnsupportedModel(detail, remedy=remedy)
+
+
+def _read_onnx(file: BinaryIO, size: int) -> ModelInfo:
+    if size > MAX_GRAPH_BYTES:
+        raise Broken("an ONNX file ends below 2 GiB")
+    onnx = read_onnx(file, 0, size)
+    if onnx.externals:
+        first = onnx.externals[0]
+        raise ExternalData(f"Tensor {first.tensor[:80]!r} is to be found in another file, {first.location[:80]!r}.")
+    return onnx.info
+
+
+def _read_zip(file: BinaryIO, size: int, max_inflated_bytes: int) -> ModelInfo:
+    archive = Archive(file, 0, size, max_inflated_bytes=max_inflated_bytes)
+    names = archive.members
+    inner = {name.partition("/")[2] for name in names}
+    if is_legacy_pt2(names):
+        refuse_legacy_pt2(names)
+    if is_pt2(inner):
+        return read_pt2(archive)
+    if graph_members(names):
+        return read_bundle(file, names, archive)
+    if "constants.pkl" in inner or any(name.startswith("code/") for name in inner):
+        raise TorchScriptRejected("The file is a TorchScript archive.")
+    if "data.pkl" in inner:
+        raise UnsupportedModel(
+            "The file was written by torch.save: a pickle, which runs code when it is loaded.", remedy=EXPORT
+        )
+    if "model.weights.h5" in names:
+        detail, remedy = _KINDS["hdf5"]
+        raise UnsupportedModel(detail, remedy=remedy)
+    raise UnsupportedModel("The archive holds neither an exported program nor an ONNX file.")

@@ -1,0 +1,232 @@
+"""The exported program in a `.pt2`: its signature, its operators, and whether it agrees with its weights.
+
+Format: torch/_export/serde/schema.py, major version 8 (torch 2.8 and later).
+"""
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from math import prod
+from typing import Any
+
+from app.admission.bounded_json import as_dict, as_int, as_list, as_text
+from app.admission.errors import Broken, OutdatedModel, TooComplex, TooLarge, UnsupportedType
+from app.admission.expressions import read_size
+from app.admission.pt2_harmless import require_harmless
+from app.spec.signature import Dimension, DType, ModelInfo, Signature, TensorSpec
+
+SCHEMA_MAJOR = 8
+MAX_NODES = 50_000
+MAX_VALUES = 1000
+MAX_ELEMENTS = 1 << 28
+MAX_BOUND = 1 << 31
+"""Ranges that reach further are unbounded: torch writes 2^63 - 1 or similar."""
+STRIDED = 7
+_DTYPES: dict[int, DType] = {
+    1: "uint8", 2: "int8", 3: "int16", 4: "int32", 5: "int64", 6: "float16", 7: "float32", 8: "float64", 12: "bool",
+    13: "bfloat16", 28: "uint16", 34: "uint32", 35: "uint64",
+}  # fmt: skip
+ITEM_BYTES = {
+    1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 2, 7: 4, 8: 8, 9: 4, 10: 8, 11: 16, 12: 1, 13: 2, 28: 2, 29: 1, 30: 1, 31: 1,
+    32: 1, 33: 1, 34: 4, 35: 8,
+}  # fmt: skip
+"""Bytes of an element by the schema's ScalarType."""
+
+_TRAINING_FLAGS = frozenset({"training", "train"})
+_RANDOM = frozenset(
+    {"aten.bernoulli.default", "aten.bernoulli.p", "aten.bernoulli_.float", "aten.native_dropout.default"}
+)
+_EVAL = (
+    "The model was exported in training mode: dropout and batch statistics are baked in. Call model.eval() before "
+    "torch.export.export and upload again."
+)
+_DYNAMIC = (
+    "The first dimension of {!r} is fixed at {}, so only this batch size can be run. Export with a dynamic batch and "
+    "an example of at least two rows: torch.export.export(model.eval(), (example,), "
+    "dynamic_shapes=({{0: torch.export.Dim.DYNAMIC}},))."
+)
+
+
+@dataclass(frozen=True)
+class Weight:
+    """A stored tensor: ScalarType, shape and the member that holds its bytes."""
+
+    dtype: int
+    sizes: tuple[int, ...]
+    member: str
+    is_parameter: bool
+
+
+def read_program(program: Any, weights: dict[str, Weight], constants: dict[str, Weight]) -> ModelInfo:
+    """Check the program against its weights and constants, and describe it.
+
+    Raises `Broken` and subclasses of `AdmissionError`.
+    """
+    return _Program(as_dict(program), weights, constants).read()
+
+
+class _Program:
+    def __init__(self, program: dict[str, Any], weights: dict[str, Weight], constants: dict[str, Weight]) -> None:
+        self._program = program
+        self._weights = weights
+        self._constants = constants
+        version = as_dict(program.get("schema_version")).get("major")
+        if version != SCHEMA_MAJOR:
+            raise OutdatedModel(f"The .pt2 has schema version {str(version)[:20]}; {SCHEMA_MAJOR} is accepted.")
+        module = as_dict(program.get("graph_module"))
+        self._graph = as_dict(module.get("graph"))
+        self._signature = as_dict(module.get("signature"))
+        self._values = as_dict(self._graph.get("tensor_values"))
+
+    def read(self) -> ModelInfo:
+        nodes = list(_nodes(self._graph))
+        require_harmless(self._program)
+        self._require_bounded()
+        signature = Signature(inputs=tuple(self._inputs()), outputs=tuple(self._outputs()))
+        operators = Counter(as_text(node.get("target")).removeprefix("torch.ops.") for node in nodes)
+        shared = {weight.member: weight for weight in self._weights.values() if weight.is_parameter}
+        return ModelInfo(
+            format="pt2", signature=signature, parameters=sum(prod(weight.sizes) for weight in shared.values()),
+            nodes=len(nodes), operators=dict(operators), warnings=tuple(_warnings(signature, nodes)),
+        )  # fmt: skip
+
+    def _inputs(self) -> Iterator[TensorSpec]:
+        specs, arguments = as_list(self._signature.get("input_specs")), as_list(self._graph.get("inputs"))
+        if len(specs) != len(arguments):
+            raise Broken("its signature and its graph have different numbers of inputs")
+        for spec, argument in zip(specs, arguments, strict=True):
+            (kind, said), *others = as_dict(spec).items() or [("", None)]
+            said = as_dict(said)
+            name = _tensor(said.get("arg", argument))
+            if others or name != _tensor(argument):
+                raise Broken("its signature and its graph name different inputs")
+            match kind:
+                case "user_input":
+                    yield self._spec(name, "input")
+                case "parameter":
+                    self._require_weight(name, as_text(said.get("parameter_name")), self._weights)
+                case "buffer":
+                    stored = self._weights if said.get("persistent") else self._constants
+                    self._require_weight(name, as_text(said.get("buffer_name")), stored)
+                case "tensor_constant":
+                    self._require_weight(name, as_text(said.get("tensor_constant_name")), self._constants)
+                case _:
+                    raise UnsupportedType(f"The model has an input of kind {kind[:40]!r}.")
+
+    def _outputs(self) -> Iterator[TensorSpec]:
+        specs, arguments = as_list(self._signature.get("output_specs")), as_list(self._graph.get("outputs"))
+        if len(specs) != len(arguments):
+            raise Broken("its signature and its graph have different numbers of outputs")
+        found = 0
+        for spec in specs:
+            for kind, said in as_dict(spec).items():
+                if kind == "user_output":
+                    found += 1
+                    yield self._spec(_tensor(as_dict(said).get("arg")), "output")
+                elif kind != "buffer_mutation":
+                    raise UnsupportedType(f"The model has an output of kind {kind[:40]!r}.")
+        if not found:
+            raise Broken("it has no outputs")
+
+    def _meta(self, name: str) -> dict[str, Any]:
+        if name not in self._values:
+            raise Broken(f"tensor {name[:80]!r} is not described")
+        return as_dict(self._values[name])
+
+    def _require_weight(self, name: str, stored_name: str, stored: dict[str, Weight]) -> None:
+        weight, meta = stored.get(stored_name), self._meta(name)
+        if weight is None:
+            raise Broken(f"weight {stored_name[:80]!r} is missing")
+        sizes = tuple(as_int(as_dict(size).get("as_int")) for size in as_list(meta.get("sizes")))
+        if sizes != weight.sizes or as_int(meta.get("dtype")) != weight.dtype:
+            raise Broken(f"weight {stored_name[:80]!r} has another shape or type than the graph expects")
+
+    def _spec(self, name: str, role: str) -> TensorSpec:
+        if not name:
+            raise UnsupportedType(f"The model has an {role} that is not a tensor.")
+        meta = self._meta(name)
+        dtype = _DTYPES.get(as_int(meta.get("dtype")))
+        if dtype is None:
+            raise UnsupportedType(f"{role.capitalize()} {name[:80]!r} is not a tensor of real numbers.")
+        shape = tuple(self._dimension(as_dict(size)) for size in as_list(meta.get("sizes")))
+        return TensorSpec(name=name, dtype=dtype, shape=shape)
+
+    def _dimension(self, size: dict[str, Any]) -> int | Dimension:
+        if "as_int" in size:
+            return as_int(size["as_int"])
+        name = read_size(as_text(as_dict(size.get("as_expr")).get("expr_str")))
+        allowed = as_dict(as_dict(self._program.get("range_constraints")).get(name, {}))
+        return Dimension(name=name[:200], min=_least(allowed.get("min_val")), max=_bound(allowed.get("max_val")))
+
+    def _require_bounded(self) -> None:
+        """Every tensor the program says it makes is dense and, as far as its shape is fixed, fits the memory."""
+        for graph in _graphs(self._graph):
+            for name, value in as_dict(graph.get("tensor_values")).items():
+                meta = as_dict(value)
+                if meta.get("layout") != STRIDED:
+                    raise UnsupportedType(f"{name[:80]!r} is not a dense tensor.")
+                sizes = [as_dict(size).get("as_int", 1) for size in as_list(meta.get("sizes"))]
+                if any(type(size) is not int or size < 0 for size in sizes) or len(sizes) > 64:
+                    raise Broken(f"tensor {name[:80]!r} has an impossible shape")
+                if prod(sizes) > MAX_ELEMENTS:
+                    raise TooLarge(f"The model makes {name[:80]!r}, of shape {sizes[:8]}.")
+
+
+def _graphs(graph: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """The graph and those inside its nodes' arguments."""
+    pending = [graph]
+    while pending:
+        current = pending.pop()
+        yield current
+        for node in as_list(current.get("nodes")):
+            for argument in as_list(as_dict(node).get("inputs")):
+                inner = as_dict(as_dict(argument).get("arg")).get("as_graph")
+                if inner is not None:
+                    pending.append(as_dict(as_dict(inner).get("graph")))
+
+
+def _nodes(graph: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    count = 0
+    for part in _graphs(graph):
+        for node in as_list(part.get("nodes")):
+            count += 1
+            if count > MAX_NODES:
+                raise TooComplex(f"The model has more than {MAX_NODES} nodes.")
+            yield as_dict(node)
+
+
+def _tensor(argument: Any) -> str:
+    """The name of a tensor argument; empty for other arguments."""
+    if not isinstance(argument, dict):
+        raise Broken("an argument is damaged")
+    tensor = argument.get("as_tensor", argument if argument.keys() == {"name"} else None)
+    return "" if tensor is None else as_text(as_dict(tensor).get("name"))
+
+
+def _least(value: Any) -> int | None:
+    """The smallest size. Torch writes 2 for every dynamic size that excludes nothing: 0 and 1 run as well."""
+    if value is None:
+        return None
+    return max(1, as_int(value)) if as_int(value) > 2 else 1
+
+
+def _bound(value: Any) -> int | None:
+    return None if value is None or as_int(value) >= MAX_BOUND else as_int(value)
+
+
+def _warnings(signature: Signature, nodes: list[dict[str, Any]]) -> Iterator[str]:
+    for spec in signature.inputs:
+        if spec.shape and isinstance(spec.shape[0], int):
+            yield _DYNAMIC.format(spec.name[:80], spec.shape[0])
+            break
+    if any(_trains(node) for node in nodes):
+        yield _EVAL
+
+
+def _trains(node: dict[str, Any]) -> bool:
+    if as_text(node.get("target")).removeprefix("torch.ops.") in _RANDOM:
+        return True
+    return any(
+        argument.get("name") in _TRAINING_FLAGS and as_dict(argument.get("arg")).get("as_bool") is True
+        for argument in as_list(node.get("inputs"))
+    )
