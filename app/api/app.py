@@ -2,11 +2,11 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from importlib.metadata import version
 
 from fastapi import FastAPI
 from starlette.concurrency import run_in_threadpool
 
+from app import __version__
 from app.api import problems
 from app.api.components import Components
 from app.api.errors import BindForbidden
@@ -25,7 +25,7 @@ def create_app(components: Components) -> FastAPI:
         await run_in_threadpool(components.stop)
 
     app = FastAPI(
-        title="Pare", version=version("pare"), lifespan=lifespan,
+        title="Pare", version=__version__, lifespan=lifespan,
         summary="Makes neural networks smaller and faster, and proves it.",
         max_body_size=components.settings.max_body_bytes, redirect_slashes=False, strict_content_type=True,
     )  # fmt: skip

@@ -115,7 +115,8 @@ async def _http(request: Request, error: Exception) -> JSONResponse:
 
 
 async def _unexpected(request: Request, error: Exception) -> JSONResponse:
-    log.error("unexpected %s", type(error).__name__, exc_info=error)
+    # The server logs the traceback itself; this line ties it to the request.
+    log.error("unexpected %s in request %s", type(error).__name__, request.scope.get("pare.request_id"))
     return answer(request, Internal("The service failed unexpectedly."))
 
 

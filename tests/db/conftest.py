@@ -12,10 +12,8 @@ from migrations import upgrade
 @pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.real_stack)])
 def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
     """An empty database of each kind."""
-    if request.param == "sqlite":
-        url = f"sqlite:///{tmp_path / 'pare.db'}"
-    else:
-        url = request.getfixturevalue("postgres_url")
+    sqlite = f"sqlite:///{tmp_path / 'pare.db'}"
+    url = sqlite if request.param == "sqlite" else request.getfixturevalue("postgres_url")
     upgrade(url)
     made = Database(url)
     yield made

@@ -25,9 +25,7 @@ def job(database: Database) -> UUID:
     """A queued job with two attempts."""
     model, new = new_id(), new_id()
     with database.write() as session:
-        session.add(
-            Model(id=model, tenant="t", name="m", labels={}, sha256="0" * 64, bytes=1, key="models/x", info={})
-        )
+        session.add(Model(id=model, tenant="t", name="m", labels={}, sha256="0" * 64, bytes=1, key="models/x", info={}))
         session.flush()
         session.add(
             Job(

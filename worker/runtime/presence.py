@@ -2,10 +2,10 @@
 
 import os
 import socket
-from importlib.metadata import version
 from typing import Any
 from uuid import uuid4
 
+from app import __version__
 from app.db import workers
 from app.db.database import Database
 from app.services.duty import Duty
@@ -32,7 +32,7 @@ class Presence(Duty):
             "devices": workshop.devices,
             "threads": settings.threads,
             "sandbox": workshop.jail_level.summary,
-            "version": version("pare"),
+            "version": __version__,
         }
 
     def turn(self) -> None:

@@ -27,7 +27,6 @@ SpecQuery = Annotated[
     Json[DatasetSpec],
     Query(
         description="A DatasetSpec as JSON: splits, seed, preprocessing.",
-        max_length=64_000,
         examples=['{"splits": {"calibration": 0.2, "test": 0.8}}'],
     ),
 ]

@@ -1,6 +1,5 @@
 """Is it alive, is it ready, how is it doing."""
 
-from importlib.metadata import version
 from typing import Any, Literal
 
 from fastapi import APIRouter, Response
@@ -8,6 +7,7 @@ from fastapi.responses import PlainTextResponse
 from prometheus_client import CONTENT_TYPE_LATEST
 from pydantic import BaseModel
 
+from app import __version__
 from app.api.deps import Parts
 from app.services import health
 
@@ -58,4 +58,4 @@ def metrics(parts: Parts) -> Response:
 @router.get("/version", operation_id="getVersion")
 async def running() -> Version:
     """Say which version is running."""
-    return Version(version=version("pare"))
+    return Version(version=__version__)

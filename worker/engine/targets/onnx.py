@@ -1,11 +1,11 @@
 """The `onnx` target: lowers the plan by the rules of its profile and writes one self-describing file."""
 
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import onnx
 from onnx import ModelProto
 
+from app import __version__
 from app.spec.target import OnnxTarget, supports
 from worker.engine.errors import PlanNotSupported
 from worker.engine.model import Model
@@ -49,7 +49,7 @@ def _lower(target: OnnxTarget, model: Model) -> ModelProto:
 def describe(model: ModelProto, target: OnnxTarget, origin: Origin) -> None:
     """Say in the file who made it, from what and for what; notes of the original's author stay."""
     ours = {
-        "pare.version": _version(),
+        "pare.version": __version__,
         "pare.job": origin.job,
         "pare.recipe_sha256": origin.recipe_sha256,
         "pare.parent_sha256": origin.parent_sha256,
@@ -57,11 +57,4 @@ def describe(model: ModelProto, target: OnnxTarget, origin: Origin) -> None:
     }
     notes = {entry.key: entry.value for entry in model.metadata_props if not entry.key.startswith("onnx.")}
     onnx.helper.set_model_props(model, notes | ours)
-    model.producer_name, model.producer_version = "pare", _version()
-
-
-def _version() -> str:
-    try:
-        return version("pare")
-    except PackageNotFoundError:  # run from a source tree
-        return "0"
+    model.producer_name, model.producer_version = "pare", __version__

@@ -1,0 +1,179 @@
+"""Jobs over real HTTP, without a worker: what is accepted, refused, shown, canceled and retried."""
+
+import json
+from concurrent.futures import ThreadPoolExecutor
+
+import httpx
+import numpy as np
+import pytest
+
+from tests.api.conftest import OCTETS
+from tests.files import npz_bytes
+
+
+@pytest.fixture
+def spec(model_id: str, dataset_id: str) -> dict:
+    return {
+        "name": "first",
+        "labels": {"team": "edge"},
+        "model": model_id,
+        "data": {"calibration": dataset_id, "test": dataset_id},
+        "steps": [{"type": "quantize.static"}],
+    }
+
+
+def test_a_job_is_queued_and_says_that_nobody_works(client: httpx.Client, spec: dict) -> None:
+    answer = client.post("/jobs", json=spec)
+    job = answer.json()
+
+    assert answer.status_code == 202
+    assert answer.headers["Location"] == f"/jobs/{job['id']}"
+    assert int(answer.headers["Retry-After"]) > 0
+    assert job["status"] == "queued"
+    assert job["stage"] == "waiting: no live worker serves the queue 'cpu'"
+    assert client.get(f"/jobs/{job['id']}").json()["spec"]["steps"][0]["observer"] == "minmax"
+
+
+def test_the_same_key_and_body_give_the_same_job(client: httpx.Client, spec: dict) -> None:
+    headers = {"Idempotency-Key": "k-1"}
+    with ThreadPoolExecutor(8) as pool:
+        ids = {
+            job.json()["id"] for job in pool.map(lambda _: client.post("/jobs", json=spec, headers=headers), range(8))
+        }
+    other = client.post("/jobs", json={**spec, "seed": 1}, headers=headers)
+
+    assert len(ids) == 1
+    assert (other.status_code, other.json()["code"]) == (422, "idempotency.mismatch")
+    assert client.post("/jobs", json=spec).json()["id"] not in ids
+    assert len(client.get("/jobs").json()["data"]) == 2
+
+
+def test_validate_answers_what_submit_would_and_queues_nothing(client: httpx.Client, spec: dict) -> None:
+    fine = client.post("/jobs/validate", json=spec)
+    bad = client.post("/jobs/validate", json={**spec, "data": {}})
+
+    assert fine.json()["valid"] is True
+    assert fine.json()["queue"] == "cpu"
+    assert (bad.status_code, bad.json()["code"]) == (422, "step.needs_data")
+    assert bad.json()["errors"][0]["pointer"] == "/steps/0"
+    assert client.get("/jobs").json()["data"] == []
+
+
+def test_test_rows_that_are_not_held_out_are_a_warning(client: httpx.Client, model_id: str) -> None:
+    whole = client.post("/datasets", params={"name": "whole"}, content=npz_bytes(), headers=OCTETS).json()["id"]
+    answer = client.post("/jobs/validate", json={"model": model_id, "data": {"calibration": whole, "test": whole}})
+
+    assert any("not held out" in warning for warning in answer.json()["warnings"])
+
+
+@pytest.mark.parametrize(
+    ("change", "code"),
+    [
+        ({"model": "mdl_" + "0" * 32}, "resource.not_found"),
+        ({"data": {"calibration": "ds_" + "0" * 32}}, "resource.not_found"),
+        ({"data": {}}, "step.needs_data"),
+        ({"unknown": 1}, "request.invalid"),
+        ({"steps": [{"type": "prune.everything"}]}, "request.invalid"),
+        ({"steps": [{"type": "quantize.static"}, {"type": "quantize.dynamic"}]}, "request.invalid"),
+        ({"steps": [{"type": "quantize.static", "percentile": 20}]}, "request.invalid"),
+        ({"targets": []}, "request.invalid"),
+        ({"timeout_s": 0}, "request.invalid"),
+        ({"labels": {"a b": "c"}}, "request.invalid"),
+        ({"name": "two\nlines"}, "request.invalid"),
+        ({"steps": [{"type": "quantize.dynamic"}], "targets": [{"profile": "tensorrt"}]}, "step.not_applicable"),
+    ],
+)
+def test_a_wrong_spec_is_refused_with_its_place(client: httpx.Client, spec: dict, change: dict, code: str) -> None:
+    answer = client.post("/jobs", json=spec | change)
+
+    assert answer.status_code in {404, 422}
+    assert answer.json()["code"] == code
+    assert answer.json()["errors"][0]["pointer"].startswith("/")
+    assert client.get("/jobs").json()["data"] == []
+
+
+@pytest.mark.parametrize(
+    ("arrays", "code"),
+    [
+        ({"x": np.zeros((40, 5), np.float32)}, "data.mismatch"),
+        ({"x": np.zeros((40, 4), np.float64)}, "data.mismatch"),
+        ({"x": np.zeros((40, 2, 2), np.float32)}, "data.mismatch"),
+        ({"y": np.full(40, 3)}, "data.labels_out_of_range"),
+        ({"y": np.full(40, -1)}, "data.labels_out_of_range"),
+    ],
+    ids=["width", "dtype", "rank", "label above", "label below"],
+)
+def test_data_that_does_not_fit_the_model_is_refused(
+    client: httpx.Client, model_id: str, arrays: dict[str, np.ndarray], code: str
+) -> None:
+    data = client.post("/datasets", params={"name": "d"}, content=npz_bytes(**arrays), headers=OCTETS)
+    assert data.status_code == 201, data.text
+
+    answer = client.post("/jobs", json={"model": model_id, "data": {"test": data.json()["id"]}})
+
+    assert (answer.status_code, answer.json()["code"]) == (422, code)
+
+
+def test_an_array_the_model_does_not_know_is_a_warning(client: httpx.Client, model_id: str) -> None:
+    body = npz_bytes(extra=np.zeros(40, np.float32))
+    data = client.post("/datasets", params={"name": "d"}, content=body, headers=OCTETS).json()["id"]
+
+    answer = client.post("/jobs/validate", json={"model": model_id, "data": {"test": data}})
+
+    assert any("'extra'" in warning for warning in answer.json()["warnings"])
+
+
+def test_a_split_that_is_not_declared_is_refused(client: httpx.Client, model_id: str, dataset_id: str) -> None:
+    data = {"test": {"dataset": dataset_id, "split": "holdout"}}
+    answer = client.post("/jobs", json={"model": model_id, "data": data})
+
+    assert answer.json()["code"] == "data.split_unknown"
+    assert "calibration, test" in answer.json()["detail"]
+
+
+def test_cancel_and_retry_move_a_waiting_job(client: httpx.Client, spec: dict) -> None:
+    job = client.post("/jobs", json=spec).json()["id"]
+
+    assert client.post(f"/jobs/{job}/retry").json()["code"] == "job.not_ended"
+    assert client.post(f"/jobs/{job}/cancel").json()["status"] == "canceled"
+    assert client.post(f"/jobs/{job}/cancel").json()["code"] == "job.ended"
+    assert client.post(f"/jobs/{job}/retry").json()["status"] == "queued"
+    assert client.get("/jobs", params={"status": "queued"}).json()["data"][0]["id"] == job
+    assert client.get("/jobs", params={"status": "canceled"}).json()["data"] == []
+
+
+def test_events_are_paged_streamed_and_resumed(client: httpx.Client, spec: dict) -> None:
+    job = client.post("/jobs", json=spec).json()["id"]
+    client.post(f"/jobs/{job}/cancel")
+    page = client.get(f"/jobs/{job}/events").json()
+    stream = client.get(f"/jobs/{job}/events", headers={"Accept": "text/event-stream"}).text
+    resumed = client.get(f"/jobs/{job}/events", headers={"Accept": "text/event-stream", "Last-Event-ID": "1"}).text
+
+    assert [one["data"]["status"] for one in page["data"]] == ["queued", "canceled"]
+    assert page["ended"] is True
+    assert client.get(f"/jobs/{job}/events", params={"after": page["next"]}).json()["data"] == []
+    assert _statuses(stream) == ["queued", "canceled"]
+    assert _statuses(resumed) == ["canceled"]
+
+
+def test_there_is_no_report_before_the_end(client: httpx.Client, spec: dict) -> None:
+    job = client.post("/jobs", json=spec).json()["id"]
+
+    assert client.get(f"/jobs/{job}/report").json()["code"] == "job.not_ended"
+    assert client.get(f"/jobs/{job}/report", headers={"Accept": "image/png"}).status_code == 406
+    assert client.get(f"/jobs/{job}/artifacts").json() == []
+    assert client.get(f"/jobs/{job}/logs").text == ""
+
+
+@pytest.mark.parametrize("path", ["/jobs/{}", "/jobs/{}/events", "/jobs/{}/report", "/jobs/{}/logs", "/artifacts/{}"])
+@pytest.mark.parametrize("name", ["job_" + "0" * 32, "art_" + "0" * 32, "x", "job_../../etc", "job_" + "G" * 32])
+def test_an_id_that_names_nothing_is_a_404(client: httpx.Client, path: str, name: str) -> None:
+    answer = client.get(path.format(name))
+
+    assert answer.status_code == 404
+    assert answer.json()["code"] in {"resource.not_found", "request.no_such_path"}
+
+
+def _statuses(stream: str) -> list[str]:
+    lines = [line.removeprefix("data: ") for line in stream.splitlines() if line.startswith("data: ")]
+    return [json.loads(line)["data"]["status"] for line in lines]

@@ -1,0 +1,119 @@
+"""What any client meets: hosts, ids, malformed JSON, health, OpenAPI, and no torch."""
+
+import json
+import subprocess
+import sys
+
+import httpx
+import pytest
+
+from app.api.app import create_app, require_loopback
+from app.api.components import Components
+from app.api.errors import BindForbidden
+from app.settings import Settings
+
+JSON = {"Content-Type": "application/json"}
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        (b'{"seed": NaN}', 422),
+        (b'{"name": "\\ud800", "model": "mdl_' + b"0" * 32 + b'"}', 422),
+        (b"[" * 900 + b"]" * 900, 422),
+        (b'{"labels": ' + b'{"a":' * 900 + b"1" + b"}" * 900 + b"}", 422),
+        (b"\xff\xfe{}", 422),
+        (b"{", 422),
+        (b"", 422),
+        (b'{"name": "' + b"x" * (2 << 20) + b'"}', 413),
+    ],
+    ids=["nan", "surrogate", "deep list", "deep object", "utf-16", "cut", "nothing", "2 MiB"],
+)
+def test_malformed_json_is_never_a_500_and_never_echoed(client: httpx.Client, body: bytes, status: int) -> None:
+    answer = client.post("/jobs", content=body, headers=JSON)
+
+    assert answer.status_code == status
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert len(answer.content) < 5000
+
+
+def test_the_input_is_not_echoed(client: httpx.Client) -> None:
+    answer = client.post("/jobs", json={"model": "SECRET-VALUE", "name": ["SECRET-VALUE"], "seed": "SECRET-VALUE"})
+
+    assert answer.status_code == 422
+    assert "SECRET-VALUE" not in answer.text
+
+
+def test_a_body_that_is_not_json_is_refused(client: httpx.Client) -> None:
+    answer = client.post("/jobs", content=b'{"a": 1}', headers={"Content-Type": "text/plain"})
+
+    assert answer.status_code in {415, 422}
+
+
+def test_the_request_id_comes_back(client: httpx.Client) -> None:
+    given = client.get("/livez", headers={"X-Request-Id": "abc-1"})
+    forged = client.get("/livez", headers={"X-Request-Id": "a b"})
+    missing = client.get("/nowhere")
+
+    assert given.headers["X-Request-Id"] == "abc-1"
+    assert forged.headers["X-Request-Id"] != "a b"
+    assert missing.json()["request_id"] == missing.headers["X-Request-Id"]
+
+
+@pytest.mark.parametrize("host", ["evil.example", "127.0.0.1.evil.example", "169.254.169.254", ""])
+def test_other_hosts_are_refused(client: httpx.Client, host: str) -> None:
+    answer = client.get("/models", headers={"Host": host})
+
+    assert (answer.status_code, answer.json()["code"]) == (421, "request.host_forbidden")
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "192.168.1.5", "::", "example.com"])
+def test_an_address_others_can_reach_is_refused(host: str) -> None:
+    with pytest.raises(BindForbidden, match="other machines can reach"):
+        require_loopback(Settings(host=host))
+
+
+def test_readiness_names_what_is_missing(client: httpx.Client) -> None:
+    ready = client.get("/readyz").json()
+
+    assert ready["checks"] == {"database": "ok", "broker": "ok", "storage": "ok", "sweep": "ok"}
+    assert ready["queues"] == {"cpu": [], "cuda": []}
+    assert client.get("/version").json()["version"]
+    assert 'pare_workers{queue="cpu"} 0.0' in client.get("/metrics").text
+
+
+def test_the_catalogue_is_the_contract(client: httpx.Client) -> None:
+    techniques = {one["type"]: one for one in client.get("/techniques").json()}
+
+    assert set(techniques) == {"quantize.static", "quantize.dynamic"}
+    assert techniques["quantize.static"]["needs"]["calibration"] is True
+    assert "observer" in techniques["quantize.static"]["parameters"]["properties"]
+    assert [one["format"] for one in client.get("/targets").json()] == ["onnx"]
+    assert client.get("/devices").json() == []
+
+
+def test_openapi_names_every_operation_once(components: Components) -> None:
+    document = create_app(components).openapi()
+    operations = [
+        (path, method, operation)
+        for path, methods in document["paths"].items()
+        for method, operation in methods.items()
+    ]
+
+    names = [operation["operationId"] for _, _, operation in operations]
+    assert len(names) == len(set(names))
+    assert all(name.isalnum() for name in names), names
+    assert json.dumps(document)
+    for path, method, operation in operations:
+        assert operation.get("summary"), (method, path)
+
+
+def test_the_service_starts_where_torch_cannot_be_imported() -> None:
+    program = (
+        "import sys\n"
+        "for name in ('torch', 'onnx', 'onnxruntime', 'torchvision', 'worker'): sys.modules[name] = None\n"
+        "import app.__main__, app.api.app, app.services.jobs\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+
+    assert done.returncode == 0, done.stderr
