@@ -10,6 +10,8 @@ from worker.engine.measure.running import Pair
 
 LARGEST_DB = 300.0
 """Ratios beyond this are written as this: a report holds no infinities."""
+LARGEST_VALUE = 1e140
+"""Larger float64 values are compared as this: their squares' sum would overflow. float32 ends at 3.4e38."""
 
 
 @dataclass
@@ -26,7 +28,7 @@ class Likeness:
 
     def add(self, before: np.ndarray, after: np.ndarray) -> None:
         """Take in two arrays of one shape, rows first."""
-        x, y = before.astype(np.float64).ravel(), after.astype(np.float64).ravel()
+        x, y = _wide(before), _wide(after)
         finite = np.isfinite(x)
         if not (usable := finite & np.isfinite(y)).all():
             self.non_finite += int((finite & ~usable).sum())
@@ -50,7 +52,7 @@ class Likeness:
     @property
     def cosine(self) -> float:
         """Cosine of all values as two vectors; 1 where both are zero."""
-        length = (self.signal * self.answer) ** 0.5
+        length = self.signal**0.5 * self.answer**0.5
         if length == 0:
             return 1.0 if self.noise == 0 else 0.0
         return min(1.0, max(-1.0, self.product / length))
@@ -101,6 +103,14 @@ class Parity:
             f"Output {name!r} had another shape than the original's on some rows and was not compared."
             for name in sorted(self.reshaped)
         )
+
+
+def _wide(array: np.ndarray) -> np.ndarray:
+    """A flat float64 copy whose finite values can be squared and added up."""
+    wide = array.astype(np.float64).ravel()
+    if array.dtype == np.float64:
+        np.clip(wide, -LARGEST_VALUE, LARGEST_VALUE, out=wide, where=np.isfinite(wide))
+    return wide
 
 
 def is_score(output: np.ndarray) -> bool:

@@ -1,0 +1,132 @@
+"""Metrics against oracles, and labels that cannot be used."""
+
+import numpy as np
+import pytest
+
+from worker.engine.measure.accuracy import Metrics, within
+from worker.engine.measure.errors import LabelOutOfRange, LabelShapeMismatch, LabelsNotClasses
+from worker.engine.measure.running import Pair
+
+
+def measured(names: tuple, before: np.ndarray, after: np.ndarray, labels: np.ndarray | None, batch: int = 7) -> tuple:
+    metrics = Metrics(names)
+    for start in range(0, len(before), batch):
+        rows = slice(start, start + batch)
+        metrics.add(Pair({"s": before[rows]}, {"s": after[rows]}, None if labels is None else labels[rows]))
+    return metrics.changes(0)
+
+
+def scores(rows: int, classes: int, seed: int) -> np.ndarray:
+    return np.random.default_rng(seed).standard_normal((rows, classes)).astype(np.float32)
+
+
+def test_top1_and_top5_against_sorting() -> None:
+    before, after = scores(200, 12, 1), scores(200, 12, 2)
+    labels = np.random.default_rng(3).integers(0, 12, 200)
+
+    (top1, top5), notes = measured(("top1", "top5"), before, after, labels)
+
+    assert notes == ()
+    for change, rank in ((top1, 1), (top5, 5)):
+        for model, value in ((before, change.before), (after, change.after)):
+            best = np.argsort(-model, axis=1)[:, :rank]
+            assert value == pytest.approx((best == labels[:, None]).any(axis=1).mean())
+        assert change.drop == pytest.approx(change.before - change.after)
+        assert change.drop_low <= change.drop <= change.drop_high
+        assert change.rows == 200
+        assert change.resolution == 1 / 200
+
+
+def test_equal_scores_rank_like_arg_max() -> None:
+    tied = np.array([[1.0, 3.0, 3.0], [0.0, 0.0, 0.0]])
+
+    assert within(tied, np.array([1, 0]), 1).tolist() == [True, True]
+    assert within(tied, np.array([2, 1]), 1).tolist() == [False, False]
+    assert within(tied, np.array([2, 1]), 2).tolist() == [True, True]
+
+
+def test_nan_is_never_right() -> None:
+    broken = np.array([[np.nan, 1.0], [np.nan, np.nan]])
+
+    assert within(broken, np.array([0, 1]), 1).tolist() == [False, False]
+
+
+def test_a_clear_loss_has_an_interval_above_zero() -> None:
+    labels = np.arange(300) % 10
+    right = np.eye(10, dtype=np.float32)[labels]
+    worse = np.where((np.arange(300) < 60)[:, None], np.roll(right, 1, axis=1), right)
+
+    ((top1,), _) = measured(("top1",), right, worse, labels)
+
+    assert top1.drop == pytest.approx(0.2)
+    assert 0.14 < top1.drop_low < 0.2 < top1.drop_high < 0.26
+
+
+def test_mse_counts_an_increase_as_a_loss() -> None:
+    target = np.random.default_rng(1).standard_normal((100, 3))
+
+    ((mse,), notes) = measured(("mse",), target + 0.1, target + 0.3, target)
+
+    assert notes == ()
+    assert mse.before == pytest.approx(0.01)
+    assert mse.after == pytest.approx(0.09)
+    assert mse.drop == pytest.approx(0.08)
+    assert mse.resolution is None
+    assert mse.drop_low > 0
+
+
+def test_a_column_of_one_may_be_missing() -> None:
+    target = np.arange(6.0)
+
+    ((mse,), _) = measured(("mse",), target[:, None], target[:, None] + 2, target)
+
+    assert mse.after == pytest.approx(4.0)
+
+
+def test_labels_in_a_column() -> None:
+    ((top1,), _) = measured(("top1",), np.eye(4), np.eye(4), np.arange(4, dtype=np.uint8)[:, None])
+
+    assert top1.after == 1.0
+
+
+def test_without_labels_nothing_is_measured() -> None:
+    assert measured(("top1", "mse"), scores(9, 3, 1), scores(9, 3, 1), None) == (
+        (),
+        ("top1, mse: not measured, there are no labelled test rows.",),
+    )
+    assert measured((), scores(9, 3, 1), scores(9, 3, 1), None) == ((), ())
+
+
+def test_top5_of_five_classes_says_nothing() -> None:
+    changes, notes = measured(("top1", "top5"), scores(9, 5, 1), scores(9, 5, 1), np.zeros(9, np.int64))
+
+    assert [change.metric for change in changes] == ["top1"]
+    assert notes == ("top5: not measured, with so few classes every answer is right.",)
+
+
+@pytest.mark.parametrize(
+    ("labels", "error"),
+    [
+        (np.array([0, 1, 3]), LabelOutOfRange),
+        (np.array([0, 1, -1]), LabelOutOfRange),
+        (np.array([2**63], np.uint64), LabelOutOfRange),
+        (np.array([0.0, 1.0, 2.0]), LabelsNotClasses),
+        (np.zeros((3, 2), np.int64), LabelShapeMismatch),
+    ],
+)
+def test_labels_that_are_no_classes(labels: np.ndarray, error: type[Exception]) -> None:
+    rows = len(labels)
+    with pytest.raises(error):
+        measured(("top1",), scores(rows, 3, 1), scores(rows, 3, 1), labels)
+
+
+def test_mse_of_class_labels_is_refused() -> None:
+    with pytest.raises(LabelShapeMismatch, match=r"\[5, 3\].*\[5\]"):
+        measured(("mse",), scores(5, 3, 1), scores(5, 3, 1), np.zeros(5, np.int64))
+
+
+def test_scores_of_another_rank_are_refused() -> None:
+    maps = np.zeros((3, 2, 4, 4), np.float32)
+
+    with pytest.raises(LabelShapeMismatch):
+        measured(("top1",), maps, maps, np.zeros(3, np.int64))
