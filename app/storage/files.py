@@ -40,6 +40,8 @@ def flush_folder(folder: Path) -> None:
 def publish(path: Path, final: Path) -> None:
     """Give `path` its final name, in the same file system. Raises FileExistsError; nothing is ever replaced.
 
+    The name is on the disk only after `flush_folder`.
+
     A hard link is the one portable step that is both atomic and refuses an existing name. Where the file system has
     none (exFAT, some network shares), a check and a rename leave a gap in which a concurrent writer is replaced; the
     database decides who wins, and both wrote the same key's content.
@@ -52,4 +54,3 @@ def publish(path: Path, final: Path) -> None:
         if final.exists():
             raise FileExistsError(errno.EEXIST, "exists already") from None
         path.rename(final)
-    flush_folder(final.parent)

@@ -22,11 +22,12 @@ from app.storage import local_parts
 from app.storage.base import Part, StoredObject
 from app.storage.digest import chunks, require_same, sha256_of, write_hashed
 from app.storage.errors import KeyTaken, ObjectMissing, StorageUnavailable
-from app.storage.files import flush, publish, temporary_file
+from app.storage.files import flush, flush_folder, publish, temporary_file
 from app.storage.keys import require_digest, require_key, require_prefix, require_range
 
 ABANDONED_SECONDS = 24 * 3600
 """A file still in `incoming` after this long belongs to a process that died."""
+PUBLISH_ATTEMPTS = 100
 
 
 class LocalStore:
@@ -159,18 +160,28 @@ class LocalStore:
             yield opened
 
     def _publish(self, path: Path, final: Path, sha256: str, key: str) -> None:
-        while True:
+        for _ in range(PUBLISH_ATTEMPTS):
             try:
                 final.parent.mkdir(parents=True, exist_ok=True)
                 publish(path, final)
-            except FileNotFoundError:
-                if not path.exists():
-                    raise
-                continue  # a concurrent delete took the empty folder away
-            except (FileExistsError, NotADirectoryError):
-                if not final.is_file() or _digest(final) != sha256:
+            except (FileNotFoundError, FileExistsError, NotADirectoryError):
+                stored = _digest(final)
+                if stored is None and not (final.is_dir() or self._folder_is_object(final)):
+                    continue  # a concurrent delete took the object or its folder away in between
+                if stored != sha256:
                     raise KeyTaken(f"other content is stored as {key}") from None
+            self._flush_folders(final.parent)
             return
+        raise StorageUnavailable("the storage folder is being changed by somebody else")
+
+    def _folder_is_object(self, final: Path) -> bool:
+        return any(folder.is_file() for folder in final.parents if folder.is_relative_to(self._objects))
+
+    def _flush_folders(self, folder: Path) -> None:
+        while folder.is_relative_to(self._objects):
+            with suppress(FileNotFoundError):  # deleted already
+                flush_folder(folder)
+            folder = folder.parent
 
     def _range(self, key: str, start: int, end: int) -> Iterator[bytes]:
         with _failures(key), self._path(key).open("rb") as file:
@@ -191,9 +202,13 @@ def _raise_unless_gone(error: OSError) -> None:
         raise error
 
 
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return sha256_of(chunks(file))
+def _digest(path: Path) -> str | None:
+    """Return the SHA-256 of the file, None if there is none."""
+    try:
+        with path.open("rb") as file:
+            return sha256_of(chunks(file))
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+        return None
 
 
 @contextmanager

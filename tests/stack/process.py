@@ -39,6 +39,7 @@ class Process:
                 stdout=output,
                 stderr=output,
                 cwd=log.parent,
+                env=clean_environment(),
                 start_new_session=True,
                 **as_user(user),
             )
@@ -64,6 +65,11 @@ class Process:
         with suppress(ProcessLookupError, PermissionError):  # none left; macOS says "not permitted" of zombies
             os.killpg(self._child.pid, signal.SIGKILL)
         self._child.wait()
+
+
+def clean_environment() -> dict[str, str]:
+    """Return this process's environment without what would lead another Python to our packages."""
+    return {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "VIRTUAL_ENV"))}
 
 
 def as_user(user: int | None) -> dict[str, object]:

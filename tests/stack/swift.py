@@ -14,7 +14,7 @@ import boto3
 from botocore.config import Config
 
 from tests.stack.missing import ServerMissing
-from tests.stack.process import Process, free_ports, listens
+from tests.stack.process import Process, clean_environment, free_ports, listens
 from tests.stack.swift_config import BACKENDS, ring_arguments, write_configuration
 from tests.stack.swift_venv import swift_programs
 
@@ -87,7 +87,7 @@ class S3Server:
 
     def _make_rings(self) -> None:
         words = [str(self._bin / "python"), *ring_arguments(self._folder, self._ports)]
-        made = subprocess.run(words, capture_output=True, text=True, check=False)
+        made = subprocess.run(words, capture_output=True, text=True, check=False, env=clean_environment())
         if made.returncode:
             raise ServerMissing(f"Swift's rings could not be made: {made.stderr.strip()[-1500:]}")
 

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tests.stack.missing import ServerMissing
+from tests.stack.process import clean_environment
 
 REQUIREMENTS = Path(__file__).with_name("swift-requirements.txt")
 TOOLS = Path(__file__).parents[2] / ".tools"
@@ -42,7 +43,9 @@ def _alone(tools: Path) -> Iterator[None]:
 
 def _run(command: list[str | Path]) -> None:
     try:
-        subprocess.run(command, check=True, capture_output=True, text=True, timeout=BUILD_SECONDS)
+        subprocess.run(
+            command, check=True, capture_output=True, text=True, timeout=BUILD_SECONDS, env=clean_environment()
+        )
     except subprocess.CalledProcessError as failed:
         said = (failed.stderr or failed.stdout).strip()[-1500:]
         raise ServerMissing(f"Swift (S3) could not be installed; it needs python3-venv and PyPI: {said}") from failed

@@ -5,6 +5,8 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -144,3 +146,19 @@ def test_deleting_tidies_folders_up(local, folder, source):
     local.delete("a/b/c")
     assert not (folder / "objects/a/b").exists()
     assert visible(local) == ["a/d"]
+
+
+def test_one_key_put_read_and_deleted_by_many(local, folder, source):
+    made = source(1000)
+
+    def one(number):
+        key = f"a/b/{number % 3}/c"
+        put(local, key, made)
+        with suppress(ObjectMissing):
+            assert b"".join(local.read(key)) == made.content
+        local.delete(key)
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(one, range(1500)))
+    assert list((folder / "objects").iterdir()) == []
+    assert list((folder / "incoming").iterdir()) == []
