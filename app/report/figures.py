@@ -111,7 +111,7 @@ def _size(size: Size) -> Row:
 def _metric(change: MetricChange) -> Row:
     name = change.metric
     gained = -change.drop if name != "mse" else change.drop  # shown as after - before, whichever way is better
-    low, high = (-change.drop_high, -change.drop_low) if name != "mse" else (change.drop_low, change.drop_high)
+    low, high = (0 - change.drop_high, 0 - change.drop_low) if name != "mse" else (change.drop_low, change.drop_high)
     tone: Tone = "bad" if change.drop_low > 0 else "good" if change.drop_high < 0 else "same"
     resolution = "" if change.resolution is None else f", steps of {metric_amount(name, change.resolution)}"
     return Row(
@@ -173,6 +173,7 @@ def _ratio(ratio: float) -> str:
 
 
 def _signed(text: str) -> str:
+    """A difference with its sign; none for zero."""
     if text.startswith("-"):
         return f"−{text[1:]}"
-    return text if text.startswith("0.0") and not text.strip("0. points") else f"+{text}"
+    return text if float(text.split(maxsplit=1)[0]) == 0 else f"+{text}"

@@ -2,9 +2,12 @@
 
 import re
 
+import pytest
+
 from app.report import render_markdown, render_table
+from app.report.figures import rows
 from app.report.text import markdown, plain, shortened
-from app.spec.report import LayerError, OutputParity
+from app.spec.report import LayerError, MetricChange, OutputParity
 from tests.report.reports import report, target
 
 HOSTILE = "a|b\n# c <b>d</b> [x](http://e) `f` *g* _h_ \x1b[31m www.i.com $j$"
@@ -66,15 +69,34 @@ def test_names_cannot_become_markup() -> None:
 
 def test_terminal_table_lines_up() -> None:
     text = render_table(report())
-    rows = [line for line in text.splitlines() if line.startswith(("Size", "Top-1", "Latency"))]
+    lines = [line for line in text.splitlines() if line.startswith(("Size", "Top-1", "Latency"))]
 
     assert text.startswith("edge build 12: IMPROVED\n")
-    assert len(rows) == 8
-    ends = {row.index(before) + len(before) for row, before in zip(rows, ("44.7 MB", "97.8 %"), strict=False)}
+    assert len(lines) == 8
+    ends = {row.index(before) + len(before) for row, before in zip(lines, ("44.7 MB", "97.8 %"), strict=False)}
     assert len(ends) == 1, "numbers end in one column"
-    assert "3.6× smaller" in rows[0]
-    assert "450 rows, steps of 0.2 points" in rows[1]
-    assert "200 runs each" in rows[2]
+    assert "3.6× smaller" in lines[0]
+    assert "450 rows, steps of 0.2 points" in lines[1]
+    assert "200 runs each" in lines[2]
+
+
+@pytest.mark.parametrize(
+    ("metric", "shown"),
+    [
+        (("top1", 0.9, 0.9, 0.0, 0.0, 0.0), ("no difference", "0.0 to 0.0")),
+        (("top1", 0.9, 0.8, 0.1, 0.05, 0.15), ("−10.0 points", "−15.0 to −5.0")),
+        (("top1", 0.8, 0.9, -0.1, -0.15, 0.01), ("+10.0 points", "−1.0 to +15.0")),
+        (("mse", 1.5, 2.0, 0.5, 0.4, 0.6), ("+0.5", "+0.4 to +0.6")),
+    ],
+)
+def test_a_change_is_after_minus_before(metric: tuple, shown: tuple[str, str]) -> None:
+    name, before, after, drop, low, high = metric
+    change = MetricChange(metric=name, before=before, after=after, rows=100, drop=drop, drop_low=low, drop_high=high)
+
+    row = rows(target(metrics=(change,)))[1]
+
+    assert row.change == shown[0]
+    assert row.certainty.startswith(f"{shown[1]} · 100 rows")
 
 
 def test_terminal_table_cannot_be_steered() -> None:

@@ -127,6 +127,7 @@ def test_ten_times_the_work_is_slower_beyond_the_noise(tmp_path: Path) -> None:
     assert report.verdict in {"regressed", "unusable"}
     assert any(reason.startswith("Slower") for reason in report.reasons)
     assert report.parity_data == "synthetic"
+    assert any("made-up rows" in note for note in report.notes)
 
 
 def test_a_broken_copy_is_unusable(float_model: Path, labelled: FakeRows, tmp_path: Path) -> None:

@@ -27,6 +27,10 @@ ROWS_AT_ONCE = 32
 COMPARING, LAYERS = 0.4, 0.6
 """Fractions of the stage at which the comparison of outputs and of layers end; latency takes the rest."""
 
+MADE_UP = (
+    "Outputs were compared on made-up rows, for want of test or calibration rows: they say little about real ones."
+)
+
 Source = Literal["test", "calibration", "synthetic"]
 
 
@@ -133,7 +137,8 @@ def _compare_outputs(subject: Subject) -> tuple[tuple[OutputParity, ...], tuple[
         done += size
         subject.progress.advance(COMPARING * min(1.0, done / len(subject.rows)), "comparing outputs")
     changes, notes = metrics.changes(subject.seed)
-    return parity.outputs(), changes, (*notes, *parity.notes())
+    made_up = (MADE_UP,) if subject.source == "synthetic" else ()
+    return parity.outputs(), changes, (*notes, *made_up, *parity.notes())
 
 
 def _measure_speed(subject: Subject) -> tuple[tuple[LatencyChange, ...], tuple[str, ...]]:
