@@ -10,7 +10,7 @@ from app import __version__
 from app.api import problems
 from app.api.components import Components
 from app.api.errors import BindForbidden
-from app.api.middleware import AllowedHosts, RequestContext
+from app.api.middleware import AllowedHosts, BodyLimit, RequestContext
 from app.api.routes import artifacts, catalogue, datasets, health, jobs, models, uploads
 from app.settings import LOOPBACK_HOSTS, Settings
 
@@ -27,14 +27,13 @@ def create_app(components: Components) -> FastAPI:
     app = FastAPI(
         title="Pare", version=__version__, lifespan=lifespan,
         summary="Makes neural networks smaller and faster, and proves it.",
-        max_body_size=components.settings.max_body_bytes, redirect_slashes=False, strict_content_type=True,
+        redirect_slashes=False, strict_content_type=True,
     )  # fmt: skip
     app.state.components = components
     problems.install(app)
-    for resource in (models, datasets, uploads):
-        app.include_router(resource.router, max_body_size=components.settings.max_upload_bytes + 1)
-    for resource in (jobs, artifacts, catalogue, health):
+    for resource in (models, datasets, uploads, jobs, artifacts, catalogue, health):
         app.include_router(resource.router)
+    app.add_middleware(BodyLimit, limit=components.settings.max_body_bytes)
     app.add_middleware(AllowedHosts, hosts=allowed_hosts(components.settings))
     app.add_middleware(RequestContext)
     return app

@@ -13,7 +13,8 @@ from fastapi import Request
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect
 
-from app.api.errors import BodyShort, BodyTimeout, BodyTooLarge, UnsupportedMediaType
+from app.api.errors import BodyShort, BodyTimeout, UnsupportedMediaType
+from app.api.middleware import BUDGET
 from app.services.library import Arrival
 from app.settings import Settings
 
@@ -28,31 +29,27 @@ async def arrival(
 ) -> AsyncIterator[Arrival]:
     """Receive the body into a file that is deleted when the block ends.
 
-    Raises `BodyTooLarge`, `BodyTimeout`, `BodyShort`, `UnsupportedMediaType`.
+    Raises `BodyTimeout`, `BodyShort`, `UnsupportedMediaType`; more than `limit` bytes are a 413.
     """
     media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if media_type not in FILE_TYPES:
         raise UnsupportedMediaType("The file is sent as it is, as application/octet-stream.")
-    announced = request.headers.get("content-length", "")
-    if announced.isdigit() and int(announced) > limit:
-        raise BodyTooLarge(f"At most {limit} bytes are accepted.")
+    request.scope[BUDGET].limit = limit
     settings.scratch.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=settings.scratch, prefix="upload-") as folder:
         path = Path(folder) / "file"
         with path.open("wb") as file:
-            size, digest = await _receive(request, file, limit, settings.upload_idle_s)
+            size, digest = await _receive(request, file, settings.upload_idle_s)
         yield Arrival(path, size, digest, name, labels)
 
 
-async def _receive(request: Request, file: BufferedWriter, limit: int, idle_s: float) -> tuple[int, str]:
+async def _receive(request: Request, file: BufferedWriter, idle_s: float) -> tuple[int, str]:
     digest, size, pending = hashlib.sha256(), 0, bytearray()
     writing: asyncio.Future[None] | None = None
     chunks = request.stream().__aiter__()
     try:
         while (chunk := await _next(chunks, idle_s)) is not None:
             size += len(chunk)
-            if size > limit:
-                raise BodyTooLarge(f"At most {limit} bytes are accepted.")
             pending += chunk
             if len(pending) >= WRITE_BYTES:
                 if writing is not None:

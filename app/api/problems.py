@@ -93,7 +93,7 @@ async def _validation(request: Request, error: Exception) -> JSONResponse:
     if not isinstance(error, RequestValidationError):
         raise error
     found = error.errors()[:MAX_ERRORS]
-    if any(one["type"] == "json_invalid" for one in found):
+    if any(one["type"] == "json_invalid" and one["loc"][0] == "body" for one in found):
         return answer(request, RequestMalformed("The body is not valid JSON."))
     errors = [FieldError(pointer=_pointer(one["loc"]), message=_message(one)) for one in found]
     summary = errors[0].message if len(errors) == 1 else f"{len(errors)} fields are wrong."

@@ -24,7 +24,7 @@ from app.settings import Settings
 from app.spec.base import Frozen, Labels, Name
 from app.spec.data import DatasetSpec
 from app.storage import MAX_PARTS, Part, Store
-from app.storage.errors import UploadGone
+from app.storage.errors import PartsMismatch, UploadGone
 
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 
@@ -80,6 +80,8 @@ class Uploads:
         )  # fmt: skip
         with self._database.write() as session:
             session.add(row)
+            session.flush()
+            session.refresh(row)  # the expiry is the database's time
         return row
 
     def one(self, tenant: str, public_id: str) -> Upload:
@@ -119,6 +121,9 @@ class Uploads:
         if upload.state == "completed" and upload.resource:
             return upload.resource
         _require_open(upload)
+        expected = math.ceil(int(upload.request["bytes"]) / upload.part_bytes)
+        if [part.number for part in parts] != list(range(1, expected + 1)):
+            raise PartsMismatch(f"The upload has the parts 1 to {expected}; the request lists others.")
         if not self._move(upload.id, "open", "completing"):
             raise UploadNotOpen("Another request is completing this upload.")
         try:

@@ -4,6 +4,7 @@ import hashlib
 import http.client
 import socket
 import time
+from contextlib import closing
 from urllib.parse import urlsplit
 
 import httpx
@@ -115,15 +116,13 @@ def test_a_chunked_body_over_the_cap_is_refused(client: httpx.Client, settings: 
 
 def test_a_body_that_stalls_is_given_up(base_url: str, settings: Settings) -> None:
     address = urlsplit(base_url)
-    connection = http.client.HTTPConnection(address.hostname or "", address.port, timeout=20)
-    connection.putrequest("POST", "/models?name=slow")
-    connection.putheader("Content-Type", "application/octet-stream")
-    connection.putheader("Content-Length", "1000")
-    connection.endheaders(b"only a little")
+    with closing(http.client.HTTPConnection(address.hostname or "", address.port, timeout=20)) as connection:
+        connection.putrequest("POST", "/models?name=slow")
+        connection.putheader("Content-Type", "application/octet-stream")
+        connection.putheader("Content-Length", "1000")
+        connection.endheaders(b"only a little")
 
-    answer = connection.getresponse()
-
-    assert answer.status == 408
+        assert connection.getresponse().status == 408
     assert list(settings.scratch.iterdir()) == []
 
 
@@ -134,8 +133,10 @@ def test_a_body_that_ends_early_leaves_nothing(base_url: str, client: httpx.Clie
             b"POST /models?name=short HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/octet-stream\r\n"
             b"Content-Length: 100000\r\n\r\n" + b"x" * 10
         )
-    deadline = time.monotonic() + 10
-    while settings.scratch.exists() and list(settings.scratch.iterdir()) and time.monotonic() < deadline:
+        deadline = time.monotonic() + 10
+        while not settings.scratch.exists() and time.monotonic() < deadline:
+            time.sleep(0.01)
+    while list(settings.scratch.iterdir()) and time.monotonic() < deadline:
         time.sleep(0.05)
 
     assert list(settings.scratch.iterdir()) == []
