@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 
 from fastapi import FastAPI
 from starlette.concurrency import run_in_threadpool
@@ -11,6 +12,7 @@ from app.api import problems
 from app.api.components import Components
 from app.api.errors import BindForbidden
 from app.api.middleware import AllowedHosts, BodyLimit, RequestContext
+from app.api.openapi import document
 from app.api.routes import artifacts, catalogue, datasets, health, jobs, models, uploads
 from app.settings import LOOPBACK_HOSTS, Settings
 
@@ -33,6 +35,7 @@ def create_app(components: Components) -> FastAPI:
     problems.install(app)
     for resource in (models, datasets, uploads, jobs, artifacts, catalogue, health):
         app.include_router(resource.router)
+    app.openapi = partial(document, app)  # type: ignore[method-assign]  # FastAPI's documented way to extend it
     app.add_middleware(BodyLimit, limit=components.settings.max_body_bytes)
     app.add_middleware(AllowedHosts, hosts=allowed_hosts(components.settings))
     app.add_middleware(RequestContext)

@@ -2,6 +2,14 @@
 
 from typing import Any
 
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+from pydantic.json_schema import models_json_schema
+
+from app.api.problems import MEDIA_TYPE, Problem
+
+REF = "#/components/schemas/{model}"
+
 BINARY_BODY: dict[str, Any] = {
     "requestBody": {
         "required": True,
@@ -37,3 +45,30 @@ JOB_EXAMPLE: dict[str, Any] = {
     "targets": [{"format": "onnx", "profile": "x86"}],
     "evaluate": {"limits": {"max_drop": {"top1": 0.01}}, "latency": {"batch": [1, 16]}},
 }
+
+
+def document(app: FastAPI) -> dict[str, Any]:
+    """Make the OpenAPI document: FastAPI's, with every error described as the problem document it is."""
+    if app.openapi_schema:
+        return app.openapi_schema
+    made = get_openapi(title=app.title, version=app.version, summary=app.summary, routes=app.routes)
+    schemas = made["components"]["schemas"]
+    for unused in ("HTTPValidationError", "ValidationError"):
+        schemas.pop(unused, None)
+    schemas |= models_json_schema([(Problem, "serialization")], ref_template=REF)[1]["$defs"]
+    problem = {MEDIA_TYPE: {"schema": {"$ref": REF.format(model="Problem")}}}
+    for methods in made["paths"].values():
+        for operation in methods.values():
+            responses = operation["responses"]
+            for status, response in responses.items():
+                if status.startswith(("4", "5")) and not _is_our_own(response):
+                    response["content"] = problem
+            responses["default"] = {"description": "Any other error, in the same form.", "content": problem}
+    app.openapi_schema = made
+    return made
+
+
+def _is_our_own(response: dict[str, Any]) -> bool:
+    # /readyz answers 503 with its checks, not with a problem.
+    schema = response.get("content", {}).get("application/json", {}).get("schema", {})
+    return "$ref" in schema and not schema["$ref"].endswith(("/Problem", "/HTTPValidationError"))

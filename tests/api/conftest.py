@@ -3,11 +3,13 @@
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
 import pytest
 import uvicorn
+from fastapi import FastAPI
 
 from app.api.app import create_app
 from app.api.components import Components
@@ -30,11 +32,11 @@ def components(settings: Settings) -> Components:
     return Components.build(settings)
 
 
-@pytest.fixture
-def base_url(components: Components) -> Iterator[str]:
-    server = uvicorn.Server(
-        uvicorn.Config(create_app(components), host="127.0.0.1", port=0, log_config=None, timeout_graceful_shutdown=2)
-    )
+@contextmanager
+def serve(app: FastAPI) -> Iterator[str]:
+    """Serve an application on a free port while the block lasts."""
+    config = uvicorn.Config(app, host="127.0.0.1", port=0, log_config=None, timeout_graceful_shutdown=2)
+    server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
     while not server.started:
@@ -43,6 +45,12 @@ def base_url(components: Components) -> Iterator[str]:
     yield f"http://127.0.0.1:{port}"
     server.should_exit = True
     thread.join()
+
+
+@pytest.fixture
+def base_url(components: Components) -> Iterator[str]:
+    with serve(create_app(components)) as url:
+        yield url
 
 
 @pytest.fixture
