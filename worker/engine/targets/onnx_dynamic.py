@@ -1,7 +1,9 @@
 """A dynamic plan as an ONNX graph: integer matrix products behind DynamicQuantizeLinear."""
 
+from collections import Counter
+
 import onnx
-from onnx import ModelProto
+from onnx import GraphProto, ModelProto
 from onnxruntime.quantization import QuantType
 from onnxruntime.quantization.onnx_quantizer import ONNXQuantizer
 from onnxruntime.quantization.quant_utils import QuantizationMode
@@ -17,6 +19,7 @@ def lower_dynamic(plan: DynamicPlan, profile: Profile) -> ModelProto:
     quantize_dynamic` does the same, but reads and writes files, and warns through the root logger.
     """
     model = onnx.load(plan.graph)
+    unshare_gemm_weights(model.graph)
     chosen = [node for node in model.graph.node if node.name in set(plan.nodes)]
     # The quantizer first replaces each Gemm by a MatMul and an Add, with new names.
     names = [f"{node.name}_MatMul" if node.op_type == "Gemm" else node.name for node in chosen]
@@ -36,3 +39,21 @@ def lower_dynamic(plan: DynamicPlan, profile: Profile) -> ModelProto:
     )
     quantizer.quantize_model()
     return quantizer.model.model
+
+
+def unshare_gemm_weights(graph: GraphProto) -> None:
+    """Give a Gemm that transposes its weight a copy of its own where something else reads the weight, too.
+
+    The quantizer transposes such a weight in place "assuming it is not used by any other node": tied weights came
+    out wrong (onnxruntime 1.31, `onnx_model.py`, `__replace_gemm_with_matmul`).
+    """
+    readers = Counter(name for node in graph.node for name in node.input)
+    constants = {tensor.name: tensor for tensor in graph.initializer}
+    for node in graph.node:
+        transposes = any(entry.name == "transB" and entry.i for entry in node.attribute)
+        if node.op_type != "Gemm" or not transposes or readers[node.input[1]] < 2 or node.input[1] not in constants:
+            continue
+        copy = graph.initializer.add()
+        copy.CopyFrom(constants[node.input[1]])
+        copy.name = f"{node.input[1]}/{node.name}"
+        node.input[1] = copy.name

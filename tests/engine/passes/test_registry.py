@@ -1,0 +1,25 @@
+"""A step or target of the contract has exactly one implementation."""
+
+from typing import get_args
+
+import pytest
+
+from app.spec.job import AnyStep
+from app.spec.quantize import QuantizeStatic
+from app.spec.target import Target
+from worker.engine import passes, targets
+from worker.engine.passes import quantize_dynamic, quantize_static  # noqa: F401  # they register themselves
+from worker.engine.targets import onnx  # noqa: F401
+
+
+def test_every_step_is_implemented_once() -> None:
+    assert set(passes.IMPLEMENTATIONS) == set(get_args(get_args(AnyStep)[0]))
+    with pytest.raises(ValueError, match="twice"):
+        passes.implements(QuantizeStatic)(lambda step, model, context: None)
+
+
+def test_every_target_is_delivered_once() -> None:
+    declared = set(get_args(get_args(Target)[0])) if get_args(Target) else {Target}
+    assert set(targets.IMPLEMENTATIONS) == declared
+    with pytest.raises(ValueError, match="twice"):
+        targets.delivers(next(iter(declared)))(lambda target, model, origin, out: [])

@@ -1,0 +1,66 @@
+"""Calibration uses the same memory for few rows and for many, and for activations of any size."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from worker.engine.calibration import ACTIVATION_BYTES, groups
+from worker.engine.observers import Histogram
+
+CALIBRATE = """
+import pathlib, resource, sys
+import numpy as np
+from app.spec.quantize import QuantizeStatic
+from tests.engine.orders import changed, rows_of
+folder, graph, observer, count = pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2]), sys.argv[3], int(sys.argv[4])
+images = np.lib.format.open_memmap(folder / "images.npy", "w+", np.float32, (count, 3, 64, 64))
+for row in range(count):
+    images[row] = np.random.default_rng(row).standard_normal((3, 64, 64))
+images.flush()
+rows = rows_of(folder, image=images)
+del images
+step = QuantizeStatic(observer=observer, samples=count)
+assert changed(step, graph, folder, rows).facts["samples"] == count
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("observer", ["minmax", "entropy"])
+def test_memory_is_flat_in_the_number_of_rows(observer, resnet18: Path, tmp_path: Path) -> None:
+    """64 more images of a resnet18 at 64x64 would be 100 MB if their activations were kept."""
+
+    def peak_mib(rows: int) -> int:
+        folder = tmp_path / str(rows)
+        folder.mkdir()
+        command = [sys.executable, "-c", CALIBRATE, str(folder), str(resnet18), observer, str(rows)]
+        return int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+
+    assert peak_mib(512) - peak_mib(64) < 60
+
+
+def test_groups_hold_every_tensor_once_and_stay_in_the_budget() -> None:
+    elements = {"a": 10, "b": ACTIVATION_BYTES, "c": ACTIVATION_BYTES // 8, "d": ACTIVATION_BYTES // 8, "e": 5}
+    cut = groups({name: Histogram(1.0) for name in elements}, elements, batch=1)
+
+    assert [name for group in cut for name in group] == list(elements)
+    for group in cut:
+        assert len(group) == 1 or sum(4 * elements[name] for name in group) <= ACTIVATION_BYTES
+    assert len(cut) == 4
+
+
+def test_constant_rows_still_give_a_range(digits_folder: Path, tmp_path: Path) -> None:
+    from app.spec.quantize import QuantizeStatic
+    from tests.engine.orders import changed, lowered, outputs_of, rows_of
+
+    black = np.zeros((4, 1, 8, 8), np.float32)
+    for observer in ("minmax", "percentile", "entropy"):
+        graph = digits_folder / "digits.onnx"
+        quantized = changed(QuantizeStatic(observer=observer), graph, tmp_path, rows_of(tmp_path, image=black))
+        before, after = (
+            outputs_of(path, {"image": black})[0] for path in (graph, lowered(quantized.model, "x86", tmp_path))
+        )
+        assert np.abs(before - after).max() < 0.1 * np.abs(before).max()

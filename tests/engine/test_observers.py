@@ -1,0 +1,131 @@
+"""Ranges against numpy's own percentiles and a plain reading of the entropy search."""
+
+import numpy as np
+import pytest
+
+from worker.engine.observers import BINS, Extremes, Histogram, divergence, entropy_clip
+from worker.engine.plan import Range
+
+RANDOM = np.random.default_rng(0)
+TENSORS = {
+    "normal": RANDOM.standard_normal(200_000).astype(np.float32),
+    "shifted": (RANDOM.standard_normal(200_000) + 2).astype(np.float32),
+    "relu": np.maximum(RANDOM.standard_normal(200_000), 0).astype(np.float32),
+    "heavy tails": RANDOM.standard_t(3, 200_000).astype(np.float32),
+    "one outlier": np.append(RANDOM.standard_normal(200_000), 500).astype(np.float32),
+}
+
+
+def histogram_of(values: np.ndarray) -> Histogram:
+    histogram = Histogram(float(np.abs(values).max()))
+    for batch in np.array_split(values, 7):
+        histogram.update(batch)
+    return histogram
+
+
+def extremes_of(values: np.ndarray) -> Range:
+    extremes = Extremes()
+    for batch in np.array_split(values, 7):
+        extremes.update(batch.min(), batch.max())
+    return extremes.range()
+
+
+def test_extremes_hold_everything_and_zero() -> None:
+    assert extremes_of(np.array([3.0, 5, 4, 9, 3, 3, 7])) == Range(0, 9)
+    assert extremes_of(np.array([-3.0, -5, -4, -9, -3, -3, -7])) == Range(-9, 0)
+    assert extremes_of(np.array([-3.0, 1, 2, 3, 4, 5, 6])) == Range(-3, 6)
+
+
+@pytest.mark.parametrize("name", TENSORS)
+@pytest.mark.parametrize("share", [99.0, 99.9, 99.99])
+def test_percentile_is_numpys(name: str, share: float) -> None:
+    values = TENSORS[name]
+
+    found = histogram_of(values).percentile(share, extremes_of(values))
+
+    bin_width = 2 * np.abs(values).max() / BINS
+    beyond = (100 - share) / 200
+
+    def in_bin_of(edge: float) -> float:
+        return np.mean(np.abs(values - edge) <= bin_width) + 1 / len(values)
+
+    assert np.mean(values > found.high) == pytest.approx(beyond, abs=in_bin_of(found.high))
+    if np.percentile(values, 100 * beyond) < -bin_width:
+        assert np.mean(values < found.low) == pytest.approx(beyond, abs=in_bin_of(found.low))
+    else:
+        assert found.low >= -bin_width
+
+
+def test_percentile_of_a_dense_tensor_is_numpys_to_a_few_bins() -> None:
+    values = TENSORS["normal"]
+    found = histogram_of(values).percentile(99, extremes_of(values))
+    assert (found.low, found.high) == pytest.approx(np.percentile(values, [0.5, 99.5]), abs=4 * 2 * 5 / BINS)
+
+
+def test_every_value_is_counted_once() -> None:
+    values = TENSORS["shifted"]
+    histogram = histogram_of(values)
+
+    assert histogram.counts.sum() == len(values)
+    expected, _ = np.histogram(values, BINS, (-histogram.magnitude, histogram.magnitude))
+    assert np.abs(histogram.counts - expected).sum() < 2e-3 * len(values), "float32 rounds a few over a bin's edge"
+
+
+def test_the_whole_share_is_the_extremes() -> None:
+    values = TENSORS["heavy tails"]
+    assert histogram_of(values).percentile(100, extremes_of(values)) == extremes_of(values)
+
+
+@pytest.mark.parametrize("observer", ["percentile", "entropy"])
+def test_an_outlier_is_clipped(observer: str) -> None:
+    values = TENSORS["one outlier"]
+    histogram, extremes = histogram_of(values), extremes_of(values)
+
+    found = histogram.percentile(99.99, extremes) if observer == "percentile" else histogram.entropy(extremes)
+
+    assert extremes.high == 500
+    assert 2 < found.high < 80
+
+
+def plain_divergence(counts: np.ndarray, keep: int, levels: int) -> float:
+    """The same, read off the published description bin by bin."""
+    p = [float(count) for count in counts[:keep]]
+    p[-1] += float(counts[keep:].sum())
+    q = [0.0] * keep
+    for level in range(levels):
+        members = [place for place in range(keep) if place * levels // keep == level]
+        filled = [place for place in members if counts[place] > 0]
+        for place in filled:
+            q[place] = sum(float(counts[member]) for member in members) / len(filled)
+    total_p, total_q = sum(p), sum(q)
+    return sum(
+        (one / total_p) * np.log((one / total_p) / max(other / total_q, 1e-10))
+        for one, other in zip(p, q, strict=True)
+        if one > 0
+    )
+
+
+def test_divergence_is_the_published_one() -> None:
+    counts = RANDOM.poisson(np.exp(-np.arange(300) / 40) * 50).astype(np.float64)
+    for keep in (40, 100, 299, 300):
+        assert divergence(counts, keep, 31) == pytest.approx(plain_divergence(counts, keep, 31), rel=1e-9)
+
+
+def test_entropy_keeps_a_uniform_distribution_whole() -> None:
+    assert entropy_clip(np.full(2048, 100), 127) == 2048
+
+
+def test_entropy_clips_a_thin_tail() -> None:
+    counts = (1e5 * np.exp(-((np.arange(2048) / 200) ** 2) / 2)).astype(np.int64)
+    counts[2047] = 1
+    assert 400 < entropy_clip(counts, 127) < 1000
+
+
+def test_histograms_do_not_grow() -> None:
+    histogram = Histogram(5.0)
+    histogram.update(TENSORS["normal"])
+    before = histogram.counts.nbytes
+    for _ in range(20):
+        histogram.update(TENSORS["normal"])
+    assert histogram.counts.nbytes == before
+    assert histogram.counts.sum() == 21 * 200_000
