@@ -6,7 +6,7 @@ import pytest
 
 from app.spec.evaluate import Limits
 from app.spec.report import Distribution, LatencyChange, MetricChange, OutputParity, Size
-from worker.engine.measure.verdict import Figures, judge, worst
+from worker.engine.measure.verdict import Figures, judge
 
 
 def size(after: int, before: int = 1000) -> Size:
@@ -167,9 +167,3 @@ def test_missed_limits_name_what_was_asked_and_what_was_found() -> None:
         "Limit missed: 1.01x at batch 1, at least 2.00x is required.",
         "Limit missed: output 'scores' has 30.0 dB signal to noise, at least 40 dB is required.",
     )
-
-
-def test_the_worst_target_decides() -> None:
-    assert worst(("improved", "unusable", "regressed")) == "unusable"
-    assert worst(("improved", "unchanged")) == "unchanged"
-    assert worst(()) == "unchanged"

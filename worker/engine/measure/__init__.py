@@ -2,6 +2,5 @@
 
 from worker.engine.measure.machine import describe_machine
 from worker.engine.measure.target import measure_target
-from worker.engine.measure.verdict import worst
 
-__all__ = ["describe_machine", "measure_target", "worst"]
+__all__ = ["describe_machine", "measure_target"]

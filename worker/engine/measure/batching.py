@@ -3,16 +3,12 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-import numpy as np
-
-from app.spec.signature import Dimension, Signature, TensorSpec
+from app.spec.signature import Signature
 from worker.engine.data import Batch, Rows
-from worker.engine.measure.errors import InputNotSupported
+from worker.engine.synthetic import example_batch
 
 UNBOUNDED = 1 << 20
 SYNTHETIC_ROWS = 64
-FREE_SIZE = 64
-"""Taken for a dynamic dimension that is not the batch, within the bounds it was exported for."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +44,7 @@ class BatchRange:
 
 @dataclass(frozen=True)
 class SyntheticRows:
-    """Made-up rows with the API of `Rows`: normal floats, small integers. They exercise a model, no more."""
+    """Made-up rows with the API of `Rows`. They exercise a model, no more."""
 
     signature: Signature
     seed: int
@@ -59,28 +55,8 @@ class SyntheticRows:
 
     def batches(self, size: int) -> Iterator[Batch]:
         """Yield the same rows every time, `size` at a time, never with labels."""
-        rng = np.random.default_rng(self.seed)
         for start in range(0, self.rows, size):
-            count = min(size, self.rows - start)
-            yield {tensor.name: _values(tensor, count, rng) for tensor in self.signature.inputs}, None
+            yield example_batch(self.signature, min(size, self.rows - start), self.seed + start), None
 
 
 AnyRows = Rows | SyntheticRows
-
-
-def _values(tensor: TensorSpec, rows: int, rng: np.random.Generator) -> np.ndarray:
-    shape = (rows, *(_size(dimension) for dimension in tensor.shape[1:])) if tensor.shape else ()
-    if tensor.dtype == "bfloat16":
-        raise InputNotSupported(f"Input {tensor.name} is bfloat16, for which NumPy has no type.")
-    dtype = np.dtype(tensor.dtype)
-    if dtype.kind == "f":
-        return rng.standard_normal(shape).astype(dtype)
-    if dtype.itemsize == 1 and dtype.kind == "u":
-        return rng.integers(0, 256, shape).astype(dtype)
-    return rng.integers(0, 2, shape).astype(dtype)  # 0 and 1 are valid as flags, masks and token ids
-
-
-def _size(dimension: int | Dimension) -> int:
-    if isinstance(dimension, int):
-        return dimension
-    return min(max(FREE_SIZE, dimension.min or 1), dimension.max or FREE_SIZE)

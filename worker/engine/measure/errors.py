@@ -40,10 +40,3 @@ class LabelShapeMismatch(EvaluationError):
 
     code = "evaluate.label_shape"
     remedy = "top1 and top5 need scores [rows, classes] and one label per row; mse needs labels shaped like the output."
-
-
-class InputNotSupported(EvaluationError):
-    """Rows for this input can neither be taken from the data nor made up."""
-
-    code = "evaluate.input_not_supported"
-    remedy = "Give test or calibration data for the job, or export the model with another input type."

@@ -154,11 +154,3 @@ def _sentences(figures: Figures) -> tuple[str, ...]:
     unlabelled = [] if figures.metrics else [phrases.likeness(output, LOST_SQNR_DB) for output in figures.parity]
     latency = [phrases.latency(change, alone=len(figures.latency) == 1) for change in figures.latency]
     return (size, *metrics, *unlabelled, *latency)
-
-
-SEVERITY: tuple[Verdict, ...] = ("improved", "unchanged", "regressed", "unusable")
-
-
-def worst(verdicts: tuple[Verdict, ...]) -> Verdict:
-    """The verdict on a job: that of its worst target."""
-    return max(verdicts, key=SEVERITY.index, default="unchanged")
