@@ -3,7 +3,7 @@
 import logging
 from typing import Any
 
-from celery.signals import worker_shutting_down
+from celery.signals import setup_logging, worker_shutting_down
 
 from app.db.database import Database
 from app.queue import make_celery
@@ -24,6 +24,7 @@ def serve(settings: Settings) -> None:
             draining.set()
 
         worker_shutting_down.connect(drain)
+        setup_logging.connect(_leave_logging_alone)
         worker = celery.Worker(
             pool="threads", concurrency=1, queues=[settings.queue], loglevel="WARNING",
             without_gossip=True, without_mingle=True, without_heartbeat=True, quiet=True,
@@ -31,3 +32,8 @@ def serve(settings: Settings) -> None:
         log.info("serving queue %s", settings.queue)
         worker.start()
     database.close()
+
+
+def _leave_logging_alone(**_: Any) -> None:
+    """Answer Celery, which sets the root logger's level to its own unless somebody says that logging is set up."""
+    logging.getLogger("celery").setLevel(logging.WARNING)

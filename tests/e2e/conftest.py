@@ -1,0 +1,112 @@
+"""One suite, two stacks: the tests speak HTTP and do not know which one they were given."""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.files import npz_bytes, onnx_classifier
+from tests.installation.client import Client
+from tests.installation.jobs import DIGITS_SPLITS, TINY_SPLITS, heavy_classifier
+from tests.installation.service import ROOT, environment
+from tests.installation.stacks import Installation, embedded, installed, server_settings
+
+MIB = 1 << 20
+PACE = {"heartbeat_s": 2, "lease_s": 15, "dispatch_s": 0.5, "republish_s": 5, "sweep_s": 2, "part_bytes": 5 * MIB}
+
+
+@dataclass(frozen=True)
+class Stack:
+    """An installation that serves, and whether its files are in S3."""
+
+    installation: Installation
+    is_real: bool
+
+    @property
+    def client(self) -> Client:
+        return self.installation.client
+
+
+@contextmanager
+def _embedded(request: pytest.FixtureRequest, folder: Path) -> Iterator[Stack]:
+    with embedded(folder, **PACE) as installation:
+        yield Stack(installation, is_real=False)
+
+
+@contextmanager
+def _real(request: pytest.FixtureRequest, folder: Path) -> Iterator[Stack]:
+    postgres, redis, s3 = map(request.getfixturevalue, ("postgres_server", "redis_server", "s3_server"))
+    for server in (postgres, redis, s3):
+        server.start()
+    settings, database = server_settings(postgres, redis, s3)
+    with installed(folder, settings | PACE) as installation:
+        installation.migrate()
+        installation.serve("app")
+        installation.start_worker()
+        yield Stack(installation, is_real=True)
+    postgres.drop(database)
+
+
+STACKS = {"embedded": _embedded, "real": _real}
+
+
+@pytest.fixture(scope="package", params=["embedded", pytest.param("real", marks=pytest.mark.real_stack)])
+def stack(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """A running installation with one worker."""
+    with STACKS[request.param](request, tmp_path_factory.mktemp(request.param)) as running:
+        yield running
+
+
+@pytest.fixture(scope="package")
+def client(stack: Stack) -> Client:
+    return stack.client
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[None]:
+    report = yield
+    running = getattr(item, "funcargs", {}).get("stack")
+    if report.failed and isinstance(running, Stack):
+        report.sections.append(("logs of the services", running.installation.logs()))
+    return report
+
+
+@pytest.fixture(scope="session")
+def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with digits.onnx, digits.pt2 and digits.npz, trained once a test run."""
+    folder = tmp_path_factory.mktemp("digits")
+    subprocess.run(
+        [sys.executable, ROOT / "examples" / "digits.py", folder],
+        check=True, capture_output=True, env=environment({}), cwd=folder,
+    )  # fmt: skip
+    return folder
+
+
+@pytest.fixture(scope="package")
+def digits_model(client: Client, digits: Path) -> str:
+    return client.upload_model((digits / "digits.onnx").read_bytes(), "digits")
+
+
+@pytest.fixture(scope="package")
+def digits_data(client: Client, digits: Path) -> str:
+    return client.upload_dataset((digits / "digits.npz").read_bytes(), DIGITS_SPLITS, "digits")
+
+
+@pytest.fixture(scope="package")
+def tiny_model(client: Client) -> str:
+    return client.upload_model(onnx_classifier(), "tiny")
+
+
+@pytest.fixture(scope="package")
+def tiny_data(client: Client) -> str:
+    return client.upload_dataset(npz_bytes(), TINY_SPLITS)
+
+
+@pytest.fixture(scope="package")
+def heavy_model(client: Client) -> str:
+    """A model whose measurement can be made to last."""
+    return client.upload_model(heavy_classifier(), "heavy")

@@ -1,0 +1,66 @@
+"""What the README shows works, to the letter but for the port."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import onnxruntime
+import pytest
+import torch
+from torch import nn
+
+from tests.e2e.conftest import Stack
+from tests.installation.service import ROOT, environment
+
+README = (ROOT / "README.md").read_text()
+BASE_URL = "http://127.0.0.1:8000"
+MINUTES = 5 * 60
+
+
+@pytest.fixture
+def folder(tmp_path: Path, digits: Path) -> Path:
+    """An empty folder but for `files`, made by examples/digits.py."""
+    (tmp_path / "files").symlink_to(digits)
+    return tmp_path
+
+
+def snippet(name: str, stack: Stack) -> str:
+    found = re.search(rf"<!-- tested: {name} -->\n\s*```\w+\n(.*?)```", README, re.DOTALL)
+    assert found is not None, name
+    return found.group(1).replace(BASE_URL, stack.client.url)
+
+
+def run(command: list[str], folder: Path) -> str:
+    done = subprocess.run(
+        command, cwd=folder, env=environment({}), capture_output=True, text=True, timeout=MINUTES, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def test_the_job_in_curl(stack: Stack, folder: Path) -> None:
+    printed = run(["bash", "-eo", "pipefail", "-c", snippet("curl", stack)], folder)
+
+    assert "event: progress" in printed
+    assert "# digits to int8" in printed
+    delivered = folder / "digits-int8.onnx"
+    assert delivered.stat().st_size < 0.30 * (folder / "files" / "digits.onnx").stat().st_size
+    assert onnxruntime.InferenceSession(delivered, providers=["CPUExecutionProvider"]).get_inputs()[0].name == "image"
+
+
+def test_the_job_in_python(stack: Stack, folder: Path) -> None:
+    printed = run([sys.executable, "-c", snippet("python", stack)], folder)
+
+    assert printed.startswith("improved\n")
+
+
+def test_the_export(stack: Stack, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(folder)
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    exec(re.sub(r"^  ", "", snippet("export", stack), flags=re.MULTILINE), {"model": model, "torch": torch})
+
+    uploaded = stack.client.upload_model((folder / "model.pt2").read_bytes(), "exported")
+    info = stack.client.get(f"/models/{uploaded}")["info"]
+    assert info["format"] == "pt2"
+    assert info["warnings"] == []
