@@ -24,19 +24,19 @@ class Settings(BaseSettings):
     storage_url: str | None = Field(None, description="`file:///path` or `s3://bucket/prefix`; default: a folder.")
     s3_endpoint: str | None = Field(None, description="URL of the S3 server; default: AWS.")
     s3_public_endpoint: str | None = Field(None, description="The same server as clients reach it, for their links.")
-    s3_region: str = "us-east-1"
+    s3_region: str = Field("us-east-1", description="Region of the bucket.")
     s3_access_key: SecretStr | None = Field(None, description="Default: boto3's own search (environment, role).")
-    s3_secret_key: SecretStr | None = None
+    s3_secret_key: SecretStr | None = Field(None, description="Belongs to the access key.")
 
     host: str = Field("127.0.0.1", description="Only loopback: there are no API keys yet.")
-    port: int = Field(8000, ge=0, le=65535)
+    port: int = Field(8000, ge=0, le=65535, description="Port of the service.")
     allowed_hosts: frozenset[str] = Field(
         frozenset(), description="Host names besides loopback that requests may name, as a JSON list (behind a proxy)."
     )
     public_url: str | None = Field(None, description="Base of links in answers; default: the request's own.")
-    log_format: Literal["text", "json"] = "text"
+    log_format: Literal["text", "json"] = Field("text", description="`text` for people, `json` for machines.")
 
-    max_upload_bytes: int = Field(20 * GIB, gt=0)
+    max_upload_bytes: int = Field(20 * GIB, gt=0, description="Largest model or data set.")
     max_body_bytes: int = Field(1 * MIB, gt=0, description="Of a JSON request.")
     upload_idle_s: float = Field(30, gt=0, description="A body that stalls this long is given up (408).")
     upload_ttl_s: int = Field(24 * 3600, gt=0, description="Unfinished multipart uploads are deleted after this.")
@@ -53,7 +53,7 @@ class Settings(BaseSettings):
     child_disk_bytes: int = Field(20 * GIB, gt=0, description="Largest file a job may write.")
 
     lease_s: float = Field(60, gt=0, description="A claim is void this long after its last heartbeat.")
-    heartbeat_s: float = Field(15, gt=0)
+    heartbeat_s: float = Field(15, gt=0, description="How often a worker renews its claim.")
     dispatch_s: float = Field(1, gt=0, description="How often queued jobs are looked for.")
     republish_s: float = Field(60, gt=0, description="A published job nobody claimed is published again after this.")
     sweep_s: float = Field(15, gt=0, description="How often lost work is looked for.")

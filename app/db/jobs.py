@@ -1,4 +1,4 @@
-"""All SQL about jobs. Each function is one step of the protocol in `docs/decisions/0002-the-row-is-the-truth.md`."""
+"""All SQL about jobs. Each function is one step of the protocol in `docs/decisions/0001-the-row-is-the-truth.md`."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
