@@ -207,3 +207,23 @@ def exports_and_quantizes(order: WorkOrder, directory: Path, progress: Progress)
     exact = model(example)
     close = np.abs(quantized - exact.detach().numpy()).max() < 0.1
     return result("int8.onnx", notes=(str(torch.equal(again, exact)), str(bool(close))))
+
+
+def digs(order: WorkOrder, directory: Path, progress: Progress) -> WorkResult:
+    """Leaves a chain of folders that is too deep for paths and recursion, and a folder that nobody may read."""
+    (directory / "out" / "kept.txt").write_text("kept")
+    (directory / "out" / "extra").mkdir()
+    (directory / "closed").mkdir()
+    (directory / "closed" / "file").touch()
+    os.mkdir(directory / "out" / "unreadable", mode=0)  # noqa: PTH102
+    for _ in range(1500):
+        Path("deeper").mkdir()
+        os.chdir("deeper")
+        Path("file").touch()
+    return result("kept.txt")
+
+
+def makes_many_files(order: WorkOrder, directory: Path, progress: Progress) -> WorkResult:
+    for number in range(10_000_000):
+        (directory / "home" / str(number)).touch()
+    return result()

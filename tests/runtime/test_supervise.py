@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -306,6 +307,22 @@ def test_a_spoilt_result_is_a_crash(bench: Bench, spoil: object) -> None:
     spoil(directory)
 
     assert failure(bench, "claims", directory=directory).code == "worker.crashed"
+
+
+def test_what_a_job_leaves_behind_is_deleted_however_deep_it_is(bench: Bench) -> None:
+    outcome = bench.run("digs")
+
+    assert isinstance(outcome, WorkResult), bench.heard.text()
+    left = sorted(str(path.relative_to(bench.folder)) for path in bench.folder.rglob("*"))
+    assert left == ["digs", "digs/order.json", "digs/out", "digs/out/kept.txt", "digs/result.json"]
+    shutil.rmtree(bench.folder / "digs")  # and the caller can delete the rest as usual
+
+
+def test_too_many_files(bench: Bench) -> None:
+    full = failure(bench, "makes_many_files")
+
+    assert full.code == "worker.disk"
+    assert "files" in full.detail
 
 
 def test_two_jobs_at_once(bench: Bench) -> None:

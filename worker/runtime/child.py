@@ -38,10 +38,9 @@ def main(request: Request, wire: int, output: int, zygote: int) -> NoReturn:
     privileges.die_with(zygote)
     _forget_the_zygote(wire, output)
     directory = Path(request.directory)
-    _settle(directory)
     reporter = Reporter(WIRE)
-    scrubber = Scrubber(directory)
-    with _reported(reporter, scrubber):
+    with _reported(reporter, Scrubber(directory)):
+        _settle(directory)
         _work(request, directory, reporter)
         reporter.send(Done())
     sys.stdout.flush()

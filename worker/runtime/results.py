@@ -2,7 +2,7 @@
 
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final, TypeVar
@@ -10,6 +10,7 @@ from typing import Final, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from app.spec.work import WorkResult
+from worker.runtime.clearing import clear
 from worker.runtime.errors import Crashed
 
 MAX_RESULT_BYTES: Final = 16 << 20
@@ -33,6 +34,16 @@ def collect(directory: Path) -> WorkResult:
                 with _file(name, out):
                     pass
     return result
+
+
+def tidy(directory: Path, artifacts: Collection[str]) -> None:
+    """Leave of a job that is over its top-level files, and in `out` the artifacts; delete every other folder."""
+    with os.scandir(directory) as entries:
+        folders = [entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
+    for name in folders:
+        clear(directory / name, artifacts if name == OUT else ())
+        if name != OUT:
+            (directory / name).rmdir()
 
 
 def read_report(directory: Path, name: str, model: type[T]) -> T:

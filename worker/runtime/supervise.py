@@ -114,16 +114,24 @@ class Workshop:
         """Do the job in `directory` (`order.json` and its input files) and wait for its end, however it ends.
 
         Callbacks run in the calling thread; what they raise ends the job and reaches the caller. Several threads
-        may run jobs at once. A result's artifacts are plain files in `directory/out`.
+        may run jobs at once. A result's artifacts are plain files in `directory/out`; whatever else the job left in
+        folders is deleted.
         """
         directory = directory.absolute()
         request = self._request(directory, limits, entry or self._entry)
         listeners = Listeners(on_progress, on_log, should_stop)
+        artifacts: set[str] = set()
         try:
             verdict = self._watched(request, listeners)
-            return results.collect(directory) if isinstance(verdict, Verdict) else verdict
+            if not isinstance(verdict, Verdict):
+                return verdict
+            result = results.collect(directory)
+            artifacts = {artifact.file for artifact in result.artifacts}
+            return result
         except PareError as error:
             return Failure(code=error.code, detail=error.detail[:MAX_DETAIL], remedy=error.remedy)
+        finally:
+            _tidied(directory, artifacts)
 
     def _request(self, directory: Path, limits: Limits, entry: str, attempt: trial.Trial | None = None) -> Request:
         strict = self._sandbox == "require" and attempt is None
@@ -183,3 +191,11 @@ class Workshop:
             log.warning("jobs are not fully confined, run only models you trust: %s", gaps)
         if self._device == "cuda" and len(self._devices) < 2:
             raise DeviceUnavailable("No CUDA device can be used from a job's process.")
+
+
+def _tidied(directory: Path, artifacts: set[str]) -> None:
+    """What cannot be deleted is not worth losing the outcome for."""
+    try:
+        results.tidy(directory, artifacts)
+    except OSError as error:
+        log.warning("a job's leftovers could not be deleted: %s", error.strerror)

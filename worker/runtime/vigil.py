@@ -1,5 +1,6 @@
 """One child, watched from its birth to its end by its parent, who believes nothing it says without checking."""
 
+import contextlib
 import os
 import selectors
 import signal
@@ -73,7 +74,7 @@ class Vigil:
         self._last: Done | Failed | None = None
         self._peak = 0
         self._ticks = 0
-        self._inputs_bytes = footprint.disk_bytes(directory)
+        self._inputs = footprint.disk(directory, most=10 * footprint.MAX_ENTRIES)
         self._selector = selectors.DefaultSelector()
         for pipe in (wire, output):
             os.set_blocking(pipe, False)
@@ -98,6 +99,8 @@ class Vigil:
                     break
                 self._check(deadline)
             self._drain()
+            if self._lifeline.code is None and end is None:
+                self._orphaned()
         except PareError as broken:
             end = broken
         if end is not None:
@@ -156,8 +159,8 @@ class Vigil:
             case Done() | Failed() as last:
                 self._last = last
             case started:
-                layers = ", ".join(f"{name}: {plain(str(held))}" for name, held in started.layers.items())
-                self._add_line(LogLine(message=f"confined by {layers}"[:MAX_LOG_MESSAGE]))
+                layers = ", ".join(f"{name}: {held}" for name, held in started.layers.items())
+                self._add_line(LogLine(message=f"confined by {plain(layers)}"[:MAX_LOG_MESSAGE]))
 
     def _add_line(self, line: LogLine) -> None:
         if self._logged > MAX_LOG_BYTES:
@@ -199,9 +202,17 @@ class Vigil:
             raise OutOfMemory(f"The job held more than {self._limits.memory_bytes >> 20} MiB of memory.")
         self._ticks += 1
         if self._ticks % DISK_EVERY_TICKS == 0:
-            written = footprint.disk_bytes(self._directory) - self._inputs_bytes
-            if written > self._limits.file_bytes:
+            most = self._inputs.entries + footprint.MAX_ENTRIES
+            used = footprint.disk(self._directory, most)
+            if used.entries > most:
+                raise OutOfDisk(f"The job made more than {footprint.MAX_ENTRIES} files.")
+            if used.bytes - self._inputs.bytes > self._limits.file_bytes:
                 raise OutOfDisk(f"The job wrote more than {self._limits.file_bytes >> 20} MiB to disk.")
+
+    def _orphaned(self) -> None:
+        """The zygote is gone. Linux has killed its children with it; elsewhere it is done here."""
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self._lifeline.pid, signal.SIGKILL)
 
     def _kill(self) -> None:
         self._lifeline.kill()

@@ -13,6 +13,7 @@ import selectors
 import signal
 import socket
 import sys
+import warnings
 from collections.abc import Sequence
 from typing import Final, NoReturn
 
@@ -130,6 +131,8 @@ def main(arguments: Sequence[str]) -> None:
     control, entry = arguments
     for ignored in (signal.SIGINT, signal.SIGTERM):  # sent to a whole terminal or unit; the parent decides when to end
         signal.signal(ignored, signal.SIG_IGN)
+    # Idle BLAS threads are the libraries' own, and they put them away around a fork.
+    warnings.filterwarnings("ignore", message=".*multi-threaded, use of fork", category=DeprecationWarning)
     for library in LIBRARIES:
         importlib.import_module(library)
     child.entry_point(entry)

@@ -6,7 +6,7 @@ from pathlib import Path
 from worker.runtime.jail.landlock import READ, USE_DEVICE, WORK, WRITE_DEVICE, Grant
 
 SYSTEM = (
-    "/usr", "/lib", "/lib64",
+    "/usr", "/lib", "/lib64", "/nix/store",
     "/etc/ld.so.cache", "/etc/ld.so.conf", "/etc/ld.so.conf.d", "/etc/localtime", "/etc/timezone", "/etc/os-release",
     # Without these, numeric libraries miscount cores or miss instruction sets, and choose slower kernels.
     "/proc/cpuinfo", "/proc/meminfo", "/proc/stat", "/proc/loadavg", "/proc/version",

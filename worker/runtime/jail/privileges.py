@@ -1,9 +1,11 @@
 """Tied to the parent's life, and without the powers of root."""
 
+import contextlib
 import ctypes
 import os
 import signal
 import struct
+from pathlib import Path
 
 from worker.runtime.jail import libc
 from worker.runtime.jail.syscalls import ARCHITECTURES
@@ -37,7 +39,7 @@ def drop_capabilities() -> None:
 
 
 def first_to_go() -> None:
-    """Ask the kernel's out-of-memory killer to take this process before its parent."""
+    """Ask the kernel's out-of-memory killer to take this process before its parent; some containers forbid to ask."""
     if libc.LINUX:
-        with open("/proc/self/oom_score_adj", "w") as score:  # noqa: PTH123  # Path.write_text truncates; same cost
-            score.write("1000")
+        with contextlib.suppress(OSError):
+            Path("/proc/self/oom_score_adj").write_text("1000")
