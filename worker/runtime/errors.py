@@ -54,6 +54,13 @@ class SandboxUnavailable(WorkerError):
     )
 
 
+class SandboxTooWeak(WorkerError):
+    """Loading this model's format is only safe in a complete sandbox, and this worker's lacks a layer."""
+
+    code = "worker.sandbox_too_weak"
+    remedy = "Upload the model as ONNX, or run the worker on Linux 5.13 or newer; `/readyz` lists what each one lacks."
+
+
 class DeviceUnavailable(WorkerError):
     """The worker serves the `cuda` queue, and its jobs could not use a CUDA device."""
 

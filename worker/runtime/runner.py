@@ -12,9 +12,9 @@ from app.db.tables import Job
 from app.errors import PareError
 from app.services.limits import missed_limits
 from app.settings import Settings
-from app.spec.work import Failure, WorkResult
+from app.spec.work import Failure, WorkOrder, WorkResult
 from app.storage import Store
-from worker.runtime.errors import Crashed, Killed, OutOfMemory
+from worker.runtime.errors import Crashed, Killed, OutOfMemory, SandboxTooWeak
 from worker.runtime.prepare import prepare
 from worker.runtime.publish import store_artifacts
 from worker.runtime.pulse import DRAINING, FENCED, Pulse
@@ -24,6 +24,9 @@ log = logging.getLogger(__name__)
 
 TRIED_AGAIN = frozenset({Crashed.code, Killed.code, OutOfMemory.code})
 """Ends that may be the machine's fault; each counts as a lost attempt. A refused model or a time-out is final."""
+
+NEEDS_FULL_JAIL = frozenset({"pt2"})
+"""Formats whose loader has run code from hostile files before; admission refuses what is known, the jail the rest."""
 
 
 class Runner:
@@ -62,6 +65,7 @@ class Runner:
     def _attempt(self, job: Job, directory: Path, pulse: Pulse) -> Outcome:
         try:
             order = prepare(self._database, self._store, self._settings, job, directory)
+            self._require_safe(order)
             return self._workshop.run(
                 directory,
                 Limits(
@@ -75,6 +79,12 @@ class Runner:
             )
         except PareError as error:
             return Failure(code=error.code, detail=error.detail, remedy=error.remedy)
+
+    def _require_safe(self, order: WorkOrder) -> None:
+        level = self._workshop.jail_level
+        if order.model.info.format in NEEDS_FULL_JAIL and not level.complete:
+            missing = ", ".join((*level.missing, *level.escapes))
+            raise SandboxTooWeak(f"A {order.model.info.format} model is not loaded here; missing: {missing}.")
 
     def _settle(self, job: Job, directory: Path, pulse: Pulse, outcome: Outcome) -> None:
         pulse.flush()

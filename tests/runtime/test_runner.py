@@ -1,0 +1,81 @@
+"""What a runner decides before it lets a child near a model."""
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+from app.api.components import Components
+from app.db import jobs
+from app.db.tables import Job
+from app.services.library import Arrival
+from app.settings import Settings
+from app.spec.job import JobSpec
+from app.spec.signature import ModelInfo
+from app.spec.work import Failure
+from migrations import upgrade
+from tests.files import onnx_classifier
+from worker.runtime.jail.level import JailLevel
+from worker.runtime.runner import Runner
+from worker.runtime.supervise import Outcome
+
+WEAK = JailLevel(rlimits=True, no_new_privs=True, landlock=0, seccomp=True, missing=("landlock: no such layer",))
+FULL = JailLevel(rlimits=True, no_new_privs=True, landlock=5, seccomp=True)
+ENDED = Failure(code="step.nothing_to_quantize", detail="The child was asked.", remedy="None.")
+
+
+class Bench:
+    """A workshop of a given jail level whose child always answers the same."""
+
+    def __init__(self, level: JailLevel) -> None:
+        self.jail_level = level
+
+    def run(self, directory: Path, limits: Any, **_: Callable[..., Any]) -> Outcome:
+        assert (directory / "order.json").exists()
+        return ENDED
+
+
+@pytest.fixture
+def parts(tmp_path: Path) -> Components:
+    settings = Settings(data_dir=tmp_path)
+    upgrade(settings.database)
+    return Components.build(settings)
+
+
+def submitted(parts: Components, tmp_path: Path, model_format: str) -> UUID:
+    """A queued job for a model of this format."""
+    (tmp_path / "model").write_bytes(onnx_classifier())
+    digest = hashlib.sha256(onnx_classifier()).hexdigest()
+    model = parts.library.add_model("t", Arrival(tmp_path / "model", len(onnx_classifier()), digest, "m", {}))
+    with parts.database.write() as session:
+        info = ModelInfo.model_validate(model.info).model_copy(update={"format": model_format})
+        model.info = info.model_dump(mode="json")
+        session.merge(model)
+    return parts.jobs.submit("t", JobSpec(model=f"mdl_{model.id.hex}"), key=None).id
+
+
+@pytest.mark.parametrize(
+    ("model_format", "level", "code"),
+    [
+        ("pt2", WEAK, "worker.sandbox_too_weak"),
+        ("onnx", WEAK, ENDED.code),
+        ("pt2", FULL, ENDED.code),
+    ],
+)
+def test_a_risky_format_needs_the_whole_jail(
+    parts: Components, tmp_path: Path, model_format: str, level: JailLevel, code: str
+) -> None:
+    job_id = submitted(parts, tmp_path, model_format)
+    runner = Runner(
+        parts.database, parts.store, Bench(level), parts.settings, name="w", is_draining=lambda: False
+    )  # fmt: skip
+
+    runner.run(job_id)
+
+    with parts.database.read() as session:
+        job = jobs.of(session, "t", job_id)
+    assert isinstance(job, Job)
+    assert (job.state, job.error and job.error["code"]) == ("failed", code)
