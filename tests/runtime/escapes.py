@@ -1,4 +1,7 @@
-"""A job that tries to get out of the jail in every way we can think of, and writes down how each was refused."""
+"""A job that tries to get out of the jail in every way we can think of, and writes down how each was refused.
+
+Where an attempt succeeds, because a layer is broken, it leaves the machine as it was.
+"""
 # ruff: noqa: PTH101, PTH102, PTH104, PTH108, PTH110, PTH115, PTH208, PTH211  # the system calls are the point
 
 import ctypes
@@ -68,11 +71,11 @@ def files(aim: dict[str, Any], directory: Path) -> Attempts:
         "utime outside": lambda: os.utime(secret, (0, 0)),
         "setxattr outside": lambda: os.setxattr(secret, "user.x", b"y"),
         "write to Python": lambda: os.open(python, os.O_WRONLY | os.O_APPEND),
-        "fchmod Python": lambda: os.fchmod(os.open(python, os.O_RDONLY), 0o777),
+        "fchmod Python": lambda: os.fchmod(os.open(python, os.O_RDONLY), Path(python).stat().st_mode),
         "/etc/shadow": lambda: Path("/etc/shadow").read_bytes(),
         "/etc/passwd": lambda: Path("/etc/passwd").read_bytes(),
         "the kernel's settings": lambda: Path("/proc/sys/kernel/core_pattern").read_bytes(),
-        "shared memory files": lambda: Path("/dev/shm/pare-escape").touch(),
+        "shared memory files": lambda: os.listdir("/dev/shm"),
         "the temporary folder": lambda: os.listdir("/tmp"),
         "symlink": lambda: os.symlink("/etc", "symbolic"),
         "hard link": lambda: os.link("order.json", "hard"),
@@ -130,10 +133,9 @@ def raw_system_calls(aim: dict[str, Any]) -> Attempts:
     """By their x86_64 numbers, written down a second time: the filter's own table is not believed."""
     worker = aim["worker"]
     return {
-        "clone a process": lambda: syscall(56, signal.SIGCHLD, 0, 0, 0, 0),
+        "clone a process": lambda: syscall(56, 0x800 | signal.SIGCHLD, 0, 0, 0, 0),
         "clone a thread into a namespace": lambda: syscall(56, 0x40010000, 0, 0, 0, 0),
         "clone3": lambda: syscall(435, 0, 0),
-        "vfork": lambda: syscall(58),
         "execveat": lambda: syscall(322, OUTSIDE, b"/pare-no-such-program", 0, 0, 0),
         "tkill the worker": lambda: syscall(200, worker, 0),
         "tgkill the worker": lambda: syscall(234, worker, worker, 0),
@@ -142,8 +144,8 @@ def raw_system_calls(aim: dict[str, Any]) -> Attempts:
         "ptrace the worker": lambda: syscall(101, 0x4206, worker, 0, 0),
         "read the worker's memory": lambda: syscall(310, worker, 0, 0, 0, 0, 0),
         "write the worker's memory": lambda: syscall(311, worker, 0, 0, 0, 0, 0),
-        "System V shared memory": lambda: syscall(29, 0, 4096, 0o1600),
-        "message queue": lambda: syscall(240, b"pare", 0o102, 0o600, 0),
+        "System V shared memory": lambda: syscall(29, 0x70617265, 4096, 0o600),
+        "message queue": lambda: syscall(240, b"pare", 0, 0, 0),
         "mount": lambda: syscall(165, b"x", b"/pare-no-such-folder", b"tmpfs", 0, 0),
         "unshare": lambda: syscall(272, 0x10000000),
         "bpf": lambda: syscall(321, -1, 0, 0),
