@@ -14,7 +14,7 @@ import numpy as np
 from app.admission.errors import Broken, TooComplex
 
 VARINT, FIXED64, LENGTH, FIXED32 = 0, 1, 2, 5
-MAX_FIELDS = 3_000_000
+MAX_FIELDS = 2_000_000
 MAX_STRING_BYTES = 64 << 10
 _PIECE = 1 << 20
 

@@ -1,0 +1,44 @@
+"""Every hostile file, written to a folder: for the readers' own tests, and for uploading them all over HTTP."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from tests.hostile import archives, datasets, onnx_files, other_formats, pt2_files
+from tests.hostile.payloads import Payloads
+
+MARKS = "marks"
+
+
+@dataclass(frozen=True)
+class HostileFile:
+    """A file on disk and every code that is a right answer to it.
+
+    `codes` may hold "ok" (harmless), and `worker.*` codes: admission lets the file in, its job must fail with it.
+    """
+
+    name: str
+    path: Path
+    kind: Literal["model", "dataset"]
+    codes: frozenset[str]
+
+
+def write_corpus(directory: Path) -> list[HostileFile]:
+    """Write all files below `directory`; a payload that runs creates a file in `directory / "marks"`."""
+    payloads = Payloads(directory / MARKS)
+    (directory / MARKS).mkdir(parents=True)
+    everything = [
+        *archives.files(), *datasets.files(payloads), *onnx_files.files(), *pt2_files.files(payloads),
+        *other_formats.files(payloads),
+    ]  # fmt: skip
+    written = []
+    for hostile in everything:
+        path = directory / f"{hostile.name}.bin"
+        path.write_bytes(hostile.content)
+        written.append(HostileFile(hostile.name, path, hostile.kind, hostile.codes))
+    return written
+
+
+def executed(directory: Path) -> list[str]:
+    """The payloads that ran."""
+    return sorted(mark.name for mark in (directory / MARKS).iterdir())
