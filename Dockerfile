@@ -9,7 +9,8 @@ WORKDIR /src
 # Dependencies first, from the metadata alone: a change of code does not download them again. What building the empty
 # packages leaves behind must go: it is newer than the sources copied later, and setuptools would prefer it.
 COPY pyproject.toml constraints.txt ./
-RUN mkdir app worker migrations && touch README.md LICENSE app/__init__.py worker/__init__.py migrations/__init__.py
+COPY app/__init__.py app/
+RUN mkdir worker migrations && touch README.md LICENSE worker/__init__.py migrations/__init__.py
 
 FROM source AS api-build
 RUN /opt/pare/bin/pip install -c constraints.txt . && rm -rf build *.egg-info

@@ -61,7 +61,7 @@ def test_the_context_holds_what_is_copied_and_nothing_else() -> None:
     allowed = {line[1:] for line in kept if line.startswith("!")}
     copies = [line.split()[1:-1] for lines in stages().values() for line in lines if line.startswith("COPY ")]
     copied = {source for sources in copies if not sources[0].startswith("--from") for source in sources}
-    assert copied == allowed
+    assert {source if source in allowed else source.partition("/")[0] for source in copied} == allowed
 
 
 def test_every_direct_dependency_is_pinned() -> None:
