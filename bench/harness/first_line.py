@@ -1,0 +1,13 @@
+"""The job of a child that says one line."""
+
+from pathlib import Path
+
+from app.spec.work import WorkOrder, WorkResult
+from tests.runtime.orders import result
+from worker.engine.progress import Progress
+
+
+def say(order: WorkOrder, directory: Path, progress: Progress) -> WorkResult:  # noqa: ARG001  # the form of a job
+    """Say it."""
+    progress.log("here")
+    return result()

@@ -1,0 +1,125 @@
+"""Every way of measuring works on something tiny; how long anything takes is nobody's concern here."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+import torch
+
+from app.spec.evaluate import Latency
+from bench import calibration, digits, quantizer, requests, resnet50, upload
+from bench.harness.client import Refused, connected
+from bench.harness.npz_stream import NpzStream
+from bench.harness.service import Service, alone, embedded
+from examples.digits import export_onnx, save_dataset
+from tests.stack.missing import ServerMissing, skip_or_fail
+from tests.stack.redis import RedisServer
+
+PLAN = Latency(runs=20, budget_s=2)
+
+
+@pytest.fixture(scope="module")
+def network(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The digits' architecture with random weights: three convolutions."""
+    torch.manual_seed(0)
+    model = torch.nn.Sequential(
+        torch.nn.Conv2d(1, 16, 3, padding=1), torch.nn.ReLU(), torch.nn.Conv2d(16, 16, 3, padding=1), torch.nn.ReLU(),
+        torch.nn.Flatten(), torch.nn.Linear(1024, 10),
+    )  # fmt: skip
+    path = tmp_path_factory.mktemp("network") / "model.onnx"
+    export_onnx(model.eval(), path)
+    return path
+
+
+@pytest.fixture
+def rows() -> np.ndarray:
+    return np.random.default_rng(0).random((6, 1, 8, 8), np.float32)
+
+
+@contextmanager
+def api(folder: Path) -> Iterator[Service]:
+    try:
+        RedisServer(folder).stop()
+    except ServerMissing as missing:
+        skip_or_fail(missing)
+    with alone(folder) as service:
+        yield service
+
+
+def test_both_quantizers_are_compared_on_the_same_rows(network: Path, rows: np.ndarray, tmp_path: Path) -> None:
+    figures = {one.name: one for one in quantizer.compared("net", network, rows, rows + 0.01, tmp_path, PLAN)}
+
+    assert 0.5 < figures["net: size, Pare / ONNX Runtime"].value < 1.5
+    assert figures["net: signal to noise, Pare"].value > 20
+    assert figures["net: signal to noise, ONNX Runtime"].value > 20
+    assert figures["net: latency, Pare / ONNX Runtime"].bound is not None
+
+
+@pytest.mark.parametrize("who", ["pare", "library"])
+def test_calibration_reports_the_memory_of_a_fresh_process(
+    who: str, network: Path, rows: np.ndarray, tmp_path: Path
+) -> None:
+    np.savez(tmp_path / "rows.npz", image=rows)
+
+    seen = calibration.measured(who, network, tmp_path / "rows.npz", tmp_path)
+
+    assert seen["seconds"] > 0
+    assert 0 < seen["peak_mb"] < 500
+
+
+def test_convolutions_are_counted_in_the_graph_that_is_executed(
+    network: Path, rows: np.ndarray, tmp_path: Path
+) -> None:
+    quantized = quantizer.by_pare(network, rows, tmp_path)
+
+    assert resnet50.convolutions(quantized, tmp_path) == {"QLinearConv": 2}
+    before = resnet50.convolutions(network, tmp_path)
+    assert before.total() == 2
+    assert "QLinearConv" not in before
+
+
+def test_a_job_goes_through_the_service_and_nothing_is_left_running(network: Path, tmp_path: Path) -> None:
+    save_dataset(tmp_path / "digits.npz")
+    with embedded(tmp_path) as service, connected(service.url) as client:
+        report = digits.quantized(client, network, tmp_path / "digits.npz", budget_s=0.5)
+
+    figures = {one.name: one.value for one in digits.figures([report.targets[0], report.targets[0]])}
+    assert figures["test images"] == 598
+    assert figures["size after / before"] < 0.5
+    assert not psutil.pid_exists(service.pid)
+
+
+def test_a_job_that_fails_ends_the_story(tmp_path: Path) -> None:
+    with embedded(tmp_path) as service, connected(service.url) as client:
+        spec = requests.submission(client, tmp_path)
+        spec["evaluate"] = {"limits": {"max_size_ratio": 0.01}, "latency": {"runs": 20, "budget_s": 0.2}}
+        with pytest.raises(Refused, match=r"limits\.missed"):
+            client.finished(client.submit(spec))
+        with pytest.raises(Refused, match="404"):
+            client.delete("models", "mdl_" + "0" * 32)
+        waits = requests.starts(client, requests.submission(client, tmp_path), 2)
+    assert len(waits) == 2
+    assert min(waits) >= 0
+
+
+def test_requests_are_measured_in_turns_and_uploads_both_ways(tmp_path: Path) -> None:
+    content = NpzStream.of(1)
+    with api(tmp_path) as service, connected(service.url) as client:
+        sent = [upload.whole(client, content), upload.in_parts(client, content)]
+        costs = requests.request_costs(service, requests.submission(client, tmp_path), rounds=2, block=3)
+
+    assert len({*sent}) == 2
+    assert all(name.startswith("ds_") for name in sent)
+    assert {name: len(rounds) for name, rounds in costs.items()} == dict.fromkeys(
+        ("GET /livez", "GET /jobs/{id}", "POST /jobs/validate", "POST /jobs"), 2
+    )
+
+
+def test_a_child_says_its_first_line(tmp_path: Path) -> None:
+    waits = requests.first_lines(tmp_path / "children", 2)
+
+    assert len(waits) == 2
+    assert min(waits) > 0
