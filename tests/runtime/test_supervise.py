@@ -112,11 +112,11 @@ def test_a_documented_error_keeps_its_code_and_cure(bench: Bench) -> None:
     assert "Traceback" in bench.heard.text("engine")
 
 
-def test_an_unexpected_error_is_a_crash_without_paths(bench: Bench) -> None:
-    crash = failure(bench, "unexpected_error")
+def test_an_unforeseen_error_is_told_without_paths(bench: Bench) -> None:
+    error = failure(bench, "unexpected_error")
 
-    assert crash.code == "worker.crashed"
-    assert crash.detail == (
+    assert error.code == "worker.unforeseen"
+    assert error.detail == (
         "ValueError: cannot read <job>/weights and <python>/lib/thing.py \\x1b[31m at node /head/Conv"
     )
     assert "in unexpected_error" in bench.heard.text("engine")
@@ -126,13 +126,19 @@ def test_an_unexpected_error_is_a_crash_without_paths(bench: Bench) -> None:
 
 @pytest.mark.parametrize(
     ("job", "words"),
-    [("exits", "status 3"), ("segfaults", "SIGSEGV"), ("aborts", "SIGABRT"), ("calls_sys_exit", "SystemExit: 0")],
+    [("exits", "status 3"), ("segfaults", "SIGSEGV"), ("aborts", "SIGABRT")],
 )
 def test_an_end_without_a_result_is_a_crash(bench: Bench, job: str, words: str) -> None:
     crash = failure(bench, job)
 
     assert crash.code == "worker.crashed"
     assert words in crash.detail
+
+
+def test_a_job_that_exits_in_python_has_not_ended_well(bench: Bench) -> None:
+    error = failure(bench, "calls_sys_exit")
+
+    assert (error.code, error.detail) == ("worker.unforeseen", "SystemExit: 0")
 
 
 def test_the_last_call_of_a_native_crash_is_in_the_log(bench: Bench) -> None:

@@ -17,7 +17,7 @@ from app.errors import PareError
 from app.spec.work import Failure, WorkOrder, WorkResult
 from worker.engine.progress import Progress
 from worker.runtime import jail
-from worker.runtime.errors import Crashed, OutOfDisk, OutOfMemory, SandboxUnavailable
+from worker.runtime.errors import OutOfDisk, OutOfMemory, SandboxUnavailable, Unforeseen
 from worker.runtime.jail import privileges, trial
 from worker.runtime.reporter import Reporter
 from worker.runtime.requests import Request
@@ -135,7 +135,7 @@ def documented(error: BaseException) -> PareError:
             return OutOfDisk("The job could not write a file: it is too large, or the disk is full.")
     if isinstance(error, PareError):
         return error
-    return Crashed(f"{type(error).__name__}: {error}")
+    return Unforeseen(f"{type(error).__name__}: {error}")
 
 
 def errno_name(error: OSError) -> str:

@@ -10,10 +10,17 @@ class WorkerError(PareError):
 
 
 class Crashed(WorkerError):
-    """The job's process ended without a result: a native crash, an unexpected error, or a result that is not valid."""
+    """The job's process ended without a result: it crashed in native code, or what it left is not valid."""
 
     code = "worker.crashed"
     remedy = "Read the job's log for the last lines before the crash; if the model runs elsewhere, report it as a bug."
+
+
+class Unforeseen(WorkerError):
+    """The engine met an error that has no code of its own; trying again would meet it again."""
+
+    code = "worker.unforeseen"
+    remedy = "Read the job's log for where it happened; if the model runs elsewhere, report it as a bug."
 
 
 class Killed(WorkerError):
