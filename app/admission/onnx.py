@@ -10,13 +10,14 @@ from math import prod
 from typing import BinaryIO
 
 from app.admission.errors import Broken, OutdatedModel, TooComplex, TooLarge, UnsupportedOperator, UnsupportedType
-from app.admission.onnx_graph import MAX_ELEMENTS, MAX_NODES, GraphReader, Key, Scope
+from app.admission.onnx_graph import DEFAULT_ALIAS, MAX_ELEMENTS, MAX_NODES, GraphReader, Key, Scope
 from app.admission.onnx_tensors import External
 from app.admission.protobuf import LENGTH, VARINT, Layout, Span, Value, Walker, signed
 from app.spec.signature import Dimension, DType, ModelInfo, Signature, TensorSpec
 
 MIN_OPSET = 13
 MIN_IR = 3
+MAX_FUNCTIONS = 10_000
 MAX_VALUES = 1000
 """Inputs, and outputs, at most."""
 _INT, _BYTES = frozenset({VARINT}), frozenset({LENGTH})
@@ -65,7 +66,7 @@ class _Model:
         graph = reader.graph(parts.graph, Scope())
         sizes = self._require_inlined(reader, parts.functions)
         undeclared = reader.domains - parts.opsets.keys()
-        if undeclared - {"ai.onnx"}:
+        if undeclared:
             raise Broken(f"domain {min(undeclared)[:80]!r} is used, but its version is not declared")
         initialized = {self._initializer_name(tensor) for tensor in graph.initializers}
         signature = Signature(
@@ -110,12 +111,13 @@ class _Model:
                 domain = self._walker.text(value)
             else:
                 version = _int(value)
+        domain = "" if domain == DEFAULT_ALIAS else domain
         if domain in opsets or not 0 < version < 2**31:
             raise Broken(f"the version of domain {domain[:80]!r} is declared twice or impossible")
         opsets[domain] = version
 
     def _opset(self, parts: "_Parts") -> int:
-        opset = parts.opsets.get("", parts.opsets.get("ai.onnx"))
+        opset = parts.opsets.get("")
         if opset is None:
             raise Broken("it does not declare an opset")
         if opset < MIN_OPSET:
@@ -128,14 +130,15 @@ class _Model:
     def _require_inlined(self, main: GraphReader, functions: list[Span]) -> int:
         """Nodes after every local function is inlined; raises `TooComplex`, or `Broken` for functions in a circle."""
         bodies: dict[Key, GraphReader] = {}
+        nodes = main.nodes
         for span in functions:
             key, body = main.function(span)
             bodies[key] = body
             main.externals += body.externals
-            main.domains |= body.domains
             main.trains |= body.trains
-            if main.nodes + sum(b.nodes for b in bodies.values()) > MAX_NODES:
-                raise TooComplex(f"The model has more than {MAX_NODES} nodes.")
+            nodes += body.nodes
+            if nodes > MAX_NODES or len(bodies) > MAX_FUNCTIONS:
+                raise TooComplex(f"The model has more than {MAX_NODES} nodes or {MAX_FUNCTIONS} functions.")
         sizes: dict[Key, int] = {}
         for key in _callees_first(bodies):
             sizes[key] = _inlined(bodies[key], sizes)

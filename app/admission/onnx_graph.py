@@ -20,6 +20,8 @@ MAX_NAME = 1000
 MAX_ELEMENTS = 1 << 28
 MAX_INTS = 4096
 STANDARD_DOMAINS = frozenset({"", "ai.onnx", "ai.onnx.ml", "ai.onnx.preview", "com.microsoft"})
+DEFAULT_ALIAS = "ai.onnx"
+"""Another name of the default domain, ""."""
 _DENIED = frozenset({"EPContext", "PythonOp", "PythonOpGrad", "Snpe"})
 """Operators of com.microsoft that run foreign code or read other files."""
 
@@ -71,7 +73,7 @@ class Node:
     def name(self) -> str:
         """The qualified name, as it is counted."""
         domain, operator, _ = self.operator
-        return operator if domain in {"", "ai.onnx"} else f"{domain}.{operator}"
+        return operator if domain in {"", DEFAULT_ALIAS} else f"{domain}.{operator}"
 
 
 @dataclass(slots=True)
@@ -250,7 +252,7 @@ class GraphReader:
         elif domain not in STANDARD_DOMAINS or operator in _DENIED:
             raise UnsupportedOperator(f"Operator {operator[:80]!r} of domain {domain[:80]!r} is not accepted.")
         else:
-            self.domains.add(domain)
+            self.domains.add("" if domain == DEFAULT_ALIAS else domain)
         self.operators[node.name] += 1
         if len(self.operators) > MAX_OPERATORS:
             raise TooComplex(f"The model uses more than {MAX_OPERATORS} different operators.")

@@ -21,6 +21,7 @@ from typing import Any
 from app.admission.bounded_json import as_dict, as_int, as_list, as_text, parse
 from app.admission.errors import Broken, Inflating, NativeCode, OutdatedModel, Unsafe, WrongDevice
 from app.admission.pickles import require_harmless_tensors
+from app.admission.pt2_harmless import require_qualified
 from app.admission.pt2_program import ITEM_BYTES, STRIDED, Weight, read_program
 from app.admission.zipped import Archive, Member
 from app.spec.signature import ModelInfo
@@ -32,6 +33,7 @@ _CONFIGS = {
     "weights": ("data/weights/{}_weights_config.json", re.compile(r"weight_\d{1,9}")),
     "constants": ("data/constants/{}_constants_config.json", re.compile(r"tensor_\d{1,9}")),
 }
+_NATIVE, _LIBRARIES = "data/aotinductor/", (".so", ".cubin", ".dll", ".dylib", ".o")
 _LEGACY = "serialized_exported_program.json"
 
 
@@ -66,6 +68,8 @@ class _Package:
 
     def read(self) -> ModelInfo:
         self.members = self._inner()
+        if native := [name for name in self.members if name.startswith(_NATIVE) or name.endswith(_LIBRARIES)]:
+            raise NativeCode(f"The archive holds compiled code: {native[0][:80]!r}.")
         models = [found[1] for name in self.members if (found := _MODEL.fullmatch(name))]
         if len(models) != 1:
             raise Broken(f"it holds {len(models)} programs instead of one")
@@ -108,6 +112,7 @@ class _Package:
         dtypes: dict[str, int] = {}
         found = {}
         for name, entry in as_dict(as_dict(parse(self.archive, self.members[config])).get("config")).items():
+            require_qualified(name)
             payload = as_dict(entry)
             place = as_text(payload.get("path_name"))
             if payload.get("use_pickle") is not False or not path.fullmatch(place):
@@ -129,8 +134,6 @@ class _Package:
             require_harmless_tensors(self.archive.inner(member))
 
     def _refuse(self, name: str) -> None:
-        if name.startswith("data/aotinductor/") or name.endswith((".so", ".cubin", ".dll", ".dylib", ".o")):
-            raise NativeCode("The archive holds a model compiled by AOTInductor.")
         if name.startswith("data/sample_inputs/") or name.endswith((".pt", ".pkl")) or "_obj_" in name:
             raise Unsafe(f"The archive holds {name[:80]!r}, which may be a pickle.")
         raise Broken(f"the archive holds {name[:80]!r}, which no model refers to")

@@ -70,6 +70,11 @@ def _is_settled(key: str, value: Any, checked: set[str]) -> bool:
     return True
 
 
+def require_qualified(name: str) -> None:
+    """Raise `UnsafeExpression` unless a weight's name is made of attribute names; it is pasted into `getattr`."""
+    _require(_QUALIFIED, name)
+
+
 def _require_operator(target: str) -> None:
     if not _OPERATOR.fullmatch(target) or _DENIED.match(target):
         raise UnsupportedOperator(f"Operator {target[:80]!r} is not accepted.")

@@ -18,7 +18,7 @@ from app.admission.names import require_safe_name
 MAX_MEMBERS = 20_000
 MAX_DIRECTORY_BYTES = 8 << 20
 STORED, DEFLATED = 0, 8
-BOMB_BYTES, BOMB_RATIO = 256 << 20, 100
+BOMB_BYTES, BOMB_RATIO = 256 << 20, 25
 """An archive is a bomb if its members inflate to more than this and by more than this factor (deflate reaches 1032)."""
 CHUNK_BYTES = 1 << 20
 

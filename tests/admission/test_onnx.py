@@ -133,6 +133,20 @@ def test_microsoft_operators_are_admitted(given: Any) -> None:
     assert info.operators == {"com.microsoft.Gelu": 1}
 
 
+def test_the_default_domain_has_two_names(given: Any) -> None:
+    model = proto([node("Relu", domain="ai.onnx")])
+    model.opset_import[0].domain = "ai.onnx"
+    info = given(model)
+    assert (info.opset, info.operators) == (20, {"Relu": 1})
+
+
+def test_a_function_declares_the_domains_it_uses(given: Any) -> None:
+    opsets = [helper.make_opsetid("", 20), helper.make_opsetid("com.microsoft", 1)]
+    body = helper.make_function("mine", "F", ["a"], ["b"], [node("Gelu", ["a"], ["b"], domain="com.microsoft")], opsets)
+    info = given(proto([node("F", domain="mine")], domains=["mine"], functions=[body]))
+    assert info.operators == {"mine.F": 1}
+
+
 def test_external_tensors_may_share_a_file(tmp_path: Path) -> None:
     second = external("w.bin", offset="16")
     second.name = "v"

@@ -14,7 +14,8 @@ MARKS = "marks"
 class HostileFile:
     """A file on disk and every code that is a right answer to it.
 
-    `codes` may hold "ok" (harmless), and `worker.*` codes: admission lets the file in, its job must fail with it.
+    `codes` may hold "ok" (harmless), and `worker.*` or `model.load_failed`: admission lets the file in, its job must
+    fail with one of them.
     """
 
     name: str

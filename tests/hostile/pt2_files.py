@@ -186,6 +186,8 @@ def _trees() -> Iterator[Case]:
 def _members() -> Iterator[Case]:
     native = repacked({"data/aotinductor/model/model.so": b"\x7fELF"})
     yield "pt2_native_code", native, {"model.native_code"}
+    compiled = [("m/archive_format", b"pt2"), ("m/data/aotinductor/m/m.wrapper.so", b"\x7fELF")]
+    yield "pt2_only_native_code", zipped(compiled), {"model.native_code"}
     yield "pt2_stray", repacked({"extra/run.sh": b"#!/bin/sh"}), MALFORMED
     yield "pt2_stray_weight", repacked({"data/weights/weight_77": b"\0" * 8}), MALFORMED
     yield "pt2_stray_pickle", repacked({"data/sample_inputs/other.pt": b"\x80\x02}."}), PICKLED
@@ -223,6 +225,8 @@ def _weights() -> Iterator[Case]:
     yield "pt2_weight_missing", repacked({"data/weights/weight_0": None}), MALFORMED
     away: Edit = lambda p: p["config"]["linear.weight"].update(path_name="../../models/model.json")  # noqa: E731
     yield "pt2_weight_path", repacked({WEIGHTS: away}), PICKLED
+    odd: Edit = lambda p: p["config"].update({'a"+evil()+"': p["config"]["linear.weight"]})  # noqa: E731
+    yield "pt2_weight_odd_name", repacked({WEIGHTS: odd}), EXPRESSION
     yield "pt2_weight_unnamed", repacked({WEIGHTS: lambda p: p["config"].pop("linear.bias")}), MALFORMED
 
 
