@@ -9,6 +9,8 @@ from pydantic import Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 LOOPBACK_HOSTS = frozenset({"127.0.0.1", "::1", "localhost"})
+SPOOL_PREFIX = "upload-"
+"""Begins the names of scratch folders that hold a file on its way in."""
 GIB = 1 << 30
 MIB = 1 << 20
 

@@ -16,7 +16,7 @@ from starlette.requests import ClientDisconnect
 from app.api.errors import BodyShort, BodyTimeout, UnsupportedMediaType
 from app.api.middleware import BUDGET
 from app.services.library import Arrival
-from app.settings import Settings
+from app.settings import SPOOL_PREFIX, Settings
 
 WRITE_BYTES = 4 << 20
 """The body is handed to the disk and the hash in pieces of this size: large enough to leave the event loop seldom."""
@@ -36,7 +36,7 @@ async def arrival(
         raise UnsupportedMediaType("The file is sent as it is, as application/octet-stream.")
     request.scope[BUDGET].limit = limit
     settings.scratch.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(dir=settings.scratch, prefix="upload-") as folder:
+    with TemporaryDirectory(dir=settings.scratch, prefix=SPOOL_PREFIX) as folder:
         path = Path(folder) / "file"
         with path.open("wb") as file:
             size, digest = await _receive(request, file, settings.upload_idle_s)

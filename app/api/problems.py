@@ -9,6 +9,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
+from sqlalchemy.exc import InterfaceError, OperationalError
 from starlette.exceptions import HTTPException
 
 from app.api.errors import (
@@ -19,6 +20,7 @@ from app.api.errors import (
     RequestInvalid,
     RequestMalformed,
 )
+from app.db.database import DatabaseUnavailable
 from app.errors import PareError
 
 log = logging.getLogger(__name__)
@@ -78,6 +80,8 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(PareError, _pare)
     app.add_exception_handler(RequestValidationError, _validation)
     app.add_exception_handler(HTTPException, _http)
+    for away in (InterfaceError, OperationalError):
+        app.add_exception_handler(away, _database)
     app.add_exception_handler(Exception, _unexpected)
 
 
@@ -112,6 +116,11 @@ async def _http(request: Request, error: Exception) -> JSONResponse:
     response = answer(request, known.get(error.status_code) or Internal("The request failed."))
     response.headers.update(error.headers or {})
     return response
+
+
+async def _database(request: Request, error: Exception) -> JSONResponse:
+    log.error("the database failed in request %s", request.scope.get("pare.request_id"), exc_info=error)
+    return answer(request, DatabaseUnavailable("The database does not answer."))
 
 
 async def _unexpected(request: Request, error: Exception) -> JSONResponse:

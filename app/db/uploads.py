@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Literal, TypeVar
 from uuid import UUID
 
-from sqlalchemy import Select, select, update
+from sqlalchemy import Select, exists, select, update
 from sqlalchemy.orm import Session
 
 from app.db.tables import Dataset, Model, Upload, UploadState
@@ -60,3 +60,8 @@ def overdue(session: Session) -> Sequence[Upload]:
     return session.scalars(
         select(Upload).where(Upload.state.in_(("open", "completing")), Upload.expires_at < from_now())
     ).all()
+
+
+def is_open(session: Session, key: str) -> bool:
+    """Whether an unfinished upload has this key, however old it is."""
+    return bool(session.scalar(select(exists().where(Upload.key == key, Upload.state.in_(("open", "completing"))))))

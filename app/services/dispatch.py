@@ -8,7 +8,7 @@ import logging
 
 from app.db import jobs
 from app.db.database import Database
-from app.queue import Publisher, QueueUnavailable
+from app.queue import Publisher
 from app.services.duty import Duty
 from app.settings import Settings
 
@@ -30,7 +30,7 @@ class Dispatcher(Duty):
         for position, (job, queue) in enumerate(due):
             try:
                 self._publisher.publish(job, queue)
-            except QueueUnavailable:
+            except BaseException:
                 unsent = [late for late, _ in due[position:]]
                 with self._database.write() as session:
                     jobs.unpublish(session, unsent)

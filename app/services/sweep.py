@@ -1,13 +1,18 @@
 """The sweep: takes jobs from workers that are gone, and removes what nobody refers to."""
 
 import logging
+import shutil
+import time
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
+
+from sqlalchemy.orm import Session
 
 from app.db import jobs, keys, uploads, workers
 from app.db.database import Database
 from app.services.duty import Duty
 from app.services.errors import WorkerLost
-from app.settings import Settings
+from app.settings import SPOOL_PREFIX, Settings
 from app.spec.work import Failure
 from app.storage import Store
 
@@ -30,24 +35,33 @@ class Sweeper(Duty):
         self._settings = settings
 
     def turn(self) -> None:
-        if self._has_turn(CHORE, self._settings.sweep_s / 2):
-            self.recover_lost_jobs()
+        self._take_turn_at_recovery()
         if self._has_turn(TIDY_CHORE, TIDY_EVERY_SECONDS):
             self.remove_orphans()
+            self.remove_spooled()
 
     def recover_lost_jobs(self) -> int:
         """Requeue, fail or cancel the jobs whose lease has run out; returns how many."""
         with self._database.write() as session:
-            lost = jobs.expired(session)
-            for job in lost:
-                log.warning("job_%s: worker %s was lost in attempt %d", job.id.hex, job.worker, job.attempt)
-                error = Failure(
-                    code=WorkerLost.code,
-                    detail=f"The worker stopped answering in attempt {job.attempt}.",
-                    remedy=WorkerLost.remedy,
-                ).model_dump()
-                jobs.give_up_on(session, job, backoff_s=self._settings.retry_backoff_s, error=error)
-            workers.forget_old(session)
+            return self._recover(session)
+
+    def _take_turn_at_recovery(self) -> None:
+        # In one transaction: a recovery that fails has not had its turn, and the sweep's age tells.
+        with self._database.write() as session:
+            if workers.take_turn(session, CHORE, every_s=self._settings.sweep_s / 2):
+                self._recover(session)
+
+    def _recover(self, session: Session) -> int:
+        lost = jobs.expired(session)
+        for job in lost:
+            log.warning("job_%s: worker %s was lost in attempt %d", job.id.hex, job.worker, job.attempt)
+            error = Failure(
+                code=WorkerLost.code,
+                detail=f"The worker stopped answering in attempt {job.attempt}.",
+                remedy=WorkerLost.remedy,
+            ).model_dump()
+            jobs.give_up_on(session, job, backoff_s=self._settings.retry_backoff_s, error=error)
+        workers.forget_old(session)
         return len(lost)
 
     def remove_orphans(self, age: timedelta = ORPHAN_AGE) -> int:
@@ -61,17 +75,32 @@ class Sweeper(Duty):
             self._store.abort(upload.key, upload.token)
         before = datetime.now(UTC) - age
         for key, token in self._store.stale_uploads(before):
-            self._store.abort(key, token)
-            removed += 1
+            if not self._is_open(key):
+                self._store.abort(key, token)
+                removed += 1
         for stored in self._store.list(""):
             if stored.modified < before and not self._is_referred_to(stored.key):
                 self._store.delete(stored.key)
                 removed += 1
         return removed + len(overdue)
 
+    def remove_spooled(self, age: timedelta = ORPHAN_AGE) -> int:
+        """Delete the uploads that a killed process of this machine had on its disk; returns how many."""
+        before, removed = time.time() - age.total_seconds(), 0
+        for folder in self._settings.scratch.glob(f"{SPOOL_PREFIX}*"):
+            with suppress(FileNotFoundError):  # it ends at this moment, in good order
+                if max(one.stat().st_mtime for one in (folder, *folder.iterdir())) < before:
+                    shutil.rmtree(folder)
+                    removed += 1
+        return removed
+
     def _has_turn(self, chore: str, every_s: float) -> bool:
         with self._database.write() as session:
             return workers.take_turn(session, chore, every_s=every_s)
+
+    def _is_open(self, key: str) -> bool:
+        with self._database.read() as session:
+            return uploads.is_open(session, key)
 
     def _is_referred_to(self, key: str) -> bool:
         with self._database.read() as session:

@@ -20,7 +20,7 @@ from app.errors import PareError
 from app.ids import NotFound, new_id, parse, public
 from app.services.errors import DigestMismatch, PartsMissing, UploadNotOpen, UploadTooLarge
 from app.services.library import Arrival, Library
-from app.settings import Settings
+from app.settings import SPOOL_PREFIX, Settings
 from app.spec.base import Frozen, Labels, Name
 from app.spec.data import DatasetSpec
 from app.storage import MAX_PARTS, Part, Store
@@ -156,7 +156,7 @@ class Uploads:
     def _admit(self, tenant: str, upload: Upload) -> str:
         request = UploadRequest.model_validate(upload.request)
         self._settings.scratch.mkdir(parents=True, exist_ok=True)
-        with TemporaryDirectory(dir=self._settings.scratch, prefix="upload-") as folder:
+        with TemporaryDirectory(dir=self._settings.scratch, prefix=SPOOL_PREFIX) as folder:
             arrival = self._bring(upload, request, Path(folder) / "file")
             arrival.require(size=request.bytes, sha256=request.sha256)
             if request.kind == "model":

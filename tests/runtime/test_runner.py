@@ -70,7 +70,7 @@ def test_a_risky_format_needs_the_whole_jail(
 ) -> None:
     job_id = submitted(parts, tmp_path, model_format)
     runner = Runner(
-        parts.database, parts.store, Bench(level), parts.settings, name="w", is_draining=lambda: False
+        parts.database, parts.store, Bench(level), parts.settings, scratch=tmp_path, name="w", is_draining=lambda: False
     )  # fmt: skip
 
     runner.run(job_id)

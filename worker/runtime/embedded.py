@@ -1,6 +1,7 @@
 """`python -m worker embedded`: service, broker and worker in one process, for a laptop."""
 
 import logging
+import signal
 import threading
 
 import celery.worker.state
@@ -47,6 +48,9 @@ def serve(settings: Settings) -> None:
     with station(settings, components.database, components.store, components.celery) as draining:
         worker = EmbeddedWorker(components.celery)
         worker.start()
+        # uvicorn raises the signal that ended it once more when it is done; without this it would end us undrained.
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: draining.set())
         log.info("serving http://%s:%d", settings.host, settings.port)
         uvicorn.run(
             create_app(components), host=settings.host, port=settings.port, log_config=None, access_log=False,

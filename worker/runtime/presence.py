@@ -1,9 +1,12 @@
 """Tells everybody that this worker is alive, which queue it serves and on what."""
 
+import logging
 import os
 import socket
 from typing import Any
 from uuid import uuid4
+
+from sqlalchemy.exc import SQLAlchemyError
 
 from app import __version__
 from app.db import workers
@@ -11,6 +14,8 @@ from app.db.database import Database
 from app.services.duty import Duty
 from app.settings import Settings
 from worker.runtime.supervise import Workshop
+
+log = logging.getLogger(__name__)
 
 EVERY_SECONDS = 10.0
 
@@ -41,5 +46,8 @@ class Presence(Duty):
 
     def stop(self, timeout_s: float = 10.0) -> None:
         super().stop(timeout_s)
-        with self._database.write() as session:
-            workers.gone(session, self._name)
+        try:
+            with self._database.write() as session:
+                workers.gone(session, self._name)
+        except SQLAlchemyError:
+            log.warning("could not sign off: the database does not answer; in a while this worker counts as gone")

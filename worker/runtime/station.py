@@ -11,6 +11,7 @@ from app.settings import Settings
 from app.storage import Store
 from worker.runtime.presence import Presence, worker_name
 from worker.runtime.runner import Runner
+from worker.runtime.scratch import own_scratch
 from worker.runtime.supervise import Workshop
 from worker.runtime.tasks import register
 
@@ -23,13 +24,17 @@ def station(settings: Settings, database: Database, store: Store, celery: Celery
     uncounted. Leaving the block sets it. Raises `SandboxUnavailable` if a required layer of the jail is missing.
     """
     draining = threading.Event()
-    scratch = settings.scratch / "workshop"
-    with Workshop(scratch, sandbox=settings.sandbox, threads=settings.threads, device=settings.queue) as workshop:
+    with (
+        own_scratch(settings.scratch) as scratch,
+        Workshop(
+            scratch / "workshop", sandbox=settings.sandbox, threads=settings.threads, device=settings.queue
+        ) as workshop,
+    ):
         name = worker_name()
         presence = Presence(database, settings, workshop, name)
         presence.turn()
         presence.start()
-        runner = Runner(database, store, workshop, settings, name=name, is_draining=draining.is_set)
+        runner = Runner(database, store, workshop, settings, scratch=scratch, name=name, is_draining=draining.is_set)
         register(celery, runner)
         try:
             yield draining

@@ -1,0 +1,167 @@
+"""One attempt at a claimed job: prepare, run in the jailed child, publish, settle. The row decides at every step.
+
+A database or storage that is away for a moment is waited for; one that stays away costs the attempt, not the job.
+"""
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from sqlalchemy.orm import Session
+
+from app.db import jobs
+from app.db.database import Database
+from app.db.tables import Artifact, Job
+from app.errors import PareError
+from app.services.limits import missed_limits
+from app.settings import Settings
+from app.spec.work import Failure, WorkOrder, WorkResult
+from app.storage import Store
+from app.storage.errors import StorageUnavailable
+from worker.runtime.errors import Crashed, Killed, NotStarted, OutOfMemory, SandboxTooWeak
+from worker.runtime.patience import DATABASE_AWAY, SERVERS_AWAY, STORAGE_PATIENCE_SECONDS, outlast
+from worker.runtime.prepare import prepare
+from worker.runtime.publish import store_artifacts
+from worker.runtime.pulse import DRAINING, FENCED, Pulse
+from worker.runtime.supervise import Limits, Outcome, Stopped, Workshop
+
+T = TypeVar("T")
+log = logging.getLogger(__name__)
+
+TRIED_AGAIN = frozenset({Crashed.code, Killed.code, NotStarted.code, OutOfMemory.code, StorageUnavailable.code})
+"""Ends that may be the machine's fault; each counts as a lost attempt. A refused model or a time-out is final."""
+
+NEEDS_FULL_JAIL = frozenset({"pt2"})
+"""Formats whose loader has run code from hostile files before; admission refuses what is known, the jail the rest."""
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """What an attempt made, in the store but not visible yet."""
+
+    result: WorkResult
+    artifacts: list[Artifact]
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One attempt, in a directory of its own. `should_stop` says why it must end (canceled, fenced, draining)."""
+
+    database: Database
+    store: Store
+    settings: Settings
+    job: Job
+    directory: Path
+    pulse: Pulse
+    should_stop: Callable[[], str | None]
+
+    def run(self, workshop: Workshop) -> None:
+        """Do the work and record how it ended, unless somebody else has the job by then."""
+        match self._tried(workshop):
+            case Stopped(reason=reason):
+                self._stopped(reason)
+            case Failure() as failure:
+                self._failed(failure)
+            case Delivery() as delivery:
+                self._delivered(delivery)
+
+    def _tried(self, workshop: Workshop) -> Delivery | Failure | Stopped:
+        try:
+            outcome = self._worked(workshop)
+            self.pulse.flush()
+            if not isinstance(outcome, WorkResult):
+                return outcome
+            return Delivery(outcome, self._patiently(lambda: self._stored(outcome)))
+        except PareError as error:
+            failure = Failure(code=error.code, detail=error.detail, remedy=error.remedy)
+        except Exception:  # the row must hear of any fault of ours, or the job waits for its lease to run out
+            log.exception("job_%s: attempt %d failed outside the child", self.job.id.hex, self.job.attempt)
+            failure = Failure(code=Crashed.code, detail="The worker itself failed.", remedy=Crashed.remedy)
+        reason = self.should_stop()
+        return Stopped(reason) if reason else failure
+
+    def _worked(self, workshop: Workshop) -> Outcome:
+        order = self._patiently(lambda: prepare(self.database, self.store, self.settings, self.job, self.directory))
+        _require_safe(order, workshop)
+        limits = Limits(
+            wall_s=order.spec.timeout_s,
+            memory_bytes=self.settings.child_memory_bytes,
+            file_bytes=self.settings.child_disk_bytes,
+        )
+        return workshop.run(
+            self.directory, limits,
+            on_progress=self.pulse.on_progress, on_log=self.pulse.on_log, should_stop=self.should_stop,
+        )  # fmt: skip
+
+    def _stored(self, result: WorkResult) -> list[Artifact]:
+        return store_artifacts(self.store, self.job, self.directory, result)
+
+    def _patiently(self, act: Callable[[], T]) -> T:
+        return outlast(SERVERS_AWAY, act, seconds=STORAGE_PATIENCE_SECONDS, should_stop=self.should_stop)
+
+    def _record(self, act: Callable[[Session], T]) -> T:
+        """Do `act` in a transaction of its own, again if the database went away; a repeated one changes nothing."""
+
+        def once() -> T:
+            with self.database.write() as session:
+                return act(session)
+
+        return outlast(
+            DATABASE_AWAY, once, seconds=self.settings.lease_s, should_stop=lambda: self.pulse.stop_reason() == FENCED
+        )
+
+    def _stopped(self, reason: str) -> None:
+        log.info("job_%s: attempt %d stopped, %s", self.job.id.hex, self.job.attempt, reason)
+        if reason == FENCED:
+            return  # somebody else has the job: nothing may be written
+
+        def give_up(session: Session) -> None:
+            if reason == DRAINING:
+                jobs.hand_back(session, self.job.id, self.job.attempt)
+            # A cancel may have come while the worker drained; it wins either way.
+            jobs.cancel_finished(session, self.job.id, self.job.attempt)
+
+        self._record(give_up)
+
+    def _failed(self, failure: Failure) -> None:
+        job = self.job
+        log.info("job_%s: attempt %d failed, %s: %s", job.id.hex, job.attempt, failure.code, failure.detail)
+        error = failure.model_dump(mode="json")
+
+        def fail(session: Session) -> None:
+            if failure.code in TRIED_AGAIN:
+                done = jobs.lose(session, job, backoff_s=self.settings.retry_backoff_s, error=error)
+            else:
+                done = jobs.fail(session, job.id, job.attempt, error=error)
+            if not done:
+                jobs.cancel_finished(session, job.id, job.attempt)
+
+        self._record(fail)
+
+    def _delivered(self, delivery: Delivery) -> None:
+        job, result = self.job, delivery.result
+        shown: dict[str, Any] = {
+            "report": result.report.model_dump(mode="json"), "artifacts": delivery.artifacts,
+        }  # fmt: skip
+        missed = missed_limits(result.report)
+
+        def deliver(session: Session) -> bool:
+            if missed is not None:
+                done = jobs.fail(session, job.id, job.attempt, error=missed.model_dump(mode="json"), **shown)
+            else:
+                done = jobs.succeed(session, job.id, job.attempt, **shown)
+            if not done:
+                jobs.cancel_finished(session, job.id, job.attempt)
+            return done
+
+        done = self._record(deliver)
+        log.info("job_%s: attempt %d %s", job.id.hex, job.attempt, "delivered" if done else "was given up on")
+
+
+def _require_safe(order: WorkOrder, workshop: Workshop) -> None:
+    level = workshop.jail_level
+    if order.model.info.format in NEEDS_FULL_JAIL and not level.complete:
+        missing = ", ".join((*level.missing, *level.escapes))
+        raise SandboxTooWeak(f"A {order.model.info.format} model is not loaded here; missing: {missing}.")
