@@ -71,6 +71,11 @@ def unpublish(session: Session, jobs: Sequence[UUID]) -> None:
     session.execute(update(Job).where(Job.id.in_(jobs), Job.state == "queued").values(published_at=None))
 
 
+def unpublish_all(session: Session) -> None:
+    """Forget every message: the broker that had them was this process's memory before it was restarted."""
+    session.execute(update(Job).where(Job.state == "queued").values(published_at=None))
+
+
 def claim(session: Session, job: UUID, *, worker: str, queue: str, lease_s: float) -> Job | None:
     """Take a queued job; None if someone else has it, it is not due yet, or it was canceled."""
     took = (

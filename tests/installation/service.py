@@ -15,7 +15,8 @@ from tests.installation.waiting import until
 ROOT = Path(__file__).parents[2]
 START_SECONDS = 120
 STOP_SECONDS = 30
-LOG_TAIL = 4000
+LOG_TAIL = 6000
+POLLING = " pare.access GET "
 
 
 class Service:
@@ -50,7 +51,8 @@ class Service:
     def tail(self) -> str:
         """Return its name and the end of its log, for a failed test's report."""
         end = f"exit status {self._child.returncode}" if self._child.poll() is not None else "running"
-        return f"--- {self.name} ({self.pid}, {end})\n{self.said()[-LOG_TAIL:]}"
+        lines = [line for line in self.said().splitlines() if POLLING not in line]
+        return "\n".join([f"--- {self.name} ({self.pid}, {end})", *lines])[-LOG_TAIL:]
 
     def await_word(self, word: str) -> None:
         """Wait until the log holds `word`."""

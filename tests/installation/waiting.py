@@ -6,7 +6,7 @@ from typing import TypeVar
 
 T = TypeVar("T")
 PATIENCE_SECONDS = 60
-LOOK_SECONDS = 0.05
+LOOK_SECONDS = 0.1
 
 
 def until(found: Callable[[], T], what: str, seconds: float = PATIENCE_SECONDS) -> T:

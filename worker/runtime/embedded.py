@@ -10,6 +10,7 @@ from celery import Celery
 
 from app.api.app import create_app, require_loopback
 from app.api.components import Components
+from app.db import jobs
 from app.settings import Settings
 from migrations import upgrade
 from worker.runtime.station import station
@@ -45,6 +46,8 @@ def serve(settings: Settings) -> None:
     require_loopback(settings)
     upgrade(settings.database)
     components = Components.build(settings)
+    with components.database.write() as session:
+        jobs.unpublish_all(session)
     with station(settings, components.database, components.store, components.celery) as draining:
         worker = EmbeddedWorker(components.celery)
         worker.start()
