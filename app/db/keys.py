@@ -1,17 +1,19 @@
 """Which stored objects are still needed."""
 
-from sqlalchemy import exists, select
+from collections.abc import Sequence
+
+from sqlalchemy import select, union_all
 from sqlalchemy.orm import Session
 
 from app.db.tables import Artifact, Dataset, Model, Upload
 
 
-def is_referred_to(session: Session, key: str) -> bool:
-    """Whether a model, a data set, an artifact or an unfinished upload has its bytes under this key."""
-    statement = select(
-        exists().where(Model.key == key, Model.deleted_at.is_(None))
-        | exists().where(Dataset.key == key, Dataset.deleted_at.is_(None))
-        | exists().where(Artifact.key == key)
-        | exists().where(Upload.key == key, Upload.state.in_(("open", "completing")))
+def unreferred(session: Session, keys: Sequence[str]) -> set[str]:
+    """Choose the keys that no model, data set, artifact or unfinished upload has its bytes under."""
+    referring = union_all(
+        select(Model.key).where(Model.key.in_(keys), Model.deleted_at.is_(None)),
+        select(Dataset.key).where(Dataset.key.in_(keys), Dataset.deleted_at.is_(None)),
+        select(Artifact.key).where(Artifact.key.in_(keys)),
+        select(Upload.key).where(Upload.key.in_(keys), Upload.state.in_(("open", "completing"))),
     )
-    return bool(session.scalar(statement))
+    return set(keys) - set(session.scalars(referring))

@@ -4,6 +4,8 @@ import logging
 import threading
 import time
 
+from sqlalchemy.exc import InterfaceError, OperationalError
+
 from app.errors import PareError
 
 log = logging.getLogger(__name__)
@@ -40,6 +42,8 @@ class Duty(threading.Thread):
                 self.turn()
             except PareError as error:
                 log.warning("%s: %s", self.name, error.detail)
+            except (InterfaceError, OperationalError) as error:
+                log.warning("%s: the database failed (%s); tried again", self.name, type(error.orig).__name__)
             except Exception:  # a duty must outlive any fault of the database, broker or storage
                 log.exception("%s failed and is tried again", self.name)
             self._wake.wait(max(0.0, self._every_s - (time.monotonic() - started)))

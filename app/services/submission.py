@@ -35,6 +35,12 @@ def check(session: Session, tenant: str, spec: JobSpec) -> Accepted:
     """
     model = _model(session, tenant, spec)
     info = ModelInfo.model_validate(model.info)
+    if not info.signature.inputs:
+        raise StepNotApplicable(
+            "The model has no inputs: what it computes never changes.",
+            pointer="/model",
+            remedy="Export the model with the tensors it is to work on as inputs.",
+        )
     data = {role: _dataset(session, tenant, role, ref.dataset) for role, ref in spec.data.refs().items()}
     warnings = [
         *info.warnings,

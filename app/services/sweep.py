@@ -5,6 +5,7 @@ import shutil
 import time
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
+from itertools import islice
 
 from sqlalchemy.orm import Session
 
@@ -21,6 +22,7 @@ log = logging.getLogger(__name__)
 CHORE = "sweep"
 TIDY_CHORE = "tidy"
 TIDY_EVERY_SECONDS = 3600.0
+KEYS_PER_QUERY = 500
 ORPHAN_AGE = timedelta(days=1)
 """An object without a row is kept this long: its attempt may be about to commit."""
 
@@ -78,10 +80,13 @@ class Sweeper(Duty):
             if not self._is_open(key):
                 self._store.abort(key, token)
                 removed += 1
-        for stored in self._store.list(""):
-            if stored.modified < before and not self._is_referred_to(stored.key):
-                self._store.delete(stored.key)
-                removed += 1
+        old = (stored.key for stored in self._store.list("") if stored.modified < before)
+        while batch := list(islice(old, KEYS_PER_QUERY)):
+            with self._database.read() as session:
+                orphans = keys.unreferred(session, batch)
+            for key in orphans:
+                self._store.delete(key)
+            removed += len(orphans)
         return removed + len(overdue)
 
     def remove_spooled(self, age: timedelta = ORPHAN_AGE) -> int:
@@ -101,7 +106,3 @@ class Sweeper(Duty):
     def _is_open(self, key: str) -> bool:
         with self._database.read() as session:
             return uploads.is_open(session, key)
-
-    def _is_referred_to(self, key: str) -> bool:
-        with self._database.read() as session:
-            return keys.is_referred_to(session, key)
