@@ -16,7 +16,15 @@ from tests.installation.service import ROOT, environment
 from tests.installation.stacks import Installation, embedded, installed, server_settings
 
 MIB = 1 << 20
-PACE = {"heartbeat_s": 2, "lease_s": 15, "dispatch_s": 0.5, "republish_s": 5, "sweep_s": 2, "part_bytes": 5 * MIB}
+PACE = {
+    "heartbeat_s": 2,
+    "lease_s": 15,
+    "dispatch_s": 0.5,
+    "republish_s": 5,
+    "sweep_s": 2,
+    "part_bytes": 5 * MIB,
+    "child_memory_bytes": 3 << 30,
+}
 
 
 @dataclass(frozen=True)

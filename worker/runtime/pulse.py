@@ -77,9 +77,9 @@ class Pulse(threading.Thread):
         due = time.monotonic() - self._renewed >= self._settings.heartbeat_s
         try:
             state = self._beat(lines, standing) if due or lines or standing else self._look()
-        except SQLAlchemyError:
+        except SQLAlchemyError as error:
             # The database is away: keep working until the lease would have run out, then somebody else may have it.
-            log.exception("job_%s: the database does not answer", self._job.hex)
+            log.warning("job_%s: the database does not answer (%s)", self._job.hex, type(error).__name__)
             with self._lock:
                 self._lines[:0] = lines
             if time.monotonic() - self._renewed > self._settings.lease_s:
