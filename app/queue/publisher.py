@@ -56,15 +56,12 @@ class Publisher:
 
     def __init__(self, celery: Celery) -> None:
         self._celery = celery
-        connection = celery.connection_for_write()  # not opened
-        # redis-py's errors are neither OSError nor kombu's own, and kombu lets them through while it sends.
-        self._failures = (OperationalError, OSError, *connection.connection_errors, *connection.channel_errors)
 
     def publish(self, job: UUID, queue: str) -> None:
         """Send one message; raises `QueueUnavailable` at once instead of waiting for a broker that is away."""
         try:
             self._celery.send_task(TASK, args=[job.hex], queue=queue, retry=False, ignore_result=True)
-        except self._failures as error:
+        except (OperationalError, OSError) as error:
             raise QueueUnavailable("The broker does not take messages.") from error
 
     def check(self) -> None:
@@ -72,5 +69,5 @@ class Publisher:
         try:
             with self._celery.connection_for_write() as connection:
                 connection.ensure_connection(max_retries=1, timeout=2)
-        except self._failures as error:
+        except (OperationalError, OSError) as error:
             raise QueueUnavailable("The broker does not answer.") from error
