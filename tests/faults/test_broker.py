@@ -79,6 +79,17 @@ def test_messages_that_come_twice_or_make_no_sense_change_nothing(cluster: Clust
     assert all(worker.is_running for worker in cluster.workers)
 
 
+def test_a_worker_that_finds_no_message_in_the_queue_ends_as_failed_and_the_next_one_works(cluster: Cluster) -> None:
+    cluster.have_workers(1)
+    (worker,) = cluster.workers
+    with redis_client.Redis.from_url(cluster.redis.url) as client:
+        client.lpush("cpu", b"\xff no message at all")
+
+    assert worker.await_end() != 0  # so that it is started again
+    cluster.have_workers(1)
+    assert cluster.client.wait(cluster.client.submit(cluster.brief()))["status"] == "succeeded"
+
+
 class Executed:
     """Touches a file when it is unpickled."""
 

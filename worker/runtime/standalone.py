@@ -1,6 +1,7 @@
 """`python -m worker`: a Celery worker for one queue of the real broker."""
 
 import logging
+import sys
 from typing import Any
 
 from celery.signals import setup_logging, worker_shutting_down
@@ -31,6 +32,10 @@ def serve(settings: Settings) -> None:
         )  # fmt: skip
         log.info("serving queue %s", settings.queue)
         worker.start()
+        if not draining.is_set():
+            # Celery gives up on what it cannot read as a message, as if it had been told to stop. It has taken it off
+            # the queue, so whoever supervises this process can start it again.
+            sys.exit("The worker stopped at something in the queue that is no message.")
     database.close()
 
 
