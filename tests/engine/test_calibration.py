@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from worker.engine.calibration import ACTIVATION_BYTES, groups
+from worker.engine.calibration import ACTIVATION_BYTES, BATCH, groups, rows_at_once
 from worker.engine.observers import Histogram
 
 CALIBRATE = """
@@ -40,6 +40,39 @@ def test_memory_is_flat_in_the_number_of_rows(observer, resnet18: Path, tmp_path
         return int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
 
     assert peak_mib(512) - peak_mib(64) < 60
+
+
+LARGE_ACTIVATIONS = """
+import pathlib, resource, sys
+import numpy as np, torch
+from app.spec.quantize import QuantizeStatic
+from tests.engine import zoo
+from tests.engine.orders import changed, rows_of
+folder = pathlib.Path(sys.argv[1])
+torch.manual_seed(0)
+layers = [torch.nn.Conv2d(16 if layer else 3, 16, 3, padding=1) for layer in range(16)]
+graph = zoo.export(
+    torch.nn.Sequential(*layers), folder / "deep.onnx", {"image": torch.zeros(2, 3, 224, 224)}, ["features"]
+)
+rows = rows_of(folder, image=np.random.default_rng(0).standard_normal((16, 3, 224, 224)).astype(np.float32))
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+changed(QuantizeStatic(), graph, folder, rows)
+print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
+"""
+
+
+@pytest.mark.slow
+def test_large_activations_are_freed_as_soon_as_they_are_reduced(tmp_path: Path) -> None:
+    """Each of 16 convolutions puts out 3 MB for an image: 16 images at once, kept to the end, would be 820 MB."""
+    command = [sys.executable, "-c", LARGE_ACTIVATIONS, str(tmp_path)]
+
+    assert int(subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()[-1]) < 300
+
+
+def test_rows_at_once_keep_activations_in_the_budget() -> None:
+    assert rows_at_once([10, 20]) == BATCH
+    assert rows_at_once([ACTIVATION_BYTES // 4 // 5]) == 5
+    assert rows_at_once([ACTIVATION_BYTES, ACTIVATION_BYTES]) == 1
 
 
 def test_groups_hold_every_tensor_once_and_stay_in_the_budget() -> None:
