@@ -42,7 +42,7 @@ def tell(scene: Scene) -> list[Figure]:
         Figure("size after / before", target.size.ratio, "", at_most(0.30)),
         Figure("integer compute operators (report)", target.placement.integer, "", at_least(CONVOLUTIONS)),
         Figure("floating compute operators (report)", target.placement.floating, "", at_most(0)),
-        Figure("QLinearConv in the executed graph (ours to check)", counted["QLinearConv"], "", at_least(CONVOLUTIONS)),
+        Figure("QLinearConv in the executed graph", counted["QLinearConv"], "", at_least(CONVOLUTIONS)),
         Figure("other convolutions in it", sum(counted.values()) - counted["QLinearConv"], "", at_most(0)),
         Figure("signal to noise of the logits", output.sqnr_db or 0.0, "dB"),
         Figure("job, from opening to report", report.seconds, "s"),
