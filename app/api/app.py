@@ -11,9 +11,9 @@ from app import __version__
 from app.api import problems
 from app.api.components import Components
 from app.api.errors import BindForbidden
-from app.api.middleware import AllowedHosts, BodyLimit, RequestContext
+from app.api.middleware import AllowedHosts, BodyLimit, RequestContext, SameSite
 from app.api.openapi import document
-from app.api.routes import artifacts, catalogue, datasets, health, jobs, models, uploads
+from app.api.routes import artifacts, catalogue, datasets, docs, health, jobs, models, uploads
 from app.settings import LOOPBACK_HOSTS, Settings
 
 
@@ -29,14 +29,16 @@ def create_app(components: Components) -> FastAPI:
     app = FastAPI(
         title="Pare", version=__version__, lifespan=lifespan,
         summary="Makes neural networks smaller and faster, and proves it.",
-        redirect_slashes=False, strict_content_type=True,
+        redirect_slashes=False, strict_content_type=True, docs_url=None, redoc_url=None,
     )  # fmt: skip
     app.state.components = components
     problems.install(app)
-    for resource in (models, datasets, uploads, jobs, artifacts, catalogue, health):
+    for resource in (models, datasets, uploads, jobs, artifacts, catalogue, health, docs):
         app.include_router(resource.router)
+    app.mount(docs.STATIC, docs.static_files())
     app.openapi = partial(document, app)  # type: ignore[method-assign]  # FastAPI's documented way to extend it
-    app.add_middleware(BodyLimit, limit=components.settings.max_body_bytes)
+    app.add_middleware(BodyLimit, limit=components.settings.max_body_bytes, idle_s=components.settings.upload_idle_s)
+    app.add_middleware(SameSite)
     app.add_middleware(AllowedHosts, hosts=allowed_hosts(components.settings))
     app.add_middleware(RequestContext)
     return app

@@ -13,7 +13,7 @@ from fastapi import Request
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect
 
-from app.api.errors import BodyShort, BodyTimeout, UnsupportedMediaType
+from app.api.errors import BodyShort, UnsupportedMediaType
 from app.api.middleware import BUDGET
 from app.services.library import Arrival
 from app.settings import SPOOL_PREFIX, Settings
@@ -29,7 +29,7 @@ async def arrival(
 ) -> AsyncIterator[Arrival]:
     """Receive the body into a file that is deleted when the block ends.
 
-    Raises `BodyTimeout`, `BodyShort`, `UnsupportedMediaType`; more than `limit` bytes are a 413.
+    Raises `BodyShort`, `UnsupportedMediaType`; more than `limit` bytes are a 413, a body that stalls is a 408.
     """
     media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if media_type not in FILE_TYPES:
@@ -39,16 +39,15 @@ async def arrival(
     with TemporaryDirectory(dir=settings.scratch, prefix=SPOOL_PREFIX) as folder:
         path = Path(folder) / "file"
         with path.open("wb") as file:
-            size, digest = await _receive(request, file, settings.upload_idle_s)
+            size, digest = await _receive(request, file)
         yield Arrival(path, size, digest, name, labels)
 
 
-async def _receive(request: Request, file: BufferedWriter, idle_s: float) -> tuple[int, str]:
+async def _receive(request: Request, file: BufferedWriter) -> tuple[int, str]:
     digest, size, pending = hashlib.sha256(), 0, bytearray()
     writing: asyncio.Future[None] | None = None
-    chunks = request.stream().__aiter__()
     try:
-        while (chunk := await _next(chunks, idle_s)) is not None:
+        async for chunk in request.stream():
             size += len(chunk)
             pending += chunk
             if len(pending) >= WRITE_BYTES:
@@ -56,21 +55,13 @@ async def _receive(request: Request, file: BufferedWriter, idle_s: float) -> tup
                     await writing  # at most one piece is in flight: memory stays flat
                 writing = asyncio.ensure_future(run_in_threadpool(_write, file, digest, bytes(pending)))
                 pending.clear()
+    except ClientDisconnect as error:
+        raise BodyShort("The connection ended before the body was complete.") from error
     finally:
         if writing is not None:
             await writing
     await run_in_threadpool(_write, file, digest, bytes(pending))
     return size, digest.hexdigest()
-
-
-async def _next(chunks: AsyncIterator[bytes], idle_s: float) -> bytes | None:
-    try:
-        async with asyncio.timeout(idle_s):
-            return await anext(chunks, None)
-    except TimeoutError as error:
-        raise BodyTimeout(f"Nothing arrived for {idle_s:g} seconds.") from error
-    except ClientDisconnect as error:
-        raise BodyShort("The connection ended before the body was complete.") from error
 
 
 def _write(file: BufferedWriter, digest: Any, piece: bytes) -> None:

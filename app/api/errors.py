@@ -80,6 +80,13 @@ class HostForbidden(PareError):
     remedy = "Until there are API keys the service answers on loopback only: use 127.0.0.1 or localhost."
 
 
+class CrossSite(PareError):
+    """A page of another site asked somebody's browser to change something here."""
+
+    code, status = "request.cross_site", 403
+    remedy = "Send the request from a program, or from a page that this service itself served."
+
+
 class BindForbidden(PareError):
     """The configured address is reachable from other machines, and there are no API keys yet."""
 

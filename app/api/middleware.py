@@ -1,10 +1,13 @@
 """What happens around every request: an id, a host check, safe headers, one line in the log."""
 
+import asyncio
 import logging
 import re
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
+from http import HTTPStatus
+from urllib.parse import urlsplit
 from uuid import uuid4
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -12,11 +15,12 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.api.errors import HostForbidden
+from app.api.errors import CrossSite, HostForbidden
 from app.api.problems import answer
 
 log = logging.getLogger("pare.access")
 
+READS = frozenset({"GET", "HEAD", "OPTIONS"})
 BUDGET = "pare.body_budget"
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
@@ -65,14 +69,15 @@ class BodyBudget:
 
 
 class BodyLimit:
-    """Refuses a body over its limit, announced or counted, with the same problem document as any other error.
+    """Refuses a body that is over its limit, announced or counted, and one that stalls.
 
     (FastAPI's own `max_body_size` answers in plain text, outside the error handlers.)
     """
 
-    def __init__(self, app: ASGIApp, limit: int) -> None:
+    def __init__(self, app: ASGIApp, limit: int, idle_s: float) -> None:
         self.app = app
         self.limit = limit
+        self.idle_s = idle_s
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -80,20 +85,45 @@ class BodyLimit:
             return
         budget = scope[BUDGET] = BodyBudget(self.limit)
         announced = Headers(scope=scope).get("content-length", "")
-        arrived = int(announced) if announced.isdigit() else 0
-        counted = 0
+        arriving = int(announced) if announced.isdigit() else 0
+        counted, complete = 0, False
 
         async def receive_within_budget() -> Message:
-            nonlocal counted
-            if arrived > budget.limit:
-                raise HTTPException(413)
-            message = await receive()
+            nonlocal counted, complete
+            if complete:
+                return await receive()  # waits for the client to leave, which may take as long as it likes
+            if arriving > budget.limit:
+                raise HTTPException(HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
+            try:
+                async with asyncio.timeout(self.idle_s):
+                    message = await receive()
+            except TimeoutError as error:
+                raise HTTPException(HTTPStatus.REQUEST_TIMEOUT, headers={"Connection": "close"}) from error
             counted += len(message.get("body", b""))
+            complete = not message.get("more_body", False)
             if counted > budget.limit:
-                raise HTTPException(413)
+                raise HTTPException(HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
             return message
 
         await self.app(scope, receive_within_budget, send)
+
+
+class SameSite:
+    """Refuses writes that a page of another site makes in somebody's browser: without keys, being there is enough."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and scope["method"] not in READS:
+            headers = Headers(scope=scope)
+            site = headers.get("sec-fetch-site", "none")
+            origin = urlsplit(headers.get("origin", "")).netloc
+            if site not in {"same-origin", "none"} or ("origin" in headers and origin != headers.get("host")):
+                refusal = answer(Request(scope), CrossSite("The request was made by a page of another site."))
+                await refusal(scope, receive, send)
+                return
+        await self.app(scope, receive, send)
 
 
 class AllowedHosts:

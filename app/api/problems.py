@@ -13,6 +13,7 @@ from sqlalchemy.exc import InterfaceError, OperationalError
 from starlette.exceptions import HTTPException
 
 from app.api.errors import (
+    BodyTimeout,
     BodyTooLarge,
     Internal,
     MethodNotAllowed,
@@ -111,6 +112,7 @@ async def _http(request: Request, error: Exception) -> JSONResponse:
         400: RequestMalformed("The body could not be read."),
         404: NoSuchPath("There is nothing at this path."),
         405: MethodNotAllowed("This path does not take that method."),
+        408: BodyTimeout("The body stopped arriving."),
         413: BodyTooLarge("The body is larger than this path accepts."),
     }
     response = answer(request, known.get(error.status_code) or Internal("The request failed."))

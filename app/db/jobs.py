@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Select, and_, func, or_, select, update
+from sqlalchemy import Select, and_, delete, func, or_, select, update
 from sqlalchemy.orm import Session
 
 from app.db import events
@@ -174,11 +174,12 @@ def request_cancel(session: Session, job: UUID) -> bool:
 
 
 def retry(session: Session, job: UUID) -> bool:
-    """Queue a failed or canceled job again; the new attempt number hides what it delivered before."""
+    """Queue a failed or canceled job again; what it delivered before is gone, its files with the next sweep."""
     fresh = {**_WAIT, "run_after": from_now(), "lost": 0, "error": None, "report": None, "finished_at": None}
     for state in ("failed", "canceled"):
         again = move(job, state, "queued", started_at=None, **fresh).values({Job.attempt: Job.attempt + 1})
         if _finish(session, job, again, {"status": "queued", "reason": "retried"}):
+            session.execute(delete(Artifact).where(Artifact.job_id == job))
             return True
     return False
 

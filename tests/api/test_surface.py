@@ -1,8 +1,11 @@
 """What any client meets: hosts, ids, malformed JSON, health, OpenAPI, and no torch."""
 
 import json
+import re
+import socket
 import subprocess
 import sys
+from urllib.parse import urlsplit
 
 import httpx
 import pytest
@@ -117,3 +120,48 @@ def test_the_service_starts_where_torch_cannot_be_imported() -> None:
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
 
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Sec-Fetch-Site": "cross-site"},
+        {"Sec-Fetch-Site": "same-site"},
+        {"Origin": "https://evil.example"},
+        {"Origin": "null"},
+    ],
+)
+def test_a_page_of_another_site_cannot_write(client: httpx.Client, headers: dict[str, str]) -> None:
+    answer = client.post("/models", params={"name": "m"}, content=b"x", headers=headers)
+
+    assert (answer.status_code, answer.json()["code"]) == (403, "request.cross_site")
+    assert client.get("/models", headers=headers).status_code == 200
+
+
+def test_our_own_page_can_write(client: httpx.Client, base_url: str) -> None:
+    answer = client.post("/jobs", json={}, headers={"Origin": base_url, "Sec-Fetch-Site": "same-origin"})
+
+    assert answer.json()["code"] == "request.invalid"
+
+
+def test_the_page_of_the_api_fetches_nothing_from_elsewhere(client: httpx.Client) -> None:
+    page = client.get("/docs")
+
+    assert "https://" not in page.text
+    assert "default-src 'none'" in page.headers["Content-Security-Policy"]
+    for asset in re.findall(r'(?:src|href)="(/[^"]+)"', page.text):
+        assert client.get(asset).status_code == 200, asset
+
+
+def test_a_stalled_json_body_is_given_up_and_its_connection_closed(base_url: str) -> None:
+    address = urlsplit(base_url)
+    with socket.create_connection((address.hostname, address.port), timeout=20) as raw:
+        raw.sendall(
+            b"POST /jobs HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\nContent-Length: 1000\r\n\r\n{"
+        )
+        answer = b""
+        while piece := raw.recv(4096):
+            answer += piece
+
+    assert answer.startswith(b"HTTP/1.1 408")
+    assert b"request.timeout" in answer

@@ -34,8 +34,7 @@ class Pulse(threading.Thread):
         self._job, self._attempt = job, attempt
         self._lock = threading.Lock()
         self._lines: list[LogLine] = []
-        self._standing: Progress | None = None
-        self._shown: Progress | None = None
+        self._news: list[Progress] = []
         self._renewed = time.monotonic()
         self._over = threading.Event()
         self._reason: str | None = None
@@ -49,9 +48,11 @@ class Pulse(threading.Thread):
         self.join()
 
     def on_progress(self, progress: Progress) -> None:
-        """Remember the newest progress; the next tick shows it."""
+        """Remember the newest progress of each stage; the next tick shows them."""
         with self._lock:
-            self._standing = progress
+            if self._news and self._news[-1].step == progress.step:
+                self._news.pop()
+            self._news.append(progress)
 
     def on_log(self, line: LogLine) -> None:
         """Remember a log line; the next tick stores it."""
@@ -73,35 +74,38 @@ class Pulse(threading.Thread):
     def _tick(self) -> None:
         with self._lock:
             lines, self._lines = self._lines, []
-            standing = self._standing if self._standing != self._shown else None
+            news, self._news = self._news, []
         due = time.monotonic() - self._renewed >= self._settings.heartbeat_s
         try:
-            state = self._beat(lines, standing) if due or lines or standing else self._look()
+            state = self._beat(lines, news) if due or lines or news else self._look()
         except SQLAlchemyError as error:
             # The database is away: keep working until the lease would have run out, then somebody else may have it.
             log.warning("job_%s: the database does not answer (%s)", self._job.hex, type(error).__name__)
             with self._lock:
-                self._lines[:0] = lines
+                self._lines[:0], self._news[:0] = lines, news
             if time.monotonic() - self._renewed > self._settings.lease_s:
                 self._reason = FENCED
+            return
+        except Exception:  # without a pulse the lease runs out unseen: stop before somebody else begins
+            log.exception("job_%s: the pulse failed", self._job.hex)
+            self._reason = FENCED
             return
         if state is None:
             self._reason = FENCED
         elif state == "canceling":
             self._reason = CANCELED
 
-    def _beat(self, lines: list[LogLine], standing: Progress | None) -> JobState | None:
+    def _beat(self, lines: list[LogLine], news: list[Progress]) -> JobState | None:
         with self._database.write() as session:
-            shown = None if standing is None else _standing(standing)
+            shown = _standing(news[-1]) if news else None
             state = jobs.pulse(session, self._job, self._attempt, lease_s=self._settings.lease_s, standing=shown)
             if state is None:
                 return None
-            if standing is not None:
-                events.add(session, self._job, "progress", _event(standing))
+            for progress in news:
+                events.add(session, self._job, "progress", _event(progress))
             for line in lines:
                 events.add(session, self._job, "log", {"level": line.level, "message": line.message})
         self._renewed = time.monotonic()
-        self._shown = standing or self._shown
         return state
 
     def _look(self) -> JobState | None:

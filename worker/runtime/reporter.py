@@ -36,8 +36,10 @@ class Reporter:
         self._logged = 0
 
     def stage(self, name: str, *, step: int, steps: int) -> None:
-        """Begin stage number `step` (from 1) of `steps`."""
-        self._progress(Progress(stage=name[:MAX_NAME], step=step, steps=steps, fraction=0.0))
+        """Begin stage number `step` (from 1) of `steps`. Each one is sent, however short it is."""
+        with self._lock:
+            self._now, self._unsent = Progress(stage=name[:MAX_NAME], step=step, steps=steps, fraction=0.0), True
+            self._flush()
 
     def advance(self, fraction: float, message: str = "") -> None:
         """Say that `fraction` of the present stage is done; values outside 0 to 1 are clamped."""

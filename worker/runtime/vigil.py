@@ -66,7 +66,8 @@ class Vigil:
         self._limits = limits
         self._alone = alone
         self._lines = Lines()
-        self._news: Progress | None = None
+        self._news: list[Progress] = []
+        self._step = 0
         self._log: list[LogLine] = []
         self._logged = 0
         self._tail: deque[bytes] = deque()
@@ -153,7 +154,7 @@ class Vigil:
             raise Crashed("The job's process broke the protocol with its parent: it spoke after its last line.")
         match decode(line):
             case Progress() as news:
-                self._news = news
+                self._add_news(news)
             case LogLine() as said:
                 self._add_line(said)
             case Done() | Failed() as last:
@@ -161,6 +162,15 @@ class Vigil:
             case started:
                 layers = ", ".join(f"{name}: {held}" for name, held in started.layers.items())
                 self._add_line(LogLine(message=f"confined by {plain(layers)}"[:MAX_LOG_MESSAGE]))
+
+    def _add_news(self, news: Progress) -> None:
+        """Keep the newest of each stage. Stages only go forward: a child cannot make more events than it has steps."""
+        if news.step < self._step:
+            return
+        if self._news and news.step == self._step:
+            self._news.pop()
+        self._step = news.step
+        self._news.append(news)
 
     def _add_line(self, line: LogLine) -> None:
         if self._logged > MAX_LOG_BYTES:
@@ -185,11 +195,11 @@ class Vigil:
 
     def _tell(self, on_progress: Callable[[Progress], None], on_log: Callable[[LogLine], None]) -> None:
         news, said = self._news, self._log
-        self._news, self._log = None, []
+        self._news, self._log = [], []
         for line in said:
             on_log(line)
-        if news is not None:
-            on_progress(news)
+        for progress in news:
+            on_progress(progress)
 
     def _check(self, deadline: float) -> None:
         if self._lifeline.over:
