@@ -10,6 +10,7 @@ from onnxruntime.quantization.quant_utils import QuantizationMode
 
 from worker.engine.plan import DynamicPlan
 from worker.engine.targets.onnx_profiles import Profile
+from worker.engine.targets.topological import sort_nodes
 
 
 def lower_dynamic(plan: DynamicPlan, profile: Profile) -> ModelProto:
@@ -38,7 +39,9 @@ def lower_dynamic(plan: DynamicPlan, profile: Profile) -> ModelProto:
         {"MatMulConstBOnly": True},
     )
     quantizer.quantize_model()
-    return quantizer.model.model
+    lowered: ModelProto = quantizer.model.model
+    sort_nodes(lowered.graph)
+    return lowered
 
 
 def unshare_gemm_weights(graph: GraphProto) -> None:

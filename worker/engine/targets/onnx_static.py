@@ -9,6 +9,7 @@ from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
 from worker.engine.errors import NothingToQuantize
 from worker.engine.plan import Range, StaticPlan
 from worker.engine.targets.onnx_profiles import Profile
+from worker.engine.targets.topological import sort_nodes
 
 
 def lower_static(plan: StaticPlan, profile: Profile) -> ModelProto:
@@ -38,7 +39,9 @@ def lower_static(plan: StaticPlan, profile: Profile) -> ModelProto:
             **profile.options,
         },
     )
-    return quantizer.quantize_model()
+    lowered: ModelProto = quantizer.quantize_model()
+    sort_nodes(lowered.graph)
+    return lowered
 
 
 def tensors_data(ranges: dict[str, Range]) -> TensorsData:
