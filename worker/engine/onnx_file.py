@@ -12,8 +12,8 @@ from onnx import GraphProto, ModelProto, NodeProto
 
 from worker.engine.errors import LoadFailed
 
-PROTOBUF_BYTES = 2_000_000_000
-"""A protobuf message ends below 2 GiB; a larger model keeps its tensors in a file beside it."""
+PROTOBUF_BYTES = 1_900_000_000
+"""Of tensors, at most, in one file: a protobuf message ends below 2 GiB. A larger model has a second file."""
 COPY_BYTES = 1 << 20
 
 
@@ -59,9 +59,10 @@ def _members(bundle: Path) -> Iterator[tuple[str, IO[bytes]]]:
         raise LoadFailed("The archive of the model is not readable.") from error
 
 
-def save(model: ModelProto, path: Path) -> list[Path]:
-    """Write the model; tensors go to `<name>.data` beside it if one protobuf message cannot hold them."""
-    if model.ByteSize() < PROTOBUF_BYTES:
+def save(model: ModelProto, path: Path, *, whole_below: int = PROTOBUF_BYTES) -> list[Path]:
+    """Write the model; its tensors go to `<name>.data` beside it if they have `whole_below` bytes or more."""
+    # Not ByteSize() of the model, which fails for the very models in question.
+    if sum(tensor.ByteSize() for tensor in model.graph.initializer) < whole_below:
         onnx.save(model, path)
         return [path]
     data = path.with_name(path.name + ".data")

@@ -44,7 +44,7 @@ def test_digits_are_integer_from_end_to_end(digits_folder: Path, digits_calibrat
     assert operators["QuantizeLinear"] <= 2
 
 
-@pytest.mark.parametrize("name", ["resnet18", "resnet50"])
+@pytest.mark.parametrize("name", ["resnet18", pytest.param("resnet50", marks=pytest.mark.slow)])
 def test_every_convolution_of_a_resnet_is_integer(name, request, photos: np.ndarray, tmp_path: Path) -> None:
     graph = request.getfixturevalue(name)
     quantized = changed(QuantizeStatic(), graph, tmp_path, rows_of(tmp_path, image=photos))
