@@ -5,14 +5,23 @@ from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr, model_validator
+from pydantic import Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from app.errors import PareError
 
 LOOPBACK_HOSTS = frozenset({"127.0.0.1", "::1", "localhost"})
 SPOOL_PREFIX = "upload-"
 """Begins the names of scratch folders that hold a file on its way in."""
 GIB = 1 << 30
 MIB = 1 << 20
+
+
+class SettingsInvalid(PareError):
+    """An environment variable holds a value that cannot be used."""
+
+    code, status = "settings.invalid", 500
+    remedy = "Correct the variable; docs/configuration.md lists them all."
 
 
 class Settings(BaseSettings):
@@ -93,3 +102,13 @@ class Settings(BaseSettings):
     def scratch(self) -> Path:
         """Where a job's directory and spooled uploads are made."""
         return (self.work_dir or self.data_dir / "work").absolute()
+
+
+def load() -> Settings:
+    """Read the environment; raises `SettingsInvalid`, which names the variable and not its value."""
+    try:
+        return Settings()
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = f"PARE_{str(first['loc'][0]).upper()}: " if first["loc"] else ""
+        raise SettingsInvalid(f"{name}{first['msg']}.") from None

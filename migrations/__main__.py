@@ -1,6 +1,11 @@
 """`python -m migrations`: bring the database of `PARE_DATABASE_URL` up to date."""
 
-from app.settings import Settings
+import sys
+
+from app.settings import SettingsInvalid, load
 from migrations import upgrade
 
-upgrade(Settings().database)
+try:
+    upgrade(load().database)
+except SettingsInvalid as error:
+    sys.exit(f"{error.detail} {error.remedy}")

@@ -5,7 +5,7 @@ import sys
 
 from app.errors import PareError
 from app.logging import configure
-from app.settings import Settings
+from app.settings import load
 
 
 def main() -> None:
@@ -13,9 +13,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m worker", description=__doc__)
     parser.add_argument("mode", nargs="?", choices=["queue", "embedded"], default="queue")
     mode = parser.parse_args().mode
-    settings = Settings()
-    configure(settings.log_format)
     try:
+        settings = load()
+        configure(settings.log_format)
         if mode == "embedded":
             from worker.runtime.embedded import serve  # uvicorn and the service: not for a plain worker
         elif settings.embedded:

@@ -20,6 +20,7 @@ from app.api.errors import (
     NoSuchPath,
     RequestInvalid,
     RequestMalformed,
+    UnsupportedMediaType,
 )
 from app.db.database import DatabaseUnavailable
 from app.errors import PareError
@@ -100,6 +101,8 @@ async def _validation(request: Request, error: Exception) -> JSONResponse:
     found = error.errors()[:MAX_ERRORS]
     if any(one["type"] == "json_invalid" and one["loc"][0] == "body" for one in found):
         return answer(request, RequestMalformed("The body is not valid JSON."))
+    if found[0]["loc"] == ("body",) and not _is_json(request):
+        return answer(request, UnsupportedMediaType("The body is not declared as JSON."))
     errors = [FieldError(pointer=_pointer(one["loc"]), message=_message(one)) for one in found]
     summary = errors[0].message if len(errors) == 1 else f"{len(errors)} fields are wrong."
     return answer(request, RequestInvalid(summary), errors)
@@ -129,6 +132,11 @@ async def _unexpected(request: Request, error: Exception) -> JSONResponse:
     # The server logs the traceback itself; this line ties it to the request.
     log.error("unexpected %s in request %s", type(error).__name__, request.scope.get("pare.request_id"))
     return answer(request, Internal("The service failed unexpectedly."))
+
+
+def _is_json(request: Request) -> bool:
+    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    return media_type == "application/json" or media_type.endswith("+json")
 
 
 def _pointer(location: Sequence[str | int]) -> str:

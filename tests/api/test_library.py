@@ -40,6 +40,8 @@ def test_a_range_and_a_known_etag_are_honoured(client: httpx.Client, model_id: s
     assert (part.status_code, part.content) == (206, sent[5:10])
     assert part.headers["Content-Range"] == f"bytes 5-9/{len(sent)}"
     assert tail.content == sent[-4:]
+    head = client.head(f"/models/{model_id}/content")
+    assert (head.status_code, head.headers["Content-Length"], head.content) == (200, str(len(sent)), b"")
     assert (known.status_code, known.content) == (304, b"")
     assert (beyond.status_code, beyond.json()["code"]) == (416, "request.range_not_satisfiable")
 

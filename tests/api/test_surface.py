@@ -1,6 +1,7 @@
 """What any client meets: hosts, ids, malformed JSON, health, OpenAPI, and no torch."""
 
 import json
+import os
 import re
 import socket
 import subprocess
@@ -50,7 +51,7 @@ def test_the_input_is_not_echoed(client: httpx.Client) -> None:
 def test_a_body_that_is_not_json_is_refused(client: httpx.Client) -> None:
     answer = client.post("/jobs", content=b'{"a": 1}', headers={"Content-Type": "text/plain"})
 
-    assert answer.status_code in {415, 422}
+    assert (answer.status_code, answer.json()["code"]) == (415, "request.unsupported_media_type")
 
 
 def test_the_request_id_comes_back(client: httpx.Client) -> None:
@@ -165,3 +166,14 @@ def test_a_stalled_json_body_is_given_up_and_its_connection_closed(base_url: str
 
     assert answer.startswith(b"HTTP/1.1 408")
     assert b"request.timeout" in answer
+
+
+def test_a_wrong_setting_is_named_and_its_value_kept_secret() -> None:
+    for program in ("app", "worker", "migrations"):
+        done = subprocess.run(
+            [sys.executable, "-m", program],
+            env=os.environ | {"PARE_PORT": "SECRET-VALUE"}, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        assert done.returncode == 1
+        assert done.stderr.startswith("PARE_PORT: ")
+        assert "SECRET-VALUE" not in done.stderr

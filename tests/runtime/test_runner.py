@@ -18,6 +18,8 @@ from app.spec.signature import ModelInfo
 from app.spec.work import Failure
 from migrations import upgrade
 from tests.files import onnx_classifier
+from worker.runtime.embedded import only_one
+from worker.runtime.errors import AlreadyRunning
 from worker.runtime.jail.level import JailLevel
 from worker.runtime.runner import Runner
 from worker.runtime.supervise import Outcome
@@ -79,3 +81,10 @@ def test_a_risky_format_needs_the_whole_jail(
         job = jobs.of(session, "t", job_id)
     assert isinstance(job, Job)
     assert (job.state, job.error and job.error["code"]) == ("failed", code)
+
+
+def test_a_second_embedded_service_on_the_same_data_is_refused(tmp_path: Path) -> None:
+    with only_one(tmp_path), pytest.raises(AlreadyRunning), only_one(tmp_path):
+        pytest.fail("two at once")
+    with only_one(tmp_path):
+        assert (tmp_path / "lock").exists()

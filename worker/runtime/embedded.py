@@ -1,8 +1,12 @@
 """`python -m worker embedded`: service, broker and worker in one process, for a laptop."""
 
+import fcntl
 import logging
 import signal
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 import celery.worker.state
 import uvicorn
@@ -13,6 +17,7 @@ from app.api.components import Components
 from app.db import jobs
 from app.settings import Settings
 from migrations import upgrade
+from worker.runtime.errors import AlreadyRunning
 from worker.runtime.station import station
 
 log = logging.getLogger(__name__)
@@ -44,6 +49,26 @@ class EmbeddedWorker(threading.Thread):
 def serve(settings: Settings) -> None:
     """Bring the database up to date, start the worker, and serve until told to stop."""
     require_loopback(settings)
+    with only_one(settings.data_dir):
+        _serve(settings)
+
+
+@contextmanager
+def only_one(data_dir: Path) -> Iterator[None]:
+    """Hold a data directory while the block lasts; raises `AlreadyRunning`.
+
+    The broker is this process's memory: a second service on the same rows would publish to a broker of its own.
+    """
+    data_dir.mkdir(parents=True, exist_ok=True)
+    with (data_dir / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise AlreadyRunning("Another embedded service uses this data directory.") from error
+        yield
+
+
+def _serve(settings: Settings) -> None:
     upgrade(settings.database)
     components = Components.build(settings)
     with components.database.write() as session:

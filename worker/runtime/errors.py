@@ -80,3 +80,10 @@ class NotStarted(WorkerError):
 
     code = "worker.not_started"
     remedy = "Install the worker's libraries (pip install 'pare[worker]') and read the worker's own error output."
+
+
+class AlreadyRunning(WorkerError):
+    """An embedded service runs on this data directory already."""
+
+    code = "worker.already_running"
+    remedy = "Stop it first, or set PARE_DATA_DIR to another directory; several processes need a real broker."

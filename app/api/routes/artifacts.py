@@ -18,6 +18,7 @@ def one(jobs: Jobs, by: By, artifact_id: str) -> ArtifactOut:
     return ArtifactOut.of(jobs.artifact(by.tenant, artifact_id))
 
 
+@router.head("/{artifact_id}/content", include_in_schema=False)
 @router.get("/{artifact_id}/content", operation_id="downloadArtifact", responses=BINARY_ANSWER | problems(NotFound))
 def download(request: Request, jobs: Jobs, parts: Parts, by: By, artifact_id: str) -> Response:
     """Download an artifact; its ETag is its SHA-256, ranges are honoured."""

@@ -64,6 +64,7 @@ def one(library: Library, by: By, dataset_id: str) -> DatasetOut:
     return DatasetOut.of(library.one(Dataset, by.tenant, dataset_id))
 
 
+@router.head("/{dataset_id}/content", include_in_schema=False)
 @router.get("/{dataset_id}/content", operation_id="downloadDataset", responses=BINARY_ANSWER | problems(NotFound))
 def download(request: Request, parts: Parts, by: By, dataset_id: str) -> Response:
     """Download the file as it was uploaded."""

@@ -52,6 +52,7 @@ def one(library: Library, by: By, model_id: str) -> ModelOut:
     return ModelOut.of(library.one(Model, by.tenant, model_id))
 
 
+@router.head("/{model_id}/content", include_in_schema=False)
 @router.get("/{model_id}/content", operation_id="downloadModel", responses=BINARY_ANSWER | problems(NotFound))
 def download(request: Request, parts: Parts, by: By, model_id: str) -> Response:
     """Download the file as it was uploaded."""
