@@ -1,5 +1,6 @@
 """The figures of one target as rows of a table: what every rendering shows, in the same words."""
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
@@ -14,9 +15,20 @@ from app.spec.report import (
     Size,
     TargetReport,
 )
-from app.spec.units import METRIC_LABELS, duration, file_size, metric_amount, metric_difference, metric_level, speed
+from app.spec.units import (
+    METRIC_LABELS,
+    counted,
+    duration,
+    file_size,
+    metric_amount,
+    metric_difference,
+    metric_level,
+    speed,
+)
 
 Tone = Literal["good", "bad", "same"]
+RUNS_FOR_P99 = 200
+"""Fewer runs have at most two beyond it."""
 
 
 @dataclass(frozen=True)
@@ -120,14 +132,14 @@ def _metric(change: MetricChange) -> Row:
         metric_level(name, change.after),
         _signed(metric_amount(name, gained)) if gained else "no difference",
         f"{_signed(metric_difference(name, low))} to {_signed(metric_difference(name, high))} · "
-        f"{change.rows} rows{resolution}",
+        f"{counted(change.rows, 'row')}{resolution}",
         tone,
         change.provenance,
     )
 
 
 def _latency(change: LatencyChange) -> Iterator[Row]:
-    """p50 carries the claim and its interval; p90 and p99 stand beside it."""
+    """p50 carries the claim and its interval; p90 and p99 stand beside it, p99 with a warning where it has few runs."""
     certainty = f"{_interval(change)} · {change.before.runs} runs each"
     before, after = change.before, change.after
     name = f"Latency p50, batch {change.batch}"
@@ -140,10 +152,20 @@ def _latency(change: LatencyChange) -> Iterator[Row]:
         _speed_tone(change),
         change.provenance,
     )
-    for label, was, now in (("p90", before.p90_ms, after.p90_ms), ("p99", before.p99_ms, after.p99_ms)):
+    for label, was, now, sure in (
+        ("p90", before.p90_ms, after.p90_ms, ""),
+        ("p99", before.p99_ms, after.p99_ms, _tail(before.runs)),
+    ):
         yield Row(
-            f"Latency {label}, batch {change.batch}", duration(was), duration(now), "", "", "same", change.provenance
+            f"Latency {label}, batch {change.batch}", duration(was), duration(now), "", sure, "same", change.provenance
         )
+
+
+def _tail(runs: int) -> str:
+    """What a p99 rests on, where that is next to nothing."""
+    return (
+        "" if runs >= RUNS_FOR_P99 else f"uncertain: {counted(math.ceil((runs - 1) / 100), 'run')} of {runs} above it"
+    )
 
 
 def _speed(change: LatencyChange) -> str:

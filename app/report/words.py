@@ -29,8 +29,9 @@ HOW_TO_READ: dict[str, str] = {
         "that contains 1.00 shows no difference, and none is claimed."
     ),
     "Resolution": (
-        "A metric on n rows moves in steps of 1/n. The interval of its change comes from resampling the same rows for "
-        "both models; where it contains zero, the rows are too few to tell."
+        "A metric on n rows moves in steps of 1/n. The interval of its change comes from the rows on which the two "
+        "models differ (a score interval, bounded by the exact test); where it contains zero, the rows are too few "
+        "to tell. No differing row does not mean no difference: n rows can hide about 3/n."
     ),
     "Signal to noise": (
         "The power of the original's values over the power of the error, in decibels. 20 dB is an error of 1 % of the "

@@ -54,7 +54,9 @@ class MetricChange(Frozen):
     rows: int
     resolution: float | None = Field(None, description="None where the metric is continuous.")
     drop: float = Field(description="What was lost: before - after where higher is better, after - before for mse.")
-    drop_low: float = Field(description="95 % interval of the drop, from the paired rows (bootstrap).")
+    drop_low: float = Field(
+        description="95 % interval of the drop, from the paired rows: a score interval, for mse Student's t."
+    )
     drop_high: float
     provenance: Provenance = "measured"
 

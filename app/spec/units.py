@@ -36,6 +36,11 @@ def speed(ratio: float) -> str:
     return f"{ratio:.2f}x" if ratio < 9.995 else f"{ratio:.0f}x"
 
 
+def counted(count: int, noun: str) -> str:
+    """A number of things, with the noun in its number."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
 def times(ratio: float) -> str:
     """A ratio of sizes above 1."""
     return f"{ratio:.2f} times" if ratio < 2 else f"{ratio:.1f} times"

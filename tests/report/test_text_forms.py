@@ -8,7 +8,7 @@ from app.report import render_markdown, render_table
 from app.report.figures import rows
 from app.report.text import markdown, plain, shortened
 from app.spec.report import LayerError, MetricChange, OutputParity
-from tests.report.reports import report, target
+from tests.report.reports import latency, report, target
 
 HOSTILE = "a|b\n# c <b>d</b> [x](http://e) `f` *g* _h_ \x1b[31m www.i.com $j$"
 
@@ -97,6 +97,25 @@ def test_a_change_is_after_minus_before(metric: tuple, shown: tuple[str, str]) -
 
     assert row.change == shown[0]
     assert row.certainty.startswith(f"{shown[1]} · 100 rows")
+
+
+def test_one_row_is_singular() -> None:
+    change = MetricChange(metric="top1", before=1, after=0, rows=1, drop=1, drop_low=-0.76, drop_high=1)
+
+    assert rows(target(metrics=(change,)))[1].certainty == "−100.0 to +76.0 · 1 row"
+
+
+@pytest.mark.parametrize(
+    ("runs", "shown"),
+    [(200, ""), (199, "uncertain: 2 runs of 199 above it"), (100, "uncertain: 1 run of 100 above it")],
+)
+def test_a_p99_of_few_runs_is_marked(runs: int, shown: str) -> None:
+    few = {"before": latency().before.model_copy(update={"runs": runs})}
+
+    p90, p99 = rows(target(latency=(latency().model_copy(update=few),)))[-2:]
+
+    assert p90.certainty == ""
+    assert p99.certainty == shown
 
 
 def test_terminal_table_cannot_be_steered() -> None:

@@ -13,7 +13,7 @@ def measured(names: tuple, before: np.ndarray, after: np.ndarray, labels: np.nda
     for start in range(0, len(before), batch):
         rows = slice(start, start + batch)
         metrics.add(Pair({"s": before[rows]}, {"s": after[rows]}, None if labels is None else labels[rows]))
-    return metrics.changes(0)
+    return metrics.changes()
 
 
 def scores(rows: int, classes: int, seed: int) -> np.ndarray:
@@ -73,6 +73,22 @@ def test_mse_counts_an_increase_as_a_loss() -> None:
     assert mse.drop == pytest.approx(0.08)
     assert mse.resolution is None
     assert mse.drop_low > 0
+
+
+def test_mse_of_one_row_claims_nothing() -> None:
+    one = np.ones((1, 3))
+
+    changes, notes = measured(("mse",), one, one + 1, one)
+
+    assert changes == ()
+    assert notes == ("mse: not measured, one row has no spread to tell a difference from noise.",)
+
+
+def test_one_flipped_row_is_not_beyond_the_noise() -> None:
+    ((top1,), _) = measured(("top1",), np.eye(3)[:1], np.eye(3)[1:2], np.array([0]))
+
+    assert top1.drop == 1
+    assert top1.drop_low <= 0
 
 
 def test_a_column_of_one_may_be_missing() -> None:

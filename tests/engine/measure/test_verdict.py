@@ -167,3 +167,12 @@ def test_missed_limits_name_what_was_asked_and_what_was_found() -> None:
         "Limit missed: 1.01x at batch 1, at least 2.00x is required.",
         "Limit missed: output 'scores' has 30.0 dB signal to noise, at least 40 dB is required.",
     )
+
+
+def test_one_row_is_one_row() -> None:
+    one = top1(1.0, -0.76, 1.0, before=1.0).model_copy(update={"rows": 1})
+
+    judgement = judge(replace(NOTHING, metrics=(one,)))
+
+    assert judgement.verdict == "unchanged"
+    assert "below what 1 row can resolve reliably." in judgement.reasons[1]

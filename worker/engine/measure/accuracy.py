@@ -20,7 +20,7 @@ class Metric(Protocol):
     def add(self, before: np.ndarray, after: np.ndarray, labels: np.ndarray) -> None:
         """Take in the first outputs of both models for some rows."""
 
-    def change(self, rng: np.random.Generator) -> MetricChange | None:
+    def change(self) -> MetricChange | None:
         """The figures so far; None where the metric says nothing about this model."""
 
 
@@ -48,11 +48,11 @@ class TopK:
         self.lost += int((was & ~now).sum())
         self.gained += int((~was & now).sum())
 
-    def change(self, rng: np.random.Generator) -> MetricChange | None:
+    def change(self) -> MetricChange | None:
         """None where there are no more classes than ranks: every answer would be right."""
         if self.classes <= RANKS[self.name]:
             return None
-        low, high = drop_interval(self.lost, self.gained, self.rows, rng)
+        low, high = drop_interval(self.lost, self.gained, self.rows)
         return MetricChange(
             metric=self.name,
             before=self.right_before / self.rows,
@@ -82,12 +82,12 @@ class MeanSquaredError:
         self.before.append(np.square(before.reshape(target.shape) - target).mean(axis=1))
         self.after.append(np.square(after.reshape(target.shape) - target).mean(axis=1))
 
-    def change(self, rng: np.random.Generator) -> MetricChange | None:
-        """None where an error is not finite: that is said by the parity of the outputs."""
+    def change(self) -> MetricChange | None:
+        """None where an error is not finite, which the parity of the outputs says, or one row is all there is."""
         before, after = np.concatenate(self.before), np.concatenate(self.after)
-        if not np.isfinite(before).all() or not np.isfinite(after).all():
+        low, high = mean_interval(after - before)
+        if not np.isfinite((low, high, before.mean(), after.mean())).all():
             return None
-        low, high = mean_interval(after - before, rng)
         return MetricChange(
             metric="mse",
             before=float(before.mean()),
@@ -117,18 +117,20 @@ class Metrics:
         for metric in self._metrics.values():
             metric.add(pair.before[first], pair.after[first], pair.labels)
 
-    def changes(self, seed: int) -> tuple[tuple[MetricChange, ...], tuple[str, ...]]:
+    def changes(self) -> tuple[tuple[MetricChange, ...], tuple[str, ...]]:
         """The figures, and notes on what was asked for and not measured."""
         if not self._labelled:
             names = ", ".join(self._metrics)
             return (), ((f"{names}: not measured, there are no labelled test rows.",) if names else ())
         changes, notes = [], []
         for name, metric in self._metrics.items():
-            change = metric.change(np.random.default_rng(seed))
+            change = metric.change()
             if change is not None:
                 changes.append(change)
             elif name in RANKS:
                 notes.append(f"{name}: not measured, with so few classes every answer is right.")
+            elif self._labelled == 1:
+                notes.append(f"{name}: not measured, one row has no spread to tell a difference from noise.")
             else:
                 notes.append(f"{name}: not measured, an output is not finite.")
         return tuple(changes), tuple(notes)

@@ -21,8 +21,8 @@ WARM_UP_WINDOW = 5
 WARM_UP_TOLERANCE = 0.05
 """Warm when the median of the last five turns is within 5 % of that of the five before."""
 WARM_UP_TURNS = 100
-FEWEST_TURNS = 4
-"""Measured even where the budget is spent: fewer runs have no distribution."""
+FEWEST_TURNS = 6
+"""Measured even where the budget is spent: the range of fewer pairs is no interval of 95 %."""
 NS_PER_MS = 1e6
 PERCENT = np.linspace(0, 1, 101)
 

@@ -1,17 +1,23 @@
-"""How far a figure may be off: bootstrap intervals of 95 %."""
+"""How far a figure may be off: intervals of 95 %."""
+
+import math
 
 import numpy as np
 
 CONFIDENCE = 0.95
 RESAMPLES = 2000
 FEW_PAIRS = 10
-"""Below this a bootstrap knows too little; the whole range of the pairs' ratios is reported instead."""
+"""Below this a bootstrap knows too little; the whole range of the pairs' ratios is reported instead. It holds their
+median in 1 - 2 * 0.5^n of all cases (the sign test's interval): 96.9 % for the six pairs that are always measured."""
 SESSION_NOISE = 0.02
 """Two sessions of one file lie differently in memory and differ for as long as they live, which resampling their
 runs cannot show. Eight pairs differed by 0.5 % at most; 2 % leaves room for larger models."""
 ELEMENTS_AT_ONCE = 1 << 20
-BOOTSTRAP_VALUES = 10_000
-"""Longer series are averaged into this many groups first; the mean's spread is the same."""
+NORMAL_QUANTILE = 1.959963984540054
+"""Of 97.5 %."""
+CONTINUITY = 0.5
+"""Rows; counts are whole numbers, the score test treats them as continuous."""
+BISECTIONS = 50
 
 
 def interval(samples: np.ndarray) -> tuple[float, float]:
@@ -65,25 +71,85 @@ def _resampled_ratios(before: np.ndarray, after: np.ndarray, rng: np.random.Gene
     return np.concatenate(ratios)
 
 
-def mean_interval(values: np.ndarray, rng: np.random.Generator) -> tuple[float, float]:
-    """95 % interval of the mean of independent values `[n]`."""
-    if len(values) > BOOTSTRAP_VALUES:
-        usable = len(values) // BOOTSTRAP_VALUES * BOOTSTRAP_VALUES
-        values = values[:usable].reshape(BOOTSTRAP_VALUES, -1).mean(axis=1)
-    count = len(values)
-    at_once = max(1, ELEMENTS_AT_ONCE // count)
-    means = [
-        values[rng.integers(0, count, (min(at_once, RESAMPLES - done), count))].mean(axis=1)
-        for done in range(0, RESAMPLES, at_once)
-    ]
-    return interval(np.concatenate(means))
+def mean_interval(values: np.ndarray) -> tuple[float, float]:
+    """95 % interval of the mean of independent values `[n]`, by Student's t.
+
+    One value has no spread: its mean may be anything, `(-inf, inf)`.
+    """
+    if len(values) < 2:
+        return -math.inf, math.inf
+    mean = float(values.mean())
+    margin = t_quantile(len(values) - 1) * float(values.std(ddof=1)) / math.sqrt(len(values))
+    return mean - margin, mean + margin
 
 
-def drop_interval(lost: int, gained: int, rows: int, rng: np.random.Generator) -> tuple[float, float]:
+def t_quantile(freedom: int) -> float:
+    """The 97.5 % quantile of Student's t for 1, 2, ... degrees of freedom, within 0.3 %.
+
+    Closed forms for one and two; from three on the expansion in 1/freedom about the normal quantile
+    (Abramowitz and Stegun, Handbook of Mathematical Functions, 26.7.5).
+    """
+    upper = (1 + CONFIDENCE) / 2
+    if freedom == 1:
+        return math.tan(math.pi * (upper - 0.5))
+    if freedom == 2:  # the other closed form
+        return (2 * upper - 1) * math.sqrt(1 / (2 * upper * (1 - upper)))
+    z = NORMAL_QUANTILE
+    terms = (
+        z,
+        (z**3 + z) / 4,
+        (5 * z**5 + 16 * z**3 + 3 * z) / 96,
+        (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384,
+        (79 * z**9 + 776 * z**7 + 1482 * z**5 - 1920 * z**3 - 945 * z) / 92160,
+    )
+    return sum(term / freedom**power for power, term in enumerate(terms))
+
+
+def drop_interval(lost: int, gained: int, rows: int) -> tuple[float, float]:
     """95 % interval of the share of rows lost, from how many rows turned wrong and how many turned right.
 
-    The bootstrap of paired rows in closed form: resampling rows of three kinds is a multinomial draw.
+    The score interval of a difference of paired proportions (Tango, Statistics in Medicine 17, 1998), with a
+    continuity correction of half a row for few rows. It excludes zero only where the exact test does too
+    (`flip_probability`), so no difference is claimed that chance alone makes more often than 5 times in 100.
     """
-    same = rows - lost - gained
-    drawn = rng.multinomial(rows, np.array([lost, same, gained]) / rows, size=RESAMPLES)
-    return interval((drawn[:, 0] - drawn[:, 2]) / rows)
+    low, high = -_highest_drop(gained, lost, rows), _highest_drop(lost, gained, rows)
+    if flip_probability(lost, gained) > 1 - CONFIDENCE:
+        return min(low, 0.0), max(high, 0.0)
+    return low, high
+
+
+def flip_probability(lost: int, gained: int) -> float:
+    """How often chance alone splits `lost + gained` changed rows this unevenly, either way.
+
+    The exact two-sided binomial form of McNemar's test (Psychometrika 12, 1947).
+    """
+    changed = lost + gained
+    if lost == gained:
+        return 1.0
+    logs = [
+        math.lgamma(changed + 1) - math.lgamma(count + 1) - math.lgamma(changed - count + 1) - changed * math.log(2)
+        for count in range(max(lost, gained), changed + 1)
+    ]
+    return min(1.0, 2 * math.fsum(map(math.exp, logs)))
+
+
+def _highest_drop(lost: int, gained: int, rows: int) -> float:
+    """The largest true drop that the score test does not reject, by bisection."""
+    low, high = (lost - gained) / rows, 1.0
+    for _ in range(BISECTIONS):
+        middle = (low + high) / 2
+        if _plausible(middle, lost, gained, rows):
+            low = middle
+        else:
+            high = middle
+    return high
+
+
+def _plausible(drop: float, lost: int, gained: int, rows: int) -> bool:
+    """Tango's score test of a true `drop`; the share of rows gained is its maximum likelihood estimate."""
+    linear = (2 * rows - lost + gained) * drop - lost - gained
+    constant = -gained * drop * (1 - drop)
+    share_gained = (math.sqrt(max(0.0, linear**2 - 8 * rows * constant)) - linear) / (4 * rows)
+    variance = rows * (2 * share_gained + drop * (1 - drop))
+    distance = max(0.0, abs(lost - gained - rows * drop) - CONTINUITY)
+    return distance**2 <= NORMAL_QUANTILE**2 * variance

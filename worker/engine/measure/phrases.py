@@ -3,6 +3,7 @@
 from app.spec.report import NOTICEABLE_SIZE, LatencyChange, MetricChange, OutputParity, Size
 from app.spec.units import (
     METRIC_LABELS,
+    counted,
     duration,
     file_size,
     metric_amount,
@@ -29,16 +30,16 @@ def metric(change: MetricChange) -> str:
     label = METRIC_LABELS[change.metric]
     story = f"{label} {metric_level(change.metric, change.before)} -> {metric_level(change.metric, change.after)}"
     if change.drop == 0:
-        return f"{story}: no difference on {change.rows} rows."
+        return f"{story}: no difference on {counted(change.rows, 'row')}."
     kind = "a drop" if change.drop > 0 else "a gain"
     if change.metric == "mse":
         kind = "an increase" if change.drop > 0 else "a decrease"
     sentence = f"{story}: {kind} of {metric_amount(change.metric, abs(change.drop))}"
     if change.drop_low <= 0 <= change.drop_high:
-        return f"{sentence}, below what {change.rows} rows can resolve reliably."
+        return f"{sentence}, below what {counted(change.rows, 'row')} can resolve reliably."
     low, high = sorted((abs(change.drop_low), abs(change.drop_high)))
     span = f"{metric_difference(change.metric, low)} to {metric_difference(change.metric, high)}"
-    return f"{sentence} ({span}) on {change.rows} rows."
+    return f"{sentence} ({span}) on {counted(change.rows, 'row')}."
 
 
 def latency(change: LatencyChange, *, alone: bool) -> str:
@@ -56,7 +57,7 @@ def latency(change: LatencyChange, *, alone: bool) -> str:
 def likeness(output: OutputParity, lost_below_db: float) -> str:
     """How close an output is where no labels say what is right."""
     if output.sqnr_db is None:
-        return f"Output {output.output!r} equals the original's on {output.rows} rows."
+        return f"Output {output.output!r} equals the original's on {counted(output.rows, 'row')}."
     agree = "" if output.top1_agreement is None else f", the same answer on {output.top1_agreement:.1%} of the rows"
     sentence = f"Output {output.output!r} follows the original at {output.sqnr_db:.1f} dB signal to noise{agree}"
     if output.sqnr_db < lost_below_db:

@@ -136,7 +136,7 @@ def _compare_outputs(subject: Subject) -> tuple[tuple[OutputParity, ...], tuple[
             metrics.add(pair)
         done += size
         subject.progress.advance(COMPARING * min(1.0, done / len(subject.rows)), "comparing outputs")
-    changes, notes = metrics.changes(subject.seed)
+    changes, notes = metrics.changes()
     made_up = (MADE_UP,) if subject.source == "synthetic" else ()
     return parity.outputs(), changes, (*notes, *made_up, *parity.notes())
 
