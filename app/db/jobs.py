@@ -177,7 +177,7 @@ def retry(session: Session, job: UUID) -> bool:
     """Queue a failed or canceled job again; what it delivered before is gone, its files with the next sweep."""
     fresh = {**_WAIT, "run_after": from_now(), "lost": 0, "error": None, "report": None, "finished_at": None}
     for state in ("failed", "canceled"):
-        again = move(job, state, "queued", started_at=None, **fresh).values({Job.attempt: Job.attempt + 1})
+        again = move(job, state, "queued", started_at=None, **fresh)
         if _finish(session, job, again, {"status": "queued", "reason": "retried"}):
             session.execute(delete(Artifact).where(Artifact.job_id == job))
             return True

@@ -136,7 +136,7 @@ def _insert(session: Session, tenant: str, spec: JobSpec, key: str | None, diges
     job = Job(
         id=new_id(), tenant=tenant, name=spec.name, labels=dict(spec.labels), spec=spec.model_dump(mode="json"),
         idempotency_key=key, request_sha256=digest, model_id=accepted.model.id, queue=accepted.queue,
-        max_attempts=spec.max_attempts, steps=len(spec.steps) + len(spec.targets),
+        max_attempts=spec.max_attempts,
     )  # fmt: skip
     session.add(job)
     session.flush()
