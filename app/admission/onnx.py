@@ -75,6 +75,11 @@ class _Model:
         )
         if not signature.outputs:
             raise Broken("it has no outputs")
+        if empty := [spec.name for spec in signature.inputs if 0 in spec.shape]:
+            raise UnsupportedType(
+                f"Input {empty[0][:80]!r} has an axis of size 0, so no data fits it.",
+                remedy="Give the axis its size, or a name if it is dynamic, and export again.",
+            )
         info = ModelInfo(
             format="onnx", signature=signature, parameters=reader.parameters, nodes=sizes,
             operators=dict(reader.operators), opset=opset, warnings=_warnings(signature, trains=reader.trains),
@@ -196,8 +201,8 @@ class _Model:
         number, value = found[0]
         if number == 1:
             size = signed(_int(value))
-            # -1 and 0 are how older converters write "unknown".
-            return size if size > 0 else Dimension(name=unnamed)
+            # A negative size is how older converters write "unknown". ONNX Runtime takes 0 at its word.
+            return size if size >= 0 else Dimension(name=unnamed)
         return Dimension(name=self._walker.text(value)[:200] or unnamed)
 
 

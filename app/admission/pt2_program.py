@@ -102,7 +102,10 @@ class _Program:
                 raise Broken("its signature and its graph name different inputs")
             match kind:
                 case "user_input":
-                    yield self._spec(name, "input")
+                    wanted = self._spec(name, "input")
+                    if 0 in wanted.shape:
+                        raise UnsupportedType(f"Input {name[:80]!r} has an axis of size 0, so no data fits it.")
+                    yield wanted
                 case "parameter":
                     self._require_weight(name, as_text(said.get("parameter_name")), self._weights)
                 case "buffer":

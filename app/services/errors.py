@@ -5,8 +5,8 @@ from app.ids import NotFound
 
 __all__ = [
     "DataMismatch", "DigestMismatch", "IdempotencyMismatch", "InUse", "JobEnded", "JobNotEnded", "LabelsOutOfRange",
-    "NeedsData", "NotFound", "PartsMissing", "SplitUnknown", "StepNotApplicable", "UploadNotOpen", "UploadTooLarge",
-    "WorkerLost",
+    "MetricNotMeasurable", "NeedsData", "NoBatchAxis", "NotFound", "PartsMissing", "SplitUnknown", "StepNotApplicable",
+    "UploadNotOpen", "UploadTooLarge", "WorkerLost",
 ]  # fmt: skip
 
 
@@ -57,6 +57,20 @@ class StepNotApplicable(PareError):
 
     code, status = "step.not_applicable", 422
     remedy = "Choose another step or target; `GET /techniques` says what each one needs."
+
+
+class NoBatchAxis(PareError):
+    """The model's inputs do not share a first axis that counts samples."""
+
+    code, status = "model.no_batch_axis", 422
+    remedy = "Make the batch the first axis of every input, of one size or dynamic; make the other inputs constants."
+
+
+class MetricNotMeasurable(PareError):
+    """A metric was asked for that these labels and the model's first output do not allow."""
+
+    code, status = "evaluate.not_measurable", 422
+    remedy = "top1 and top5 need scores [rows, classes] and one class number per row; mse needs labels like the output."
 
 
 class JobEnded(PareError):

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from app.services.errors import DataMismatch, LabelsOutOfRange, SplitUnknown
+from app.services.errors import DataMismatch, LabelsOutOfRange, NoBatchAxis, SplitUnknown
 from app.spec.data import LABELS, DatasetInfo, DatasetSpec, Shape, TransformMismatch
 from app.spec.signature import Dimension, Signature, TensorSpec
 
@@ -17,6 +17,39 @@ def resolve_split(role: str, wanted: str | None, spec: DatasetSpec) -> str | Non
             f"The data set has no split '{wanted}' (declared: {declared}).", pointer=f"/data/{role}/split"
         )
     return wanted
+
+
+def check_batch(signature: Signature) -> None:
+    """Require that the first axis of every input is the batch; raises `NoBatchAxis`.
+
+    A fixed `[16]` may be one sample as well as sixteen, so it is refused like a scalar.
+    """
+    fixed: dict[int, str] = {}
+    dynamic = None
+    for tensor in signature.inputs:
+        if not tensor.shape:
+            raise NoBatchAxis(f"Input '{tensor.name}' has no batch axis: it is a scalar.", pointer="/model")
+        first = tensor.shape[0]
+        if not isinstance(first, int):
+            dynamic = tensor.name
+        elif len(tensor.shape) == 1:
+            raise NoBatchAxis(
+                f"Input '{tensor.name}' has no batch axis: its only axis has the fixed size {first}.", pointer="/model"
+            )
+        else:
+            fixed.setdefault(first, tensor.name)
+    if fixed and dynamic is not None:
+        size, name = next(iter(fixed.items()))
+        raise NoBatchAxis(
+            f"The batch must be the first axis of every input: it is {size} in '{name}' and dynamic in '{dynamic}'.",
+            pointer="/model",
+        )
+    if len(fixed) > 1:
+        (size, name), (other_size, other) = list(fixed.items())[:2]
+        raise NoBatchAxis(
+            f"The batch must be the first axis of every input: it is {size} in '{name}' and {other_size} in '{other}'.",
+            pointer="/model",
+        )
 
 
 def check_inputs(role: str, signature: Signature, info: DatasetInfo, spec: DatasetSpec) -> Iterator[str]:

@@ -10,7 +10,7 @@ from app.db import uploads, workers
 from app.db.tables import Dataset, Model
 from app.ids import NotFound, parse
 from app.services.errors import NeedsData, StepNotApplicable
-from app.services.matching import check_inputs, check_labels, resolve_split
+from app.services.matching import check_batch, check_inputs, check_labels, resolve_split
 from app.spec.data import LABELS, DatasetInfo, DatasetSpec
 from app.spec.job import JobSpec, Role
 from app.spec.signature import ModelInfo
@@ -31,7 +31,7 @@ def check(session: Session, tenant: str, spec: JobSpec) -> Accepted:
     """Find the job's model and data and require that every step, metric and target can work with them.
 
     The rows stay locked against deletion until the transaction ends. Raises `NotFound`, `DataMismatch`,
-    `NeedsData`, `StepNotApplicable`, `SplitUnknown`, `LabelsOutOfRange`.
+    `NoBatchAxis`, `NeedsData`, `StepNotApplicable`, `SplitUnknown`, `LabelsOutOfRange`.
     """
     model = _model(session, tenant, spec)
     info = ModelInfo.model_validate(model.info)
@@ -41,6 +41,7 @@ def check(session: Session, tenant: str, spec: JobSpec) -> Accepted:
             pointer="/model",
             remedy="Export the model with the tensors it is to work on as inputs.",
         )
+    check_batch(info.signature)
     data = {role: _dataset(session, tenant, role, ref.dataset) for role, ref in spec.data.refs().items()}
     warnings = [
         *info.warnings,

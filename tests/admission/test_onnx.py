@@ -85,6 +85,16 @@ def test_unnamed_dimensions_get_names(given: Any) -> None:
     assert shape == (Dimension(name="x_dim0"), 3, Dimension(name="x_dim2"))
 
 
+def test_a_negative_size_is_dynamic_and_an_input_of_size_0_is_refused(given: Any) -> None:
+    info = given(proto([node("Relu")], inputs=[value("x", [-1, 4])], outputs=[value("y", [-1, 4])]))
+    assert info.signature.inputs[0].shape == (Dimension(name="x_dim0"), 4)
+
+    with pytest.raises(AdmissionError) as refused:
+        given(proto([node("Relu")], inputs=[value("x", [0, 4])], outputs=[value("y", [0, 4])]))
+    assert refused.value.code == "model.unsupported_type"
+    assert "'x' has an axis of size 0" in refused.value.detail
+
+
 def test_a_fixed_batch_is_admitted_with_advice(given: Any) -> None:
     assert "dynamic batch" in given(proto([node("Relu")])).warnings[0]
 

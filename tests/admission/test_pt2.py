@@ -152,3 +152,10 @@ def test_the_file_may_be_no_larger_than_allowed(tmp_path: Path) -> None:
     with pytest.raises(AdmissionError) as refused:
         admit_model(path, max_inflated_bytes=50)
     assert refused.value.code == "model.too_large"
+
+
+def test_an_input_of_size_0_is_refused(exported: Any) -> None:
+    path = exported("empty", torch.nn.Linear(4, 2), torch.randn(0, 4))
+    with pytest.raises(AdmissionError) as refused:
+        admit(path)
+    assert refused.value.code == "model.unsupported_type"

@@ -9,6 +9,7 @@ import pytest
 
 from tests.api.conftest import OCTETS
 from tests.files import npz_bytes
+from tests.hostile.onnx_files import node, proto, value
 
 
 @pytest.fixture
@@ -114,6 +115,48 @@ def test_data_that_does_not_fit_the_model_is_refused(
     assert (answer.status_code, answer.json()["code"]) == (422, code)
 
 
+@pytest.mark.parametrize(
+    ("inputs", "sentence"),
+    [
+        ([value("x", ["n", 4]), value("s", [])], "Input 's' has no batch axis"),
+        ([value("x", [4])], "Input 'x' has no batch axis"),
+        ([value("x", ["n", 4]), value("h", [2, "n", 4])], "2 in 'h' and dynamic in 'x'"),
+        ([value("x", [2, 4]), value("h", [3, 4])], "2 in 'x' and 3 in 'h'"),
+    ],
+    ids=["scalar", "one fixed axis", "recurrent state", "two sizes"],
+)
+def test_inputs_without_a_common_batch_are_refused(client: httpx.Client, inputs: list, sentence: str) -> None:
+    model = uploaded(client, inputs=inputs, outputs=[value("y", ["n", 4])])
+    shapes = {one.name: [axis.dim_value or 1 for axis in one.type.tensor_type.shape.dim] for one in inputs}
+    body = npz_bytes(**{name: np.zeros([40, *shape[1:]], np.float32) for name, shape in shapes.items()})
+    data = client.post("/datasets", params={"name": "d"}, content=body, headers=OCTETS).json()["id"]
+
+    for spec in ({"model": model}, {"model": model, "data": {"test": data}}):
+        answer = client.post("/jobs", json=spec)
+        assert (answer.status_code, answer.json()["code"]) == (422, "model.no_batch_axis")
+        assert sentence in answer.json()["detail"]
+        assert answer.json()["errors"][0]["pointer"] == "/model"
+
+
+def test_one_dynamic_axis_is_a_batch(client: httpx.Client) -> None:
+    model = uploaded(client, inputs=[value("x", ["n"])], outputs=[value("y", ["n"])])
+
+    assert client.post("/jobs/validate", json={"model": model}).status_code == 200
+
+
+def test_a_fixed_batch_needs_as_many_rows(client: httpx.Client) -> None:
+    model = uploaded(client, inputs=[value("x", [41, 4])], outputs=[value("y", [41, 4])])
+    enough, few = (
+        client.post("/datasets", params={"name": "d"}, content=npz_bytes(rows), headers=OCTETS).json()["id"]
+        for rows in (41, 40)
+    )
+
+    assert client.post("/jobs/validate", json={"model": model, "data": {"test": enough}}).status_code == 200
+    answer = client.post("/jobs/validate", json={"model": model, "data": {"test": few}})
+    assert (answer.status_code, answer.json()["code"]) == (422, "data.mismatch")
+    assert "batches of 41; the data set has 40 rows" in answer.json()["detail"]
+
+
 def test_an_array_the_model_does_not_know_is_a_warning(client: httpx.Client, model_id: str) -> None:
     body = npz_bytes(extra=np.zeros(40, np.float32))
     data = client.post("/datasets", params={"name": "d"}, content=body, headers=OCTETS).json()["id"]
@@ -172,6 +215,15 @@ def test_an_id_that_names_nothing_is_a_404(client: httpx.Client, path: str, name
 
     assert answer.status_code == 404
     assert answer.json()["code"] in {"resource.not_found", "request.no_such_path"}
+
+
+def uploaded(client: httpx.Client, *, inputs: list, outputs: list, opset: int = 20) -> str:
+    """Upload a model that computes nothing of interest between these inputs and outputs."""
+    nodes = [node("Relu", [inputs[0].name], [one.name]) for one in outputs]
+    content = proto(nodes, inputs=inputs, outputs=outputs, opset=opset).SerializeToString()
+    answer = client.post("/models", params={"name": "m"}, content=content, headers=OCTETS)
+    assert answer.status_code == 201, answer.text
+    return str(answer.json()["id"])
 
 
 def _statuses(stream: str) -> list[str]:

@@ -139,7 +139,7 @@ def _sizes() -> Iterator[Case]:
     inside = [node("Constant", [], ["s"], value_ints=[1 << 20, 1 << 20]), node("ConstantOfShape", ["s"])]
     yield "onnx_bomb_from_constant", proto(inside), TOO_LARGE
     doubled = [node("Concat", [f"t{i}", f"t{i}"], [f"t{i + 1}"], axis=0) for i in range(40)]
-    yield "onnx_bomb_doubling", proto(doubled, inputs=[value("t0")], outputs=[value("t40", ["n"])]), MEMORY
+    yield "onnx_bomb_doubling", proto(doubled, inputs=[value("t0", ["n"])], outputs=[value("t40", ["n"])]), MEMORY
     yield "onnx_huge_input", proto([node("Relu")], inputs=[value("x", [1 << 20, 1 << 20])]), TOO_LARGE
 
 
