@@ -20,6 +20,7 @@ from tests.engine.measure.models import (
     with_scaled_weights,
 )
 from worker.engine.measure import measure_target
+from worker.engine.measure.host import Host
 from worker.engine.measure.running import runner
 from worker.engine.progress import Unheard
 from worker.engine.sessions import session
@@ -78,6 +79,7 @@ def measured(
             "seed": 0,
             "scratch": scratch,
             "progress": Unheard(),
+            "host": Host("x86_64", 2),
         }
         | changed
     )
@@ -230,3 +232,49 @@ def test_progress_never_goes_back(float_model: Path, labelled: FakeRows, tmp_pat
     assert heard.seen == sorted(heard.seen)
     assert heard.seen[-1] == 1.0
     assert len(heard.seen) > 10
+
+
+@pytest.mark.parametrize(
+    ("architecture", "profile", "timed"),
+    [
+        ("x86_64", "x86", True),
+        ("AMD64", "x86-legacy", True),
+        ("x86_64", "arm", False),
+        ("arm64", "arm", True),
+        ("aarch64", "arm", True),
+        ("aarch64", "x86", False),
+        ("x86_64", "tensorrt", False),
+        ("aarch64", "tensorrt", False),
+    ],
+)
+def test_speed_is_measured_only_where_it_is_the_targets(architecture: str, profile: str, *, timed: bool) -> None:
+    assert Host(architecture, 2).represents(OnnxTarget(profile=profile)) is timed
+
+
+@pytest.mark.parametrize("profile", ["arm", "tensorrt"])
+def test_a_target_this_machine_is_not_is_not_judged_by_its_speed(profile: str, tmp_path: Path) -> None:
+    small = linear_net(tmp_path / "small.onnx", layers=1, width=512)
+    slower = linear_net(tmp_path / "slower.onnx", layers=3, width=512)
+    limited = Evaluate(limits=Limits(min_speedup=1.5))
+
+    report = measured(
+        slower, small, tmp_path, target=OnnxTarget(profile=profile), host=Host("x86_64", 2), evaluate=limited,
+        test=FakeRows({"image": images(8)}),
+    )  # fmt: skip
+
+    assert report.latency == ()
+    assert any(f"not a target of profile {profile}" in note for note in report.notes)
+    assert not any("aster" in reason or "lower" in reason for reason in report.reasons)
+    (missed,) = report.missed_limits
+    assert f"1.50x is required, but speed on {profile} cannot be measured on this machine" in missed
+    assert report.parity, "what does not depend on the machine is measured"
+
+
+def test_a_foreign_target_can_improve_without_speed(float_model: Path, int8_model: Path, tmp_path: Path) -> None:
+    report = measured(
+        float_model, int8_model, tmp_path, target=OnnxTarget(profile="tensorrt"), test=FakeRows({"image": images(40)})
+    )
+
+    assert report.verdict == "improved"
+    assert report.missed_limits == ()
+    assert report.placement.integer == 3

@@ -9,17 +9,26 @@ from app.spec.units import metric_amount, speed
 
 def missed_limits(
     limits: Limits,
+    *,
     size: Size,
     metrics: tuple[MetricChange, ...],
     latency: tuple[LatencyChange, ...],
     parity: tuple[OutputParity, ...],
     batches: tuple[int, ...],
+    foreign_profile: str | None,
 ) -> tuple[str, ...]:
-    """One sentence for each limit of `evaluate.limits` that does not hold; `batches` are those asked for."""
+    """One sentence for each limit of `evaluate.limits` that does not hold; `batches` are those asked for.
+
+    `foreign_profile`: that of a target whose speed this machine cannot show.
+    """
+    if foreign_profile is not None:
+        speeds = _unmeasurable_speed(limits, foreign_profile)
+    else:
+        speeds = _missed_speed(limits, latency, batches)
     return (
         *_missed_drops(limits, metrics),
         *_missed_size(limits, size),
-        *_missed_speed(limits, latency, batches),
+        *speeds,
         *_missed_sqnr(limits, parity),
     )
 
@@ -52,6 +61,14 @@ def _missed_speed(limits: Limits, latency: tuple[LatencyChange, ...], batches: t
     for batch in batches:
         if batch not in measured:
             yield f"Limit missed: {speed(least)} is required at batch {batch}, which was not measured."
+
+
+def _unmeasurable_speed(limits: Limits, profile: str) -> Iterator[str]:
+    if limits.min_speedup is not None:
+        yield (
+            f"Limit missed: {speed(limits.min_speedup)} is required, but speed on {profile} cannot be measured on this "
+            "machine; measure it there, and leave `evaluate.limits.min_speedup` out here."
+        )
 
 
 def _missed_sqnr(limits: Limits, parity: tuple[OutputParity, ...]) -> Iterator[str]:

@@ -12,6 +12,7 @@ from app.spec.target import Target
 from worker.engine.data import Rows
 from worker.engine.measure.accuracy import Metrics
 from worker.engine.measure.batching import AnyRows, BatchRange, SyntheticRows
+from worker.engine.measure.host import Host, foreign
 from worker.engine.measure.latency import measure_latency
 from worker.engine.measure.layers import measure_layers
 from worker.engine.measure.parity import Parity
@@ -48,6 +49,7 @@ class Subject:
     threads: int
     seed: int
     progress: Progress
+    host: Host
 
 
 def measure_target(  # noqa: PLR0913  # one call with everything a measurement depends on, all by name
@@ -64,8 +66,11 @@ def measure_target(  # noqa: PLR0913  # one call with everything a measurement d
     seed: int,
     scratch: Path,
     progress: Progress,
+    host: Host | None = None,
 ) -> TargetReport:
     """Measure the ONNX file `artifact` against `baseline`, the original in float32, on this machine.
+
+    Latency is measured only where `host`, this machine unless given, is what the target's profile is for.
 
     Outputs are compared with those of `reference`, the source program, or of `baseline` where there is none:
     on the test rows if they are given, else on the calibration rows, else on made-up ones. `threads` is for
@@ -74,14 +79,16 @@ def measure_target(  # noqa: PLR0913  # one call with everything a measurement d
     """
     rows, source = choose_rows(test, calibration, signature, seed)
     batch = BatchRange.of(signature)
-    subject = Subject(baseline, artifact, reference, rows, source, evaluate, batch, threads, seed, progress)
+    host = host or Host.here()
+    subject = Subject(baseline, artifact, reference, rows, source, evaluate, batch, threads, seed, progress, host)
     placement = measure_placement(artifact, threads, scratch)
     parity, metrics, notes = _compare_outputs(subject)
     layers, layer_notes = measure_layers(
         baseline, artifact, rows, batch, threads,
         lambda done: progress.advance(COMPARING + (LAYERS - COMPARING) * done, "comparing layers"),
     )  # fmt: skip
-    latency, latency_notes = _measure_speed(subject)
+    represented = host.represents(target)
+    latency, latency_notes = _measure_speed(subject) if represented else ((), (foreign(target),))
     size = measure_size(baseline, artifact)
     judgement = judge(
         Figures(
@@ -91,6 +98,7 @@ def measure_target(  # noqa: PLR0913  # one call with everything a measurement d
             parity=parity,
             limits=evaluate.limits,
             batches=evaluate.latency.batch,
+            foreign_profile=None if represented else target.profile,
             non_finite=sum(output.non_finite for output in parity),
         )
     )

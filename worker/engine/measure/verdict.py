@@ -40,6 +40,8 @@ class Figures:
     """Batch sizes that speed was asked for."""
     non_finite: int = 0
     """Values that are not finite where the original's are."""
+    foreign_profile: str | None = None
+    """The target's profile, where this machine cannot show the target's speed."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +62,13 @@ def judge(figures: Figures) -> Judgement:
     of that.
     """
     missed = missed_limits(
-        figures.limits, figures.size, figures.metrics, figures.latency, figures.parity, figures.batches
+        figures.limits,
+        size=figures.size,
+        metrics=figures.metrics,
+        latency=figures.latency,
+        parity=figures.parity,
+        batches=figures.batches,
+        foreign_profile=figures.foreign_profile,
     )
     broken = _broken(figures)
     verdict: Verdict = "unusable" if broken or missed else _weigh(figures)
