@@ -14,6 +14,8 @@ from app.db.tables import Artifact, Dataset, Job, JobDataset, JobState
 from app.db.types import from_now
 
 PUBLISH_BATCH = 100
+REPUBLISHED = 20
+"""Jobs of a queue whose message is sent again when it was not answered; the next follow as these are claimed."""
 
 
 def of(session: Session, tenant: str, job: UUID) -> Job | None:
@@ -51,12 +53,17 @@ def counts(session: Session) -> list[tuple[JobState, str, int]]:
 def publishable(session: Session, *, republish_s: float) -> list[tuple[UUID, str]]:
     """Take the queued jobs whose message was never sent, or was sent long ago; returns (id, queue) and marks them.
 
-    Two dispatchers never take the same row: PostgreSQL skips locked rows, SQLite has one writer.
+    Two dispatchers never take the same row: PostgreSQL skips locked rows, SQLite has one writer. Only the oldest
+    jobs of each queue are sent again: behind a busy worker thousands may wait, whose messages are not lost.
     """
-    unclaimed = or_(Job.published_at.is_(None), Job.published_at < from_now(-republish_s))
+    waiting = and_(Job.state == "queued", Job.run_after <= from_now())
+    place = func.row_number().over(partition_by=Job.queue, order_by=Job.id)
+    numbered = select(Job.id, place.label("place")).where(waiting).subquery()
+    oldest = select(numbered.c.id).where(numbered.c.place <= REPUBLISHED)
+    silent = and_(Job.published_at < from_now(-republish_s), Job.id.in_(oldest))
     due = (
         select(Job.id)
-        .where(Job.state == "queued", Job.run_after <= from_now(), unclaimed)
+        .where(waiting, or_(Job.published_at.is_(None), silent))
         .order_by(Job.id)
         .limit(PUBLISH_BATCH)
         .with_for_update(skip_locked=True)

@@ -302,3 +302,25 @@ def test_no_statement_is_built_for_a_forbidden_move(frm: JobState) -> None:
     for to in set(TRANSITIONS) - TRANSITIONS[frm]:
         with pytest.raises(ValueError, match="no job goes from"):
             move(new_id(), frm, to)
+
+
+def test_behind_a_busy_worker_only_the_oldest_messages_are_sent_again(database: Database, job: UUID) -> None:
+    with database.write() as session:
+        first = jobs.of(session, "t", job)
+        assert first is not None
+        waiting = [first.id]
+        for queue in ["cpu"] * 29 + ["cuda"]:
+            waiting.append(new_id())
+            session.add(
+                Job(
+                    id=waiting[-1], tenant="t", name="j", labels={}, spec={}, request_sha256="",
+                    model_id=first.model_id, queue=queue, max_attempts=1,
+                )
+            )  # fmt: skip
+    with database.write() as session:
+        assert len(jobs.publishable(session, republish_s=60)) == 31
+        session.execute(update(Job).values(published_at=from_now(-61)))
+        again = jobs.publishable(session, republish_s=60)
+
+    assert [one for one, queue in again if queue == "cuda"] == [waiting[-1]]
+    assert sorted(one for one, queue in again if queue == "cpu") == sorted(waiting[:30])[: jobs.REPUBLISHED]
