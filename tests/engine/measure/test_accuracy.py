@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 
 from worker.engine.measure.accuracy import Metrics, within
-from worker.engine.measure.errors import LabelOutOfRange, LabelShapeMismatch, LabelsNotClasses
 from worker.engine.measure.running import Pair
 
 
@@ -121,28 +120,52 @@ def test_top5_of_five_classes_says_nothing() -> None:
 
 
 @pytest.mark.parametrize(
-    ("labels", "error"),
+    ("first_output", "labels", "why"),
     [
-        (np.array([0, 1, 3]), LabelOutOfRange),
-        (np.array([0, 1, -1]), LabelOutOfRange),
-        (np.array([2**63], np.uint64), LabelOutOfRange),
-        (np.array([0.0, 1.0, 2.0]), LabelsNotClasses),
-        (np.zeros((3, 2), np.int64), LabelShapeMismatch),
+        ((3, 3), np.array([0, 1, 3]), "labels range from 0 to 3; the first output has 3 columns"),
+        ((3, 3), np.array([0, 1, -1]), "labels range from -1 to 1"),
+        ((1, 3), np.array([2**63], np.uint64), "labels range from 0 to 9223372036854775808"),
+        ((3, 3), np.array([0.0, 1.0, 2.0]), "the labels are float64"),
+        ((3, 3), np.eye(3), "store the number of the class"),
+        ((3, 3), np.zeros((3, 2), np.int64), r"one label per row"),
+        ((3, 1), np.array([0, 1, 1]), "the first output has one column"),
+        ((3,), np.array([0, 1, 1]), r"the first output is [3]"),
+        ((3, 2, 4, 4), np.zeros(3, np.int64), "the first output is [3, 2, 4, 4]"),
     ],
 )
-def test_labels_that_are_no_classes(labels: np.ndarray, error: type[Exception]) -> None:
-    rows = len(labels)
-    with pytest.raises(error):
-        measured(("top1",), scores(rows, 3, 1), scores(rows, 3, 1), labels)
+def test_labels_that_are_no_classes_leave_the_metric_out(
+    first_output: tuple[int, ...], labels: np.ndarray, why: str
+) -> None:
+    outputs = np.zeros(first_output, np.float32)
+
+    changes, (note,) = measured(("top1",), outputs, outputs, labels)
+
+    assert changes == ()
+    assert note.startswith("top1: not measured, ")
+    assert why in note
 
 
-def test_mse_of_class_labels_is_refused() -> None:
-    with pytest.raises(LabelShapeMismatch, match=r"\[5, 3\].*\[5\]"):
-        measured(("mse",), scores(5, 3, 1), scores(5, 3, 1), np.zeros(5, np.int64))
+def test_one_metric_left_out_leaves_the_others() -> None:
+    target = scores(5, 3, 1)
+
+    changes, (note,) = measured(("top1", "mse"), target, target + 1, target)
+
+    assert [change.metric for change in changes] == ["mse"]
+    assert note.startswith("top1: ")
 
 
-def test_scores_of_another_rank_are_refused() -> None:
-    maps = np.zeros((3, 2, 4, 4), np.float32)
+def test_a_bad_label_in_a_late_batch_leaves_no_partial_figure() -> None:
+    labels = np.zeros(20, np.int64)
+    labels[10] = 7
 
-    with pytest.raises(LabelShapeMismatch):
-        measured(("top1",), maps, maps, np.zeros(3, np.int64))
+    changes, (note,) = measured(("top1",), scores(20, 3, 1), scores(20, 3, 2), labels)
+
+    assert changes == ()
+    assert "labels range from 0 to 7" in note
+
+
+def test_mse_of_class_labels_is_left_out() -> None:
+    changes, (note,) = measured(("mse",), scores(5, 3, 1), scores(5, 3, 1), np.zeros(5, np.int64))
+
+    assert changes == ()
+    assert "[5, 3] for labels of shape [5]" in note

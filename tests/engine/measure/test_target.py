@@ -174,6 +174,22 @@ def test_without_labels_metrics_are_noted_as_missing(float_model: Path, int8_mod
     assert any("same answer on" in reason for reason in report.reasons)
 
 
+def test_labels_that_fit_no_metric_cost_the_metric_and_not_the_result(
+    float_model: Path, int8_model: Path, tmp_path: Path
+) -> None:
+    test = FakeRows({"image": images(40)}, np.linspace(0, 1, 40, dtype=np.float32))
+    limited = Evaluate(limits=Limits(max_drop={"top1": 0.01}), latency=Latency(runs=20))
+
+    report = measured(float_model, int8_model, tmp_path, test=test)
+    demanded = measured(float_model, int8_model, tmp_path, test=test, evaluate=limited)
+
+    assert report.metrics == ()
+    assert "top1: not measured, the labels are float32; classes are numbered with integers." in report.notes
+    assert any("same answer on" in reason for reason in report.reasons), "outputs are judged instead"
+    assert report.missed_limits == ()
+    assert demanded.missed_limits == ("Limit missed: top1 may lose at most 1.0 points, but was not measured.",)
+
+
 def test_calibration_rows_serve_where_there_is_no_test_data(float_model: Path, tmp_path: Path) -> None:
     labels_to_ignore = np.zeros(20, np.int64)
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from app.spec.evaluate import MetricName
 from app.spec.report import MetricChange
-from worker.engine.measure.errors import LabelOutOfRange, LabelShapeMismatch, LabelsNotClasses
+from worker.engine.measure.errors import MetricNotApplicable
 from worker.engine.measure.noise import drop_interval, mean_interval
 from worker.engine.measure.running import Pair
 
@@ -18,7 +18,7 @@ class Metric(Protocol):
     """Sums over labelled rows."""
 
     def add(self, before: np.ndarray, after: np.ndarray, labels: np.ndarray) -> None:
-        """Take in the first outputs of both models for some rows."""
+        """Take in the first outputs of both models for some rows. Raises `MetricNotApplicable`."""
 
     def change(self) -> MetricChange | None:
         """The figures so far; None where the metric says nothing about this model."""
@@ -37,7 +37,7 @@ class TopK:
     classes: int = 0
 
     def add(self, before: np.ndarray, after: np.ndarray, labels: np.ndarray) -> None:
-        """Scores `[rows, classes]`, labels `[rows]`. Raises a `Label...` error."""
+        """Scores `[rows, classes]`, labels `[rows]`. Raises `MetricNotApplicable`."""
         labels = class_labels(before, labels)
         was = within(before, labels, RANKS[self.name])
         now = within(after, labels, RANKS[self.name])
@@ -73,10 +73,14 @@ class MeanSquaredError:
     after: list[np.ndarray] = field(default_factory=list)
 
     def add(self, before: np.ndarray, after: np.ndarray, labels: np.ndarray) -> None:
-        """Outputs and labels `[rows, ...]` of one shape; an axis of one may be missing. Raises `LabelShapeMismatch`."""
+        """Outputs and labels `[rows, ...]` of one shape; an axis of one may be missing.
+
+        Raises `MetricNotApplicable`.
+        """
         if squeezed(before.shape) != squeezed(labels.shape):
-            raise LabelShapeMismatch(
-                f"mse: the first output is {list(before.shape)} for labels of shape {list(labels.shape)}."
+            raise MetricNotApplicable(
+                f"the first output is {list(before.shape)} for labels of shape {list(labels.shape)}; "
+                "mse needs labels shaped like the output"
             )
         target = labels.reshape(len(labels), -1).astype(np.float64)
         self.before.append(np.square(before.reshape(target.shape) - target).mean(axis=1))
@@ -100,22 +104,28 @@ class MeanSquaredError:
 
 
 class Metrics:
-    """All the metrics asked for, on the rows that have labels."""
+    """All the metrics asked for, on the rows that have labels; one that the labels do not fit is left out."""
 
     def __init__(self, names: tuple[MetricName, ...]) -> None:
         self._metrics: dict[MetricName, Metric] = {
             name: TopK(name) if name in RANKS else MeanSquaredError() for name in dict.fromkeys(names)
         }
+        self._left_out: dict[MetricName, str] = {}
         self._labelled = 0
 
     def add(self, pair: Pair) -> None:
-        """Take in some rows; without labels nothing happens. Raises a `Label...` error."""
+        """Take in some rows; without labels nothing happens."""
         if pair.labels is None or not len(pair.labels):
             return
         self._labelled += len(pair.labels)
         first = next(iter(pair.before))
-        for metric in self._metrics.values():
-            metric.add(pair.before[first], pair.after[first], pair.labels)
+        for name, metric in self._metrics.items():
+            if name in self._left_out:
+                continue
+            try:
+                metric.add(pair.before[first], pair.after[first], pair.labels)
+            except MetricNotApplicable as reason:
+                self._left_out[name] = str(reason)
 
     def changes(self) -> tuple[tuple[MetricChange, ...], tuple[str, ...]]:
         """The figures, and notes on what was asked for and not measured."""
@@ -124,6 +134,9 @@ class Metrics:
             return (), ((f"{names}: not measured, there are no labelled test rows.",) if names else ())
         changes, notes = [], []
         for name, metric in self._metrics.items():
+            if name in self._left_out:
+                notes.append(f"{name}: not measured, {self._left_out[name]}.")
+                continue
             change = metric.change()
             if change is not None:
                 changes.append(change)
@@ -137,19 +150,23 @@ class Metrics:
 
 
 def class_labels(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Labels as int64 `[rows]` that index the scores' columns. Raises a `Label...` error."""
-    if labels.ndim == 2 and labels.shape[1] == 1:
-        labels = labels[:, 0]
-    if labels.dtype.kind not in "iub":
-        raise LabelsNotClasses(f"The labels are {labels.dtype}; classes are counted with integers.")
+    """Labels as int64 `[rows]` that index the columns of the scores. Raises `MetricNotApplicable`."""
+    if labels.ndim > 1 and labels.size == len(labels):
+        labels = labels.reshape(len(labels))
+    shapes = f"the first output is {list(scores.shape)} for labels of shape {list(labels.shape)}"
+    if scores.ndim == 2 and labels.shape == scores.shape and scores.shape[1] > 1:
+        raise MetricNotApplicable(f"{shapes}; store the number of the class instead of one column per class")
     if scores.ndim != 2 or labels.ndim != 1 or len(scores) != len(labels):
-        raise LabelShapeMismatch(
-            f"The first output is {list(scores.shape)} for labels of shape {list(labels.shape)}; "
-            "expected [rows, classes] and [rows]."
-        )
+        raise MetricNotApplicable(f"{shapes}; classes need scores [rows, classes] and one label per row")
+    if scores.shape[1] == 1:
+        raise MetricNotApplicable("the first output has one column; classes need one column each")
+    if labels.dtype.kind not in "iub":
+        raise MetricNotApplicable(f"the labels are {labels.dtype}; classes are numbered with integers")
     low, high = int(labels.min(initial=0)), int(labels.max(initial=0))
     if low < 0 or high >= scores.shape[1]:
-        raise LabelOutOfRange(f"Labels range from {low} to {high}, the first output has {scores.shape[1]} columns.")
+        raise MetricNotApplicable(
+            f"labels range from {low} to {high}; the first output has {scores.shape[1]} columns, numbered from 0"
+        )
     return labels.astype(np.int64)
 
 
