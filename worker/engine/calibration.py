@@ -17,7 +17,7 @@ from worker.engine.observers import Extremes, Histogram
 from worker.engine.onnx_file import save
 from worker.engine.passes import Context
 from worker.engine.plan import Range
-from worker.engine.sessions import session
+from worker.engine.sessions import session, without_paths
 
 BATCH = 16
 """Rows run at once, where their activations are small."""
@@ -31,6 +31,17 @@ class Observed:
 
     extremes: dict[str, Extremes]
     elements_per_row: dict[str, int]
+    batch: int
+    """Rows that the graph took at once."""
+
+
+class GraphStopped(CalibrationFailed):
+    """The runtime could not run the float graph on some rows."""
+
+    remedy = (
+        "Check that the rows fit the model: ids inside of the vocabulary, shapes as in training. If the graph fixes "
+        "its batch, export it with a dynamic batch: dynamic_shapes=({0: 'batch'},)."
+    )
 
 
 def measure_ranges(
@@ -60,27 +71,48 @@ def find_extremes(graph: Path, tensors: tuple[str, ...], rows: Rows, context: Co
     """Smallest and largest value and size of each tensor; reduced inside the graph, so only scalars come out."""
     model = onnx.load(graph)
     outputs = [output.name for output in model.graph.output]
-    reduced = [f"{name}{kind}" for name in tensors for kind in (LOWEST, HIGHEST, SIZE)]
     # The runtime plans from the last leaf back: added in this order, a tensor is reduced, and freed, before the next
     # is computed. In the other one all of them are held to the end (resnet50: 1.6 GB for 16 rows).
     for name in reversed(tensors):
         _add_reductions(model, name)
     runner = session(save(model, context.scratch / "extremes.onnx")[0], context.threads)
-    found = {name: Extremes() for name in tensors}
     elements = _elements_per_row(runner, tensors, rows)
+    batch = fixed_batch(runner) or rows_at_once(elements.values())
+    try:
+        found = _extremes(runner, outputs, tensors, rows, batch, context)
+    except GraphStopped as error:
+        if batch == 1 or fixed_batch(runner):
+            raise
+        # A Reshape to a constant batch of 1 is common in exports whose first axis is declared free. If it is not
+        # that, one row at a time shows which row the graph stops on.
+        context.progress.log(f"Not {batch} rows at once, but one at a time: {error.detail}", "warning")
+        batch = 1
+        found = _extremes(runner, outputs, tensors, rows, batch, context)
+    return Observed(found, elements, batch)
+
+
+def _extremes(
+    runner: InferenceSession, outputs: list[str], tensors: tuple[str, ...], rows: Rows, batch: int, context: Context
+) -> dict[str, Extremes]:
+    found = {name: Extremes() for name in tensors}
+    reduced = [f"{name}{kind}" for name in tensors for kind in (LOWEST, HIGHEST)]
     done = 0
-    for count, feeds in feeds_of(rows, runner, rows_at_once(elements.values())):
-        values = runner.run(outputs + reduced, feeds)
-        _require_finite(dict(zip(outputs, values, strict=False)))
+    for count, feeds in feeds_of(rows, runner, batch):
+        values = run(runner, outputs + reduced, feeds, rows.indices[done : done + count])
+        _require_numbers(dict(zip(outputs, values, strict=False)))
         for position, name in enumerate(tensors):
-            low, high, _ = values[len(outputs) + 3 * position :][:3]
-            found[name].update(low, high)
+            low, high = values[len(outputs) + 2 * position :][:2]
+            found[name].update(float(low), float(high))
         done += count
         context.progress.advance(done / len(rows), f"{done} of {len(rows)} rows")
     for name, extremes in found.items():
         if not (np.isfinite(extremes.low) and np.isfinite(extremes.high)):
-            raise CalibrationFailed(f"Tensor {name} takes values that are not finite on the calibration data.")
-    return Observed(found, elements)
+            raise CalibrationFailed(
+                f"Tensor {name} takes values that are not finite on the calibration data.",
+                remedy="Check the data and its preprocessing; if the model means them, put the nodes that read and "
+                "write this tensor on the skip list.",
+            )
+    return found
 
 
 LOWEST, HIGHEST, SIZE = "/pare_lowest", "/pare_highest", "/pare_size"
@@ -99,8 +131,8 @@ def _add_reductions(model: onnx.ModelProto, tensor: str) -> None:
 
 def _elements_per_row(runner: InferenceSession, tensors: tuple[str, ...], rows: Rows) -> dict[str, int]:
     """Elements of each tensor for one row, rounded up: the first row is run for it."""
-    _, feeds = next(feeds_of(rows, runner, 1))
-    sizes = runner.run([f"{name}{SIZE}" for name in tensors], feeds)
+    fresh, feeds = next(feeds_of(rows, runner, 1))
+    sizes = run(runner, [f"{name}{SIZE}" for name in tensors], feeds, rows.indices[:fresh])
     count = len(next(iter(feeds.values())))
     return {name: -(-int(size) // count) for name, size in zip(tensors, sizes, strict=True)}
 
@@ -122,11 +154,11 @@ def count_values(graph: Path, seen: Observed, rows: Rows, context: Context) -> d
     for name in sorted(histograms.keys() - present):
         model.graph.output.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, None))
     runner = session(save(model, context.scratch / "histograms.onnx")[0], context.threads)
-    batch = rows_at_once(seen.elements_per_row[name] for name in histograms)
     done = 0
-    for count, feeds in feeds_of(rows, runner, batch):
+    for count, feeds in feeds_of(rows, runner, seen.batch):
         for group in groups(histograms, seen.elements_per_row, len(next(iter(feeds.values())))):
-            for name, values in zip(group, runner.run(group, feeds), strict=True):
+            computed = run(runner, group, feeds, rows.indices[done : done + count])
+            for name, values in zip(group, computed, strict=True):
                 histograms[name].update(values)
         done += count
         context.progress.advance(done / len(rows), f"{done} of {len(rows)} rows, histograms")
@@ -149,19 +181,49 @@ def groups(names: dict[str, Histogram], elements_per_row: dict[str, int], batch:
 
 def feeds_of(rows: Rows, runner: InferenceSession, batch: int) -> Iterator[tuple[int, dict[str, np.ndarray]]]:
     """Yield the number of new rows and the model's inputs; a fixed batch size is filled up by repeating rows."""
-    inputs = {entry.name: entry for entry in runner.get_inputs()}
-    fixed = {entry.shape[0] for entry in inputs.values() if entry.shape and isinstance(entry.shape[0], int)}
-    size = max(fixed, default=batch)
+    fixed = fixed_batch(runner)
+    size = fixed or batch
     for arrays, _ in rows.batches(size):
-        feeds = {name: arrays[name] for name in inputs}
+        feeds = {entry.name: arrays[entry.name] for entry in runner.get_inputs()}
         count = len(next(iter(feeds.values())))
         if fixed and count < size:
             feeds = {name: np.resize(array, (size, *array.shape[1:])) for name, array in feeds.items()}
         yield count, feeds
 
 
-def _require_finite(outputs: dict[str, np.ndarray]) -> None:
-    """A NaN inside the network reaches an output; the runtime's ReduceMin and ReduceMax may pass over it."""
+def fixed_batch(runner: InferenceSession) -> int | None:
+    """The number of rows the graph declares, None if it is free. Raises `CalibrationFailed` if inputs disagree."""
+    fixed = {
+        entry.name: entry.shape[0]
+        for entry in runner.get_inputs()
+        if entry.shape and isinstance(entry.shape[0], int)
+    }  # fmt: skip
+    if len(set(fixed.values())) > 1:
+        sizes = ", ".join(f"{name} {size}" for name, size in fixed.items())
+        raise CalibrationFailed(
+            f"The inputs' first axes are fixed at different sizes ({sizes}), so no batch fits them all.",
+            remedy="Export the model with the rows on the first axis of every input, and a dynamic batch.",
+        )
+    return next(iter(fixed.values()), None)
+
+
+def run(
+    runner: InferenceSession, outputs: list[str], feeds: dict[str, np.ndarray], places: np.ndarray
+) -> list[np.ndarray]:
+    """The outputs for one batch, whose rows have these positions in the data set. Raises `GraphStopped`."""
+    try:
+        values: list[np.ndarray] = runner.run(outputs, feeds)
+    except Exception as error:  # pybind raises a class per status code, all direct children of Exception
+        where = f"row {places[0]}" if len(places) == 1 else f"{len(places)} rows from row {places[0]}"
+        raise GraphStopped(f"The float model stops on {where} of the data set: {without_paths(error)}") from error
+    return values
+
+
+def _require_numbers(outputs: dict[str, np.ndarray]) -> None:
+    """A NaN inside the network reaches an output; the runtime's ReduceMin and ReduceMax may pass over it.
+
+    Infinity is a legitimate output: a mask, the logarithm of 0.
+    """
     for name, values in outputs.items():
-        if np.issubdtype(values.dtype, np.floating) and not np.isfinite(values).all():
-            raise CalibrationFailed(f"Output {name} takes values that are not finite on the calibration data.")
+        if np.issubdtype(values.dtype, np.floating) and np.isnan(values).any():
+            raise CalibrationFailed(f"Output {name} takes values that are not finite (NaN) on the calibration data.")

@@ -1,6 +1,7 @@
 """ONNX Runtime sessions, all configured alike."""
 
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -47,9 +48,13 @@ def session(
         raise LoadFailed(f"ONNX Runtime refuses the model: {without_paths(error, model)}") from error
 
 
-def without_paths(error: Exception, model: Path | bytes) -> str:
-    """The runtime's sentence without the place of the file, for a detail that leaves the machine."""
+BUILD_PLACE = re.compile(r"\S*onnxruntime\S*\.(?:h|cc|cpp|hpp):\d+ ")
+"""A source file of the runtime, as its messages quote it: "/onnxruntime_src/…/gather.cc:41 "."""
+
+
+def without_paths(error: Exception, model: Path | bytes = b"") -> str:
+    """The runtime's sentence without the place of the file or of its sources, for a detail that leaves the machine."""
     sentence = str(error).splitlines()[0] if str(error) else type(error).__name__
     if isinstance(model, Path):
         sentence = sentence.replace(str(model), "the model").replace(str(model.parent), "")
-    return sentence[:500]
+    return BUILD_PLACE.sub("", sentence)[:500]
