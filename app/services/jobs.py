@@ -90,7 +90,9 @@ class Jobs:
             check(session, tenant, JobSpec.model_validate(job.spec))  # its model or data may be gone by now
             if not jobs.retry(session, job.id):
                 session.refresh(job)
-                raise JobNotEnded(f"Only a failed or canceled job can be retried; this one is {job.state}.")
+                again = "Submit its spec as a new job to run it again." if job.state == "succeeded" else None
+                detail = f"Only a failed or canceled job can be retried; this one is {job.state}."
+                raise JobNotEnded(detail, remedy=again)
             session.refresh(job)
         self._wake()
         return job
@@ -134,7 +136,8 @@ class Jobs:
 def _insert(session: Session, tenant: str, spec: JobSpec, key: str | None, digest: str) -> Job:
     accepted = check(session, tenant, spec)
     job = Job(
-        id=new_id(), tenant=tenant, name=spec.name, labels=dict(spec.labels), spec=spec.model_dump(mode="json"),
+        id=new_id(), tenant=tenant, name=spec.name, labels=dict(spec.labels),
+        spec=accepted.spec.model_dump(mode="json"),
         idempotency_key=key, request_sha256=digest, model_id=accepted.model.id, queue=accepted.queue,
         max_attempts=spec.max_attempts,
     )  # fmt: skip

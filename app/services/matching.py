@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from app.services.errors import DataMismatch, LabelsOutOfRange, NoBatchAxis, SplitUnknown
+from app.services.errors import DataMismatch, NoBatchAxis, SplitUnknown
 from app.spec.data import LABELS, DatasetInfo, DatasetSpec, Shape, TransformMismatch
 from app.spec.signature import Dimension, Signature, TensorSpec
 
@@ -69,8 +69,8 @@ def check_inputs(role: str, signature: Signature, info: DatasetInfo, spec: Datas
             )
         if not _fits(shape, tensor):
             raise DataMismatch(
-                f"Input '{tensor.name}' takes samples of shape {_written(tensor.shape[1:])}, "
-                f"the data has {_written(shape)}.",
+                f"Input '{tensor.name}' takes samples of shape {written(tensor.shape[1:])}, "
+                f"the data has {written(shape)}.",
                 pointer=pointer,
             )
         batch = tensor.shape[0]
@@ -84,18 +84,16 @@ def check_inputs(role: str, signature: Signature, info: DatasetInfo, spec: Datas
             yield f"{role}: the array '{name}' is no input of the model and is not used."
 
 
-def check_labels(role: str, signature: Signature, info: DatasetInfo) -> None:
-    """Require that integer labels number classes that the first output has; raises `LabelsOutOfRange`."""
-    if info.label_range is None or not signature.outputs or not signature.outputs[0].shape:
-        return
-    classes = signature.outputs[0].shape[-1]
-    low, high = info.label_range
-    if isinstance(classes, int) and classes > 1 and (low < 0 or high >= classes):
-        raise LabelsOutOfRange(
-            f"The labels run from {low} to {high}; output '{signature.outputs[0].name}' has {classes} classes "
-            f"(0 to {classes - 1}).",
-            pointer=f"/data/{role}",
-        )
+def allows(wanted: int | Dimension, size: int) -> bool:
+    """Whether an axis may have this size."""
+    if isinstance(wanted, int):
+        return wanted == size
+    return (wanted.min is None or size >= wanted.min) and (wanted.max is None or size <= wanted.max)
+
+
+def written(shape: tuple[int | Dimension, ...]) -> str:
+    """A shape as users write it: [batch, 3, 32, 32]."""
+    return f"[{', '.join(str(size) if isinstance(size, int) else size.name for size in shape)}]"
 
 
 def _preprocessed(name: str, info: DatasetInfo, spec: DatasetSpec) -> tuple[Shape, str]:
@@ -111,17 +109,7 @@ def _preprocessed(name: str, info: DatasetInfo, spec: DatasetSpec) -> tuple[Shap
 
 def _fits(shape: Shape, tensor: TensorSpec) -> bool:
     wanted = tensor.shape[1:]
-    return len(shape) == len(wanted) and all(map(_allows, wanted, shape))
-
-
-def _allows(wanted: int | Dimension, size: int) -> bool:
-    if isinstance(wanted, int):
-        return wanted == size
-    return (wanted.min is None or size >= wanted.min) and (wanted.max is None or size <= wanted.max)
-
-
-def _written(shape: tuple[int | Dimension, ...]) -> str:
-    return f"[{', '.join(str(size) if isinstance(size, int) else size.name for size in shape)}]"
+    return len(shape) == len(wanted) and all(map(allows, wanted, shape))
 
 
 def _listed(names: dict[str, object] | object) -> str:

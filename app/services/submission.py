@@ -9,8 +9,9 @@ from sqlalchemy.orm import Session
 from app.db import uploads, workers
 from app.db.tables import Dataset, Model
 from app.ids import NotFound, parse
-from app.services.errors import NeedsData, StepNotApplicable
-from app.services.matching import check_batch, check_inputs, check_labels, resolve_split
+from app.services.errors import MetricNotMeasurable, NeedsData, StepNotApplicable
+from app.services.matching import check_batch, check_inputs, resolve_split
+from app.services.scoring import RANKS, check_labels, obstacle
 from app.spec.data import LABELS, DatasetInfo, DatasetSpec
 from app.spec.job import JobSpec, Role
 from app.spec.signature import ModelInfo
@@ -21,6 +22,8 @@ from app.spec.target import supports
 class Accepted:
     """What a job that passed every check will read, where it will run, and what its owner should know."""
 
+    spec: JobSpec
+    """The job as submitted, with the default metrics only where they can be measured."""
     model: Model
     data: dict[Role, Dataset]
     queue: str
@@ -31,7 +34,7 @@ def check(session: Session, tenant: str, spec: JobSpec) -> Accepted:
     """Find the job's model and data and require that every step, metric and target can work with them.
 
     The rows stay locked against deletion until the transaction ends. Raises `NotFound`, `DataMismatch`,
-    `NoBatchAxis`, `NeedsData`, `StepNotApplicable`, `SplitUnknown`, `LabelsOutOfRange`.
+    `NoBatchAxis`, `NeedsData`, `MetricNotMeasurable`, `StepNotApplicable`, `SplitUnknown`, `LabelsOutOfRange`.
     """
     model = _model(session, tenant, spec)
     info = ModelInfo.model_validate(model.info)
@@ -47,10 +50,13 @@ def check(session: Session, tenant: str, spec: JobSpec) -> Accepted:
         *info.warnings,
         *_check_data(spec, info, data),
         *_check_steps(spec, info),
-        *_check_metrics(spec, data),
         *_check_overlap(spec, data),
     ]
-    return Accepted(model, data, _queue(spec), tuple(warnings))
+    unmeasurable = _check_metrics(spec, info, data)
+    if unmeasurable is not None:
+        warnings.append(f"No accuracy will be measured: {unmeasurable}.")
+        spec = spec.model_copy(update={"evaluate": spec.evaluate.model_copy(update={"metrics": ()})})
+    return Accepted(spec, model, data, _queue(spec), tuple(warnings))
 
 
 def no_worker(session: Session, queue: str) -> str | None:
@@ -81,8 +87,6 @@ def _check_data(spec: JobSpec, info: ModelInfo, data: dict[Role, Dataset]) -> It
         contents = DatasetInfo.model_validate(row.info)
         resolve_split(role, refs[role].split, declared)
         yield from check_inputs(role, info.signature, contents, declared)
-        if role == "test" and "mse" not in spec.evaluate.metrics:
-            check_labels(role, info.signature, contents)
 
 
 def _check_steps(spec: JobSpec, info: ModelInfo) -> Iterator[str]:
@@ -106,18 +110,25 @@ def _check_steps(spec: JobSpec, info: ModelInfo) -> Iterator[str]:
         yield "The job has no steps: the model is only exported and measured."
 
 
-def _check_metrics(spec: JobSpec, data: dict[Role, Dataset]) -> Iterator[str]:
+def _check_metrics(spec: JobSpec, info: ModelInfo, data: dict[Role, Dataset]) -> str | None:
+    """Why the metrics cannot be measured, if they are the default; raises an error where they were asked for."""
     asked = "metrics" in spec.evaluate.model_fields_set or bool(spec.evaluate.limits.max_drop)
-    test = data.get("test")
-    missing = None
-    if test is None:
-        missing = "the job names no test data"
-    elif LABELS not in DatasetInfo.model_validate(test.info).arrays:
-        missing = f"the test data has no labels '{LABELS}'"
-    if missing and asked and spec.evaluate.metrics:
-        raise NeedsData(f"{spec.evaluate.metrics[0]} cannot be measured: {missing}.", pointer="/evaluate/metrics")
-    if missing:
-        yield f"No accuracy will be measured: {missing}."
+    test = DatasetInfo.model_validate(data["test"].info) if "test" in data else None
+    for metric in spec.evaluate.metrics:
+        if test is None or LABELS not in test.arrays:
+            missing = "the job names no test data" if test is None else f"the test data has no labels '{LABELS}'"
+            if asked:
+                raise NeedsData(f"{metric} cannot be measured: {missing}.", pointer="/evaluate/metrics")
+            return missing
+        found = obstacle(metric, info.signature.outputs[0], test.arrays[LABELS])
+        if found is not None:
+            if asked:
+                detail = f"{metric} cannot be measured: {found.reason}."
+                raise MetricNotMeasurable(detail, pointer="/evaluate/metrics", remedy=found.remedy)
+            return found.reason
+    if test is not None and any(metric in RANKS for metric in spec.evaluate.metrics):
+        check_labels(info.signature.outputs[0], test, pointer="/data/test")
+    return None
 
 
 def _check_overlap(spec: JobSpec, data: dict[Role, Dataset]) -> Iterator[str]:

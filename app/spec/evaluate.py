@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from app.spec.base import Frozen
 
@@ -20,6 +20,13 @@ class Limits(Frozen):
     min_speedup: float | None = Field(None, gt=0, description="p50 before / p50 after, at least, for every batch.")
     min_sqnr_db: float | None = Field(None, description="Signal to quantization noise of every output, at least.")
 
+    @model_validator(mode="after")
+    def _shares_are_shares(self) -> "Limits":
+        for name, drop in self.max_drop.items():
+            if name != "mse" and drop > 1:
+                raise ValueError(f"max_drop.{name} is a share, 1 at most: 0.01 is one point")
+        return self
+
 
 class Latency(Frozen):
     """How speed is measured: both models in one process, taking turns."""
@@ -36,3 +43,10 @@ class Evaluate(Frozen):
     metrics: tuple[MetricName, ...] = Field(("top1",), description="Needs labels in the test data.", max_length=3)
     limits: Limits = Limits()
     latency: Latency = Latency()
+
+    @model_validator(mode="after")
+    def _limits_are_measured(self) -> "Evaluate":
+        for name in self.limits.max_drop:
+            if name not in self.metrics:
+                raise ValueError(f"limits.max_drop names {name}, which is not in metrics; add it there")
+        return self

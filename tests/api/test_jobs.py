@@ -81,6 +81,8 @@ def test_test_rows_that_are_not_held_out_are_a_warning(client: httpx.Client, mod
         ({"timeout_s": 0}, "request.invalid"),
         ({"labels": {"a b": "c"}}, "request.invalid"),
         ({"name": "two\nlines"}, "request.invalid"),
+        ({"evaluate": {"limits": {"max_drop": {"top1": 1.5}}}}, "request.invalid"),
+        ({"evaluate": {"limits": {"max_drop": {"mse": 0.1}}}}, "request.invalid"),
         ({"steps": [{"type": "quantize.dynamic"}], "targets": [{"profile": "tensorrt"}]}, "step.not_applicable"),
     ],
 )
@@ -157,6 +159,75 @@ def test_a_fixed_batch_needs_as_many_rows(client: httpx.Client) -> None:
     assert "batches of 41; the data set has 40 rows" in answer.json()["detail"]
 
 
+@pytest.mark.parametrize(
+    ("metric", "output", "labels", "reason", "remedy"),
+    [
+        ("top1", ["n", 3], np.zeros(40, np.float32), "the labels are float32", "mse"),
+        ("top1", ["n", 3], np.zeros((40, 3), np.int64), "a row of the labels has the shape [3]", "argmax"),
+        ("top1", ["n", 6, 10], np.zeros(40, np.int64), "of shape [n, 6, 10], not scores", "scores of every class"),
+        ("top1", ["n"], np.zeros(40, np.int64), "of shape [n], not scores", "argmax"),
+        ("top1", ["n", 1], np.zeros(40, np.int64), "a single column", "two class scores"),
+        ("top5", ["n", 3], np.zeros(40, np.int64), "with 3 classes every answer is right", "top1"),
+        ("mse", ["n", 3], np.zeros((40, 4), np.float32), "[n, 3], a row of the labels [4]", "shaped like"),
+        ("mse", [], np.zeros(40, np.float32), "has the shape []", "shaped like"),
+    ],
+)
+def test_a_metric_that_cannot_be_measured_is_refused(
+    client: httpx.Client, metric: str, output: list, labels: np.ndarray, reason: str, remedy: str
+) -> None:
+    spec = judged(client, output, labels)
+
+    answer = client.post("/jobs", json=spec | {"evaluate": {"metrics": [metric]}})
+
+    assert (answer.status_code, answer.json()["code"]) == (422, "evaluate.not_measurable")
+    assert f"{metric} cannot be measured" in answer.json()["detail"]
+    assert reason in answer.json()["detail"]
+    assert remedy in answer.json()["remedy"]
+    assert answer.json()["errors"][0]["pointer"] == "/evaluate/metrics"
+
+
+@pytest.mark.parametrize(
+    ("metric", "output", "labels"),
+    [
+        ("top1", ["n", 3], np.zeros((40, 1), np.uint8)),
+        ("top1", ["n", "classes"], np.zeros(40, np.int64)),
+        ("top5", ["n", 6], np.zeros(40, np.int64)),
+        ("mse", ["n", 1], np.zeros(40, np.float32)),
+        ("mse", ["n", 2, 3], np.zeros((40, 2, 3), np.float32)),
+        ("mse", ["n", "steps", 3], np.zeros((40, 7, 3), np.float32)),
+        ("mse", ["n", 3], np.full((40, 3), 9, np.int64)),
+    ],
+)
+def test_a_metric_that_can_be_measured_is_kept(
+    client: httpx.Client, metric: str, output: list, labels: np.ndarray
+) -> None:
+    answer = client.post("/jobs", json=judged(client, output, labels) | {"evaluate": {"metrics": [metric]}})
+
+    assert answer.status_code == 202, answer.text
+    assert answer.json()["spec"]["evaluate"]["metrics"] == [metric]
+
+
+def test_class_numbers_are_checked_beside_another_metric(client: httpx.Client) -> None:
+    spec = judged(client, ["n", 1, 1], np.zeros(40, np.int64)) | {"evaluate": {"metrics": ["mse"]}}
+    classes = judged(client, ["n", 40], np.full((40, 1), 40)) | {"evaluate": {"metrics": ["top1", "top5"]}}
+
+    assert client.post("/jobs/validate", json=spec).status_code == 200
+    assert client.post("/jobs/validate", json=classes).json()["code"] == "data.labels_out_of_range"
+
+
+def test_a_default_metric_that_cannot_be_measured_is_a_warning(client: httpx.Client, model_id: str) -> None:
+    """The worker is not asked for it, and a retry does not take the default for a wish."""
+    regression = judged(client, ["n", 3], np.zeros((40, 3), np.float32))
+    for spec, reason in ((regression, "the labels are float32"), ({"model": model_id}, "names no test data")):
+        warnings = client.post("/jobs/validate", json=spec).json()["warnings"]
+        job = client.post("/jobs", json=spec).json()
+        client.post(f"/jobs/{job['id']}/cancel")
+
+        assert any("No accuracy will be measured" in one and reason in one for one in warnings)
+        assert job["spec"]["evaluate"]["metrics"] == []
+        assert client.post(f"/jobs/{job['id']}/retry").json()["status"] == "queued"
+
+
 def test_an_array_the_model_does_not_know_is_a_warning(client: httpx.Client, model_id: str) -> None:
     body = npz_bytes(extra=np.zeros(40, np.float32))
     data = client.post("/datasets", params={"name": "d"}, content=body, headers=OCTETS).json()["id"]
@@ -224,6 +295,14 @@ def uploaded(client: httpx.Client, *, inputs: list, outputs: list, opset: int = 
     answer = client.post("/models", params={"name": "m"}, content=content, headers=OCTETS)
     assert answer.status_code == 201, answer.text
     return str(answer.json()["id"])
+
+
+def judged(client: httpx.Client, output: list, labels: np.ndarray) -> dict:
+    """A job on a model with this output, tested against these labels."""
+    model = uploaded(client, inputs=[value("x", ["n", 4])], outputs=[value("out", output)])
+    data = client.post("/datasets", params={"name": "d"}, content=npz_bytes(y=labels), headers=OCTETS)
+    assert data.status_code == 201, data.text
+    return {"model": model, "data": {"test": data.json()["id"]}}
 
 
 def _statuses(stream: str) -> list[str]:

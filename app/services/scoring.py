@@ -1,0 +1,89 @@
+"""Can a metric be measured? Told from the shapes of the labels and of the first output, as the worker reads them."""
+
+from dataclasses import dataclass
+
+from app.services.errors import LabelsOutOfRange
+from app.services.matching import allows, written
+from app.spec.data import ArraySpec, DatasetInfo, Shape
+from app.spec.evaluate import MetricName
+from app.spec.signature import FLOATS, Dimension, TensorSpec
+
+RANKS: dict[MetricName, int] = {"top1": 1, "top5": 5}
+"""The metrics that look for the label among so many of the highest scores."""
+
+
+@dataclass(frozen=True)
+class Obstacle:
+    """Why a metric cannot be measured, as the end of a sentence, and what to do about it."""
+
+    reason: str
+    remedy: str
+
+
+def obstacle(metric: MetricName, output: TensorSpec, labels: ArraySpec) -> Obstacle | None:
+    """Find what keeps a metric from being measured; None where nothing that is known does."""
+    if metric == "mse":
+        return _against_mse(output, labels)
+    return _against_labels(labels) or _against_scores(metric, output)
+
+
+def check_labels(output: TensorSpec, info: DatasetInfo, pointer: str) -> None:
+    """Require that integer labels number classes that the output has; raises `LabelsOutOfRange`."""
+    classes = output.shape[-1]
+    if info.label_range is None or not isinstance(classes, int):
+        return
+    low, high = info.label_range
+    if low < 0 or high >= classes:
+        raise LabelsOutOfRange(
+            f"The labels run from {low} to {high}; output '{output.name}' has {classes} classes (0 to {classes - 1}).",
+            pointer=pointer,
+        )
+
+
+def _against_labels(labels: ArraySpec) -> Obstacle | None:
+    if labels.dtype in FLOATS:
+        return Obstacle(
+            f"the labels are {labels.dtype}, not class numbers",
+            "Store `y` as integers, or ask for mse in `evaluate.metrics`.",
+        )
+    if labels.shape[1:] not in {(), (1,)}:
+        return Obstacle(
+            f"a row of the labels has the shape {written(labels.shape[1:])}, not one class number",
+            "Send one class number per row (one-hot labels: y.argmax(axis=1)), or ask for mse in `evaluate.metrics`.",
+        )
+    return None
+
+
+def _against_scores(metric: MetricName, output: TensorSpec) -> Obstacle | None:
+    if len(output.shape) != 2:
+        found = f"the first output '{output.name}' is {output.dtype} of shape {written(output.shape)}"
+        return Obstacle(
+            f"{found}, not scores [rows, classes]",
+            "Export the scores of every class as the first output (not their argmax), or ask for mse, or no metric.",
+        )
+    classes = output.shape[1]
+    if classes == 1:
+        return Obstacle(
+            f"the first output '{output.name}' has a single column",
+            "Export two class scores instead of one probability, or ask for mse in `evaluate.metrics`.",
+        )
+    if isinstance(classes, int) and classes <= RANKS[metric]:
+        return Obstacle(f"with {classes} classes every answer is right", "Ask for top1 instead.")
+    return None
+
+
+def _against_mse(output: TensorSpec, labels: ArraySpec) -> Obstacle | None:
+    if output.shape and _comparable(output.shape[1:], labels.shape[1:]):
+        return None
+    return Obstacle(
+        f"the first output '{output.name}' has the shape {written(output.shape)}, "
+        f"a row of the labels {written(labels.shape[1:])}",
+        "Send labels `y` shaped like the first output, or export the output that they belong to as the first.",
+    )
+
+
+def _comparable(output: tuple[int | Dimension, ...], labels: Shape) -> bool:
+    """Whether these are the same but for axes of one; in doubt, where a varying axis may be one of them, yes."""
+    if all(isinstance(size, int) for size in output):
+        return [size for size in output if size != 1] == [size for size in labels if size != 1]
+    return len(output) != len(labels) or 1 in output or 1 in labels or all(map(allows, output, labels))
