@@ -14,8 +14,8 @@ from app.services.matching import check_batch, check_inputs, resolve_split
 from app.services.scoring import RANKS, check_labels, obstacle
 from app.spec.data import LABELS, DatasetInfo, DatasetSpec
 from app.spec.job import JobSpec, Role
-from app.spec.signature import ModelInfo
-from app.spec.target import supports
+from app.spec.signature import FLOATS, ModelInfo
+from app.spec.target import last_opset, supports
 
 
 @dataclass(frozen=True)
@@ -106,8 +106,35 @@ def _check_steps(spec: JobSpec, info: ModelInfo) -> Iterator[str]:
                 raise StepNotApplicable(
                     f"{step.type} cannot be delivered for {target.format}/{target.profile}.", pointer=pointer
                 )
+    _check_precision(spec, info)
+    _check_opset(spec, info)
     if not spec.steps:
         yield "The job has no steps: the model is only exported and measured."
+
+
+def _check_precision(spec: JobSpec, info: ModelInfo) -> None:
+    """Refuse to quantize a model of another precision than float32, which its inputs give away."""
+    floats = {tensor.dtype for tensor in info.signature.inputs if tensor.dtype in FLOATS}
+    if not floats or "float32" in floats:
+        return
+    for position, step in enumerate(spec.steps):
+        if step.type.startswith("quantize."):
+            raise StepNotApplicable(
+                f"{step.type} quantizes float32 weights; this model's inputs are {min(floats)}.",
+                pointer=f"/steps/{position}",
+                remedy="Export the model in float32: model.float() before the export.",
+            )
+
+
+def _check_opset(spec: JobSpec, info: ModelInfo) -> None:
+    for position, target in enumerate(spec.targets):
+        last = last_opset(target)
+        if last is not None and info.opset is not None and info.opset > last:
+            raise StepNotApplicable(
+                f"The model has opset {info.opset}; {target.format}/{target.profile} reads up to {last}.",
+                pointer=f"/targets/{position}",
+                remedy=f"Export the model with opset {last} or earlier.",
+            )
 
 
 def _check_metrics(spec: JobSpec, info: ModelInfo, data: dict[Role, Dataset]) -> str | None:

@@ -26,6 +26,14 @@ UNSUPPORTED_STEPS: dict[tuple[str, str], frozenset[str]] = {
 }
 """Steps whose result a target cannot carry out, by format and profile; refused when a job is submitted."""
 
+LAST_OPSET: dict[tuple[str, str], int] = {("onnx", "tensorrt"): 20}
+"""The newest opset a target reads, by format and profile: that of TensorRT 10.0, the release that Jetson keeps."""
+
+
+def last_opset(target: Target) -> int | None:
+    """The newest opset that the target reads; None where that is the runtime's own limit."""
+    return LAST_OPSET.get((target.format, target.profile))
+
 
 def supports(target: Target, step: str) -> bool:
     """Whether the target can deliver what a step of this type makes."""

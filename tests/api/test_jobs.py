@@ -1,15 +1,24 @@
 """Jobs over real HTTP, without a worker: what is accepted, refused, shown, canceled and retried."""
 
 import json
+import warnings
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import httpx
 import numpy as np
 import pytest
+import torch
+from onnx import TensorProto
 
+from app.api.components import Components
+from app.db import jobs
+from app.ids import parse
+from app.spec.target import LAST_OPSET
 from tests.api.conftest import OCTETS
 from tests.files import npz_bytes
 from tests.hostile.onnx_files import node, proto, value
+from worker.engine.targets import tensorrt_rules
 
 
 @pytest.fixture
@@ -219,13 +228,62 @@ def test_a_default_metric_that_cannot_be_measured_is_a_warning(client: httpx.Cli
     """The worker is not asked for it, and a retry does not take the default for a wish."""
     regression = judged(client, ["n", 3], np.zeros((40, 3), np.float32))
     for spec, reason in ((regression, "the labels are float32"), ({"model": model_id}, "names no test data")):
-        warnings = client.post("/jobs/validate", json=spec).json()["warnings"]
+        said = client.post("/jobs/validate", json=spec).json()["warnings"]
         job = client.post("/jobs", json=spec).json()
         client.post(f"/jobs/{job['id']}/cancel")
 
-        assert any("No accuracy will be measured" in one and reason in one for one in warnings)
+        assert any("No accuracy will be measured" in one and reason in one for one in said)
         assert job["spec"]["evaluate"]["metrics"] == []
         assert client.post(f"/jobs/{job['id']}/retry").json()["status"] == "queued"
+
+
+@pytest.mark.parametrize("dtype", [TensorProto.FLOAT16, TensorProto.DOUBLE], ids=["float16", "float64"])
+def test_only_float32_models_are_quantized(client: httpx.Client, dtype: int) -> None:
+    shape = ["n", 4]
+    model = uploaded(client, inputs=[value("x", shape, dtype)], outputs=[value("y", shape, dtype)])
+    mixed = uploaded(client, inputs=[value("x", shape), value("h", shape, dtype)], outputs=[value("y", shape)])
+    steps = [{"type": "quantize.dynamic"}]
+    answer = client.post("/jobs/validate", json={"model": model, "steps": steps})
+
+    assert (answer.status_code, answer.json()["code"]) == (422, "step.not_applicable")
+    assert "float32" in answer.json()["remedy"]
+    assert answer.json()["errors"][0]["pointer"] == "/steps/0"
+    assert client.post("/jobs/validate", json={"model": model}).status_code == 200
+    assert client.post("/jobs/validate", json={"model": mixed, "steps": steps}).status_code == 200
+
+
+def test_a_target_reads_no_newer_opset(client: httpx.Client) -> None:
+    last = LAST_OPSET["onnx", "tensorrt"]
+    shape = ["n", 4]
+    older, newer = (
+        uploaded(client, inputs=[value("x", shape)], outputs=[value("y", shape)], opset=opset)
+        for opset in (last, last + 1)
+    )
+    targets = [{"profile": "x86"}, {"profile": "tensorrt"}]
+    answer = client.post("/jobs/validate", json={"model": newer, "targets": targets})
+
+    assert (answer.status_code, answer.json()["code"]) == (422, "step.not_applicable")
+    assert answer.json()["errors"][0]["pointer"] == "/targets/1"
+    assert client.post("/jobs/validate", json={"model": newer, "targets": targets[:1]}).status_code == 200
+    assert client.post("/jobs/validate", json={"model": older, "targets": targets}).status_code == 200
+
+
+def test_the_service_and_the_worker_know_the_same_last_opset() -> None:
+    assert LAST_OPSET["onnx", "tensorrt"] == tensorrt_rules.LAST_OPSET
+
+
+def test_a_model_in_training_mode_is_a_warning(client: httpx.Client, tmp_path: Path) -> None:
+    network = torch.nn.Sequential(torch.nn.Linear(4, 4), torch.nn.BatchNorm1d(4), torch.nn.Dropout())
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the exporter's own deprecations
+        program = torch.export.export(network.train(), (torch.randn(8, 4),))
+        torch.export.save(program, tmp_path / "train.pt2")
+    content = (tmp_path / "train.pt2").read_bytes()
+    model = client.post("/models", params={"name": "m"}, content=content, headers=OCTETS).json()["id"]
+
+    answer = client.post("/jobs/validate", json={"model": model, "steps": [{"type": "quantize.dynamic"}]})
+
+    assert any("eval()" in warning for warning in answer.json()["warnings"])
 
 
 def test_an_array_the_model_does_not_know_is_a_warning(client: httpx.Client, model_id: str) -> None:
@@ -254,6 +312,21 @@ def test_cancel_and_retry_move_a_waiting_job(client: httpx.Client, spec: dict) -
     assert client.post(f"/jobs/{job}/retry").json()["status"] == "queued"
     assert client.get("/jobs", params={"status": "queued"}).json()["data"][0]["id"] == job
     assert client.get("/jobs", params={"status": "canceled"}).json()["data"] == []
+
+
+def test_a_job_that_succeeded_is_not_retried_but_submitted_anew(
+    client: httpx.Client, components: Components, spec: dict
+) -> None:
+    job = client.post("/jobs", json=spec).json()["id"]
+    with components.database.write() as session:
+        row = parse("job", job)
+        assert jobs.claim(session, row, worker="w", queue="cpu", lease_s=60)
+        assert jobs.succeed(session, row, 1, report={}, artifacts=[])
+
+    answer = client.post(f"/jobs/{job}/retry")
+
+    assert (answer.status_code, answer.json()["code"]) == (409, "job.not_ended")
+    assert "new job" in answer.json()["remedy"]
 
 
 def test_events_are_paged_streamed_and_resumed(client: httpx.Client, spec: dict) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from sqlalchemy import update
+from sqlalchemy import select, update
 
 from app.db import events, jobs, workers
 from app.db.database import Database
@@ -236,6 +236,42 @@ def test_a_retry_hides_what_was_delivered_before(database: Database, job: UUID) 
         assert found is not None
         assert jobs.artifacts_of(session, found) == []
         assert jobs.artifact(session, "t", kept.id) is None
+
+
+def test_what_an_attempt_delivers_is_hidden_while_it_is_at_work(database: Database, job: UUID) -> None:
+    claim(database, job)
+    early = Artifact(
+        id=new_id(), tenant="t", job_id=job, attempt=1, name="a.onnx", kind="model",
+        media_type="application/octet-stream", target=0, sha256="0" * 64, bytes=1, key="artifacts/a",
+    )  # fmt: skip
+    with database.write() as session:
+        session.add(early)
+    with database.read() as session:
+        assert jobs.artifact(session, "t", early.id) is None
+
+    with database.write() as session:
+        assert jobs.succeed(session, job, 1, report={}, artifacts=[])
+    with database.read() as session:
+        assert jobs.artifact(session, "t", early.id) is not None
+        assert jobs.artifact(session, "other", early.id) is None
+
+
+def test_each_loss_doubles_the_wait(database: Database, job: UUID) -> None:
+    with database.write() as session:
+        session.execute(update(Job).where(Job.id == job).values(max_attempts=3))
+    waits = []
+    for _ in range(2):
+        assert claim(database, job) is not None
+        with database.write() as session:
+            found = jobs.of(session, "t", job)
+            assert found is not None
+            jobs.give_up_on(session, found, backoff_s=3600, error=ERROR)
+        with database.write() as session:
+            run_after, now = session.execute(select(Job.run_after, from_now()).where(Job.id == job)).one()
+            waits.append((run_after - now).total_seconds())
+            session.execute(update(Job).where(Job.id == job).values(run_after=from_now()))
+
+    assert [round(wait / 3600, 1) for wait in waits] == [1.0, 2.0]
 
 
 def test_two_dispatchers_never_take_the_same_job(database: Database, job: UUID) -> None:
