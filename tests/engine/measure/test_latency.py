@@ -41,6 +41,50 @@ def test_the_budget_ends_it_but_never_before_a_few_runs(tmp_path: Path) -> None:
     assert perf_counter() - started < 30
 
 
+class Scripted:
+    """A session that computes nothing and writes its name down at every run."""
+
+    def __init__(self, name: str, runs: list[str]) -> None:
+        self.name, self.runs = name, runs
+
+    def io_binding(self) -> "Scripted":
+        return self
+
+    def get_inputs(self) -> list:
+        return []
+
+    def get_outputs(self) -> list:
+        return []
+
+    def run_with_iobinding(self, binding: object) -> None:
+        self.runs.append(self.name)
+
+
+def test_models_take_turns_in_random_order_after_a_warm_up() -> None:
+    ran: list[str] = []
+    turns = 30
+    sessions = Scripted("A", ran), Scripted("B", ran)
+
+    change = measure_latency(sessions, {"x": np.zeros((1, 2))}, Latency(runs=2 * turns, budget_s=600), seed=3)
+
+    timed, warm_up = ran[-4 * turns :], ran[: -4 * turns]
+    order = ["".join(timed[start : start + 4]) for start in range(0, len(timed), 4)]
+    assert set(order) == {"ABBA", "BAAB"}
+    assert 5 < order.count("ABBA") < 25
+    assert change.before.runs == change.after.runs == 2 * turns
+    assert warm_up.count("A") == warm_up.count("B") >= 10, "two windows at least, before anything settles"
+
+
+def test_another_seed_is_another_order() -> None:
+    orders = []
+    for seed in (1, 2):
+        ran: list[str] = []
+        measure_latency((Scripted("A", ran), Scripted("B", ran)), {"x": np.zeros((1, 2))}, Latency(runs=60), seed=seed)
+        orders.append(ran[-120:])
+
+    assert orders[0] != orders[1]
+
+
 def test_distribution_is_ordered_and_in_milliseconds() -> None:
     times = np.arange(1, 1001) * 1e6
 
