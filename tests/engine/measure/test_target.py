@@ -228,6 +228,18 @@ def test_a_fixed_batch_is_filled_and_cut(tmp_path: Path) -> None:
     ]
 
 
+def test_no_more_threads_than_cores(float_model: Path, tmp_path: Path) -> None:
+    asked = Evaluate(latency=Latency(threads=256, runs=20))
+    rows = FakeRows({"image": images(8)})
+
+    capped = measured(float_model, float_model, tmp_path, test=rows, evaluate=asked, host=Host("x86_64", 1))
+    single = measured(float_model, float_model, tmp_path, test=rows)
+
+    assert [change.threads for change in capped.latency] == [1]
+    assert "Latency was measured on 1 thread: 256 were asked for, this worker has no more." in capped.notes
+    assert not any("thread" in note for note in single.notes)
+
+
 def test_dynamic_quantization_of_products(tmp_path: Path) -> None:
     original = linear_net(tmp_path / "linear.onnx", layers=2)
     artifact = dynamic_int8(original, tmp_path / "dynamic.onnx")

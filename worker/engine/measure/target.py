@@ -5,10 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from app.spec.evaluate import Evaluate
+from app.spec.evaluate import Evaluate, Latency
 from app.spec.report import LatencyChange, MetricChange, OutputParity, TargetReport
 from app.spec.signature import Signature
 from app.spec.target import Target
+from app.spec.units import counted
 from worker.engine.data import Rows
 from worker.engine.measure.accuracy import Metrics
 from worker.engine.measure.batching import AnyRows, BatchRange, SyntheticRows
@@ -151,8 +152,8 @@ def _compare_outputs(subject: Subject) -> tuple[tuple[OutputParity, ...], tuple[
 
 def _measure_speed(subject: Subject) -> tuple[tuple[LatencyChange, ...], tuple[str, ...]]:
     """Latency at every batch size asked for that the model takes; at its own where it takes none of them."""
-    plan = subject.evaluate.latency
-    notes = tuple(
+    plan, capped = _within_cores(subject.evaluate.latency, subject.host.cores)
+    notes = capped + tuple(
         f"Latency at batch {size} was not measured: the model's batch is {subject.batch}."
         for size in plan.batch
         if size not in subject.batch
@@ -166,3 +167,13 @@ def _measure_speed(subject: Subject) -> tuple[tuple[LatencyChange, ...], tuple[s
         feeds, _ = next(iter(subject.rows.batches(min(size, len(subject.rows)))))
         changes.append(measure_latency(sessions, filled(feeds, size), plan, subject.seed))
     return tuple(changes), notes
+
+
+def _within_cores(plan: Latency, cores: int) -> tuple[Latency, tuple[str, ...]]:
+    """The plan with no more threads than cores, which would time their waiting for each other; a note if it differs."""
+    if plan.threads <= cores:
+        return plan, ()
+    note = (
+        f"Latency was measured on {counted(cores, 'thread')}: {plan.threads} were asked for, this worker has no more."
+    )
+    return plan.model_copy(update={"threads": cores}), (note,)
