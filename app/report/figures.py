@@ -111,10 +111,10 @@ def _size(size: Size) -> Row:
     ratio = size.ratio
     tone: Tone = "same"
     change = "same size"
-    if ratio < 1 - NOTICEABLE_SIZE:
+    if size.smaller:
         tone, change = "good", f"{_ratio(1 / ratio)} smaller"
     elif ratio > 1 + NOTICEABLE_SIZE:
-        tone, change = "bad", f"{_ratio(ratio)} larger"
+        tone, change = "bad" if size.larger else "same", f"{_ratio(ratio)} larger"
     return Row(
         "Size", file_size(size.before_bytes), file_size(size.after_bytes), change, "exact", tone, size.provenance
     )

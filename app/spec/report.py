@@ -18,6 +18,9 @@ Verdict = Literal["improved", "unchanged", "regressed", "unusable"]
 
 NOTICEABLE_SIZE = 0.01
 """Sizes that differ by less than this share are called equal: metadata alone differs by as much."""
+NOTICEABLE_GROWTH = 0.02
+NOTICEABLE_GROWTH_BYTES = 16 * 1024
+"""Growth is a loss only beyond both: names and metadata of the export add as much to any model."""
 
 
 class Machine(Frozen):
@@ -43,6 +46,17 @@ class Size(Frozen):
     def ratio(self) -> float:
         """After / before."""
         return self.after_bytes / self.before_bytes
+
+    @property
+    def smaller(self) -> bool:
+        """Whether it shrank by more than metadata explains."""
+        return self.ratio < 1 - NOTICEABLE_SIZE
+
+    @property
+    def larger(self) -> bool:
+        """Whether it grew by more than metadata explains."""
+        growth = self.after_bytes - self.before_bytes
+        return self.ratio > 1 + NOTICEABLE_GROWTH and growth > NOTICEABLE_GROWTH_BYTES
 
 
 class MetricChange(Frozen):

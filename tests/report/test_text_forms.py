@@ -7,7 +7,7 @@ import pytest
 from app.report import render_markdown, render_table
 from app.report.figures import rows
 from app.report.text import markdown, plain, shortened
-from app.spec.report import LayerError, MetricChange, OutputParity
+from app.spec.report import LayerError, MetricChange, OutputParity, Size
 from tests.report.reports import latency, report, target
 
 HOSTILE = "a|b\n# c <b>d</b> [x](http://e) `f` *g* _h_ \x1b[31m www.i.com $j$"
@@ -116,6 +116,14 @@ def test_a_p99_of_few_runs_is_marked(runs: int, shown: str) -> None:
 
     assert p90.certainty == ""
     assert p99.certainty == shown
+
+
+@pytest.mark.parametrize(("before", "after", "tone"), [(14_000, 16_000, "same"), (140_000, 160_000, "bad")])
+def test_a_little_metadata_is_not_shown_as_a_loss(before: int, after: int, tone: str) -> None:
+    size = rows(target(size=Size(before_bytes=before, after_bytes=after)))[0]
+
+    assert size.change == "1.14× larger"
+    assert size.tone == tone
 
 
 def test_terminal_table_cannot_be_steered() -> None:

@@ -10,7 +10,8 @@ from worker.engine.measure.verdict import Figures, judge
 
 
 def size(after: int, before: int = 1000) -> Size:
-    return Size(before_bytes=before, after_bytes=after)
+    """In kB."""
+    return Size(before_bytes=1000 * before, after_bytes=1000 * after)
 
 
 def top1(drop: float, low: float, high: float, before: float = 0.97) -> MetricChange:
@@ -72,6 +73,10 @@ CASES = {
     "faster at one batch, equal at another": ("improved", {"latency": (FASTER, latency(1, 0.9, 1.1, 16))}),
     "less than a point lost for nothing": ("regressed", {"metrics": (SMALL_DROP,)}),
     "slower": ("regressed", {"latency": (latency(0.95, 0.93, 0.97),)}),
+    "two per cent larger is the export's": ("unchanged", {"size": size(10_190, 10_000)}),
+    "a few kB larger is the export's": ("unchanged", {"size": size(28, 14)}),
+    "many kB larger and beyond two per cent": ("regressed", {"size": size(10_210, 10_000)}),
+    "a small file, far larger": ("regressed", {"size": size(31, 14)}),
     "larger": ("regressed", {"size": size(1050)}),
     "larger and slower": ("regressed", {"size": size(2000), "latency": (latency(0.5, 0.4, 0.6),)}),
     "smaller, points lost": ("regressed", {"size": size(260), "metrics": (LARGE_DROP,)}),
@@ -126,7 +131,7 @@ def test_verdict(case: str) -> None:
 
 
 def test_reasons_are_sentences_with_figures() -> None:
-    figures = replace(NOTHING, size=size(12_400_000, 44_700_000), metrics=(NOISY_DROP,), latency=(SAME_SPEED,))
+    figures = replace(NOTHING, size=size(12_400, 44_700), metrics=(NOISY_DROP,), latency=(SAME_SPEED,))
 
     assert judge(figures).reasons == (
         "3.6 times smaller (44.7 MB -> 12.4 MB).",
@@ -176,3 +181,9 @@ def test_one_row_is_one_row() -> None:
 
     assert judgement.verdict == "unchanged"
     assert "below what 1 row can resolve reliably." in judgement.reasons[1]
+
+
+def test_growth_that_is_no_loss_is_still_told() -> None:
+    reasons = judge(replace(NOTHING, size=size(16, 14))).reasons
+
+    assert reasons[0] == "Larger by 2 kB (14 kB -> 16 kB): no more than metadata explains."

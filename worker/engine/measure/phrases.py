@@ -22,6 +22,10 @@ def size(change: Size) -> str:
         return f"Same size {bytes_}."
     if ratio < 1:
         return f"{times(1 / ratio)} smaller {bytes_}."
+    if not change.larger:
+        return (
+            f"Larger by {file_size(change.after_bytes - change.before_bytes)} {bytes_}: no more than metadata explains."
+        )
     return f"{times(ratio)} larger {bytes_}."
 
 

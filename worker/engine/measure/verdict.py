@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from app.spec.evaluate import Limits
-from app.spec.report import NOTICEABLE_SIZE, LatencyChange, MetricChange, OutputParity, Size, Verdict
+from app.spec.report import LatencyChange, MetricChange, OutputParity, Size, Verdict
 from worker.engine.measure import phrases
 from worker.engine.measure.limits import missed_limits
 
@@ -108,10 +108,9 @@ def _weighed(verdict: Verdict, figures: Figures) -> tuple[str, ...]:
 
 
 def _gains(figures: Figures) -> bool:
-    smaller = figures.size.ratio < 1 - NOTICEABLE_SIZE
     faster = any(change.speedup_low > 1 for change in figures.latency)
     better = any(change.drop_high < 0 for change in figures.metrics)
-    return smaller or faster or better
+    return figures.size.smaller or faster or better
 
 
 def _quality_losses(figures: Figures) -> list[bool]:
@@ -125,7 +124,7 @@ def _cost_losses(figures: Figures) -> list[bool]:
     """For growth and each slowdown beyond the noise: whether a gain excuses it."""
     largest = figures.limits.max_size_ratio or TOLERATED_GROWTH
     slowest = figures.limits.min_speedup or TOLERATED_SLOWDOWN
-    growth = [figures.size.ratio <= largest] if figures.size.ratio > 1 + NOTICEABLE_SIZE else []
+    growth = [figures.size.ratio <= largest] if figures.size.larger else []
     return growth + [change.speedup >= slowest for change in figures.latency if change.speedup_high < 1]
 
 
