@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from worker.engine.observers import BINS, Extremes, Histogram, divergence, entropy_clip
+from worker.engine.observers import BINS, ENTROPY_BINS, Extremes, Histogram, divergence, entropy_clip
 from worker.engine.plan import Range
 
 RANDOM = np.random.default_rng(0)
@@ -85,6 +85,67 @@ def test_an_outlier_is_clipped(observer: str) -> None:
 
     assert extremes.high == 500
     assert 2 < found.high < 80
+
+
+def reconstruction_error(values: np.ndarray, used: Range) -> float:
+    """Mean squared error of the asymmetric 8-bit form, its zero-point rounded as the runtime does."""
+    scale = (used.high - used.low) / 255
+    zero = np.round(-used.low / scale)
+    codes = np.clip(np.round(values / scale) + zero, 0, 255)
+    return float(np.square((codes - zero) * scale - values).mean())
+
+
+WIDE = RANDOM.standard_normal(200_000).astype(np.float32) * 2
+SKEWED = {
+    "leaky relu": np.where(WIDE > 0, WIDE, np.float32(0.01) * WIDE),
+    "silu": WIDE / (1 + np.exp(-WIDE)),
+    "negated leaky relu": -np.where(WIDE > 0, WIDE, np.float32(0.01) * WIDE),
+    **TENSORS,
+}
+
+
+@pytest.mark.parametrize("name", [name for name in SKEWED if name not in ("one outlier", "heavy tails")])
+def test_entropy_reconstructs_as_well_as_the_extremes(name: str) -> None:
+    values = SKEWED[name]
+    extremes = extremes_of(values)
+    found = histogram_of(values).entropy(extremes)
+    assert reconstruction_error(values, found) <= 1.1 * reconstruction_error(values, extremes)
+
+
+@pytest.mark.parametrize("name", ["leaky relu", "silu", "normal", "relu"])
+@pytest.mark.parametrize("sign", [1, -1])
+def test_entropy_clips_an_outlier_of_any_activation(name: str, sign: int) -> None:
+    values = sign * np.append(SKEWED[name], np.float32(500))
+    extremes = extremes_of(values)
+
+    found = histogram_of(values).entropy(extremes)
+
+    assert 8 < max(found.high, -found.low) < 40
+    assert reconstruction_error(values[:-1], found) < 0.02 * reconstruction_error(values[:-1], extremes)
+
+
+def test_entropy_shares_out_the_codes_by_length() -> None:
+    """A symmetric tensor has half of the codes on either side, so its search sees coarser codes than a ReLU's."""
+    values = RANDOM.laplace(size=400_000).astype(np.float32)
+    values = np.concatenate([values, -values])
+    both, one = histogram_of(values), histogram_of(np.abs(values))
+    assert np.abs(both.magnitudes() - one.magnitudes()).sum() < 0.01 * len(values)
+
+    symmetric, positive = both.entropy(extremes_of(values)), one.entropy(extremes_of(np.abs(values)))
+
+    assert symmetric.high == pytest.approx(-symmetric.low)
+    width = both.magnitude / ENTROPY_BINS
+    assert symmetric.high == pytest.approx(width * entropy_clip(both.magnitudes(), 128))
+    assert positive.high == pytest.approx(width * entropy_clip(one.magnitudes(), 255))
+    assert symmetric.high != pytest.approx(positive.high, rel=0.01)
+
+
+def test_zeros_do_not_decide_the_entropy_search() -> None:
+    """Nine tenths of a sparse ReLU's output are zero. They have a code of their own, whatever the threshold."""
+    counts = (1e4 * np.exp(-np.arange(2048) / 150)).astype(np.int64)
+    sparse = counts.copy()
+    sparse[0] = 9 * counts.sum()
+    assert entropy_clip(sparse, 255) == entropy_clip(counts, 255) < 2048
 
 
 def plain_divergence(counts: np.ndarray, keep: int, levels: int) -> float:

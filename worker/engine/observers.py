@@ -1,5 +1,6 @@
 """How the range of a tensor is chosen from what was seen of it, in memory that does not grow with the data."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,8 +10,13 @@ from worker.engine.plan import Range
 BINS = 16_384
 """Of one histogram, 128 KiB. A percentile is exact to 1/8192 of the largest magnitude, so an outlier a thousand
 times as large as the rest still leaves eight bins for the rest."""
-ENTROPY_BINS = 2048
-"""Of the magnitude histogram that the entropy search reads, as in TensorRT's calibrator."""
+ENTROPY_BINS = 4096
+"""Of the magnitude histogram that the entropy search reads: 16 for each of 255 codes, as in TensorRT's calibrator."""
+CODES = 255
+OUTLIERS = 1e-5
+"""Share of the values, the largest, that do not keep the entropy search from clipping; one value at least."""
+CLIPPING_PAYS = 0.9
+"""Squared error after clipping, at most, relative to that of the whole range; the outliers add up to as much again."""
 CHUNK = 1 << 18
 """Elements counted at once: a chunk and its indices stay in the second-level cache."""
 
@@ -61,28 +67,63 @@ class Histogram:
         return folded.reshape(ENTROPY_BINS, -1).sum(axis=1)
 
     def entropy(self, extremes: Range) -> Range:
-        """The range whose 8-bit form differs least, by relative entropy, from the distribution seen."""
-        levels = 255 if extremes.low == 0 or extremes.high == 0 else 127
-        clip = entropy_clip(self.magnitudes(), levels) / ENTROPY_BINS * self.magnitude
+        """The range whose 8-bit form differs least, by relative entropy, from the distribution seen.
+
+        The search shrinks the range from the larger end, and from the other once it is reached. Codes are shared out
+        by length: a ReLU's output has all of them on its one side, a symmetric tensor half of them on either.
+        A range that does not lower the reconstruction error, outliers apart, of the whole one is left out: by itself
+        entropy alone clips a LeakyReLU, half of whose values lie in 1 % of its range, at 28 times the error.
+        """
+        magnitudes = self.magnitudes()
+        width = self.magnitude / ENTROPY_BINS
+        levels = max(2, round(CODES * self.magnitude / (extremes.high - extremes.low)))
+        typical = without_outliers(magnitudes)
+        most = CLIPPING_PAYS * squared_error(typical, ENTROPY_BINS, extremes, width)
+        clip = width * entropy_clip(
+            magnitudes, levels, allowed=lambda keep: squared_error(typical, keep, extremes, width) <= most
+        )
         return Range(max(extremes.low, -clip), min(extremes.high, clip))
 
 
-def entropy_clip(magnitudes: np.ndarray, levels: int, step: int = 8) -> int:
+def without_outliers(magnitudes: np.ndarray) -> np.ndarray:
+    """The counts with the `OUTLIERS` moved inwards, to the bin of the largest value that is none."""
+    beyond = np.cumsum(magnitudes[::-1])[::-1]
+    last = int(np.flatnonzero(beyond > min(max(1, OUTLIERS * beyond[0]), beyond[0] - 1))[-1])
+    typical = magnitudes.copy()
+    typical[last] = beyond[last]
+    typical[last + 1 :] = 0
+    return typical
+
+
+def squared_error(magnitudes: np.ndarray, keep: int, extremes: Range, width: float) -> float:
+    """Sum of squared errors where bins from `keep` on, each `width` wide, are clipped.
+
+    Rounding costs a value a twelfth of the square of a code's width; clipping costs it the square of what is cut.
+    """
+    clip = keep * width
+    code = (min(extremes.high, clip) - max(extremes.low, -clip)) / CODES
+    cut = (np.arange(keep, len(magnitudes)) + 0.5) * width - clip
+    return float(magnitudes[:keep].sum() * code**2 / 12 + (magnitudes[keep:] * np.square(cut)).sum())
+
+
+def entropy_clip(
+    magnitudes: np.ndarray, levels: int, step: int = 16, allowed: Callable[[int], bool] | None = None
+) -> int:
     """Number of leading bins to keep so that `levels` codes say the most about the distribution.
 
     S. Migacz, 8-bit Inference with TensorRT, GTC 2017: P is the histogram up to the threshold with everything
     beyond added to the last bin, Q its merge into `levels` codes spread out again over the filled bins; the
     threshold with the smallest Kullback-Leibler divergence of Q from P wins. The first bin counts as much as the
     second, as in NVIDIA's pytorch-quantization: half of a ReLU's output is zero, and zero has its own code anyway.
+    Thresholds that are not `allowed` are left out; that of all bins is always tried.
     """
     counts = magnitudes.astype(np.float64)
     counts[0] = counts[1]
+    whole = len(counts)
     if not counts.any():
-        return len(counts)
-    thresholds = np.arange(min(levels + 1, len(counts)), len(counts) + 1, step)
-    thresholds = np.append(thresholds, len(counts)) if thresholds[-1] != len(counts) else thresholds
-    divergences = [divergence(counts, int(keep), levels) for keep in thresholds]
-    return int(thresholds[int(np.argmin(divergences))])
+        return whole
+    thresholds = [keep for keep in range(min(levels + 1, whole), whole, step) if allowed is None or allowed(keep)]
+    return min([*thresholds, whole], key=lambda keep: divergence(counts, keep, levels))
 
 
 def divergence(counts: np.ndarray, keep: int, levels: int) -> float:
