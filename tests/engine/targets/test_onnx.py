@@ -129,7 +129,11 @@ def test_each_rule_of_tensorrt_is_checked(quantized_digits) -> None:
     def integer_operator(model: onnx.ModelProto) -> None:
         model.graph.node.append(helper.make_node("MatMulInteger", ["a", "b"], ["c"], "product"))
 
+    def other_domain(model: onnx.ModelProto) -> None:
+        model.graph.node.append(helper.make_node("Gelu", ["a"], ["b"], "bent", domain="com.microsoft"))
+
     for change, sentence in [
+        (other_domain, "Node bent: TensorRT has no com.microsoft::Gelu"),
         (negative_scale, "positive"), (shifted, "must be 0"), (per_channel_activation, "only weights"),
         (late_opset, "opset 21"), (integer_operator, "MatMulInteger"),
     ]:  # fmt: skip

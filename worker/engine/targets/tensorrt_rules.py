@@ -27,6 +27,11 @@ def require_tensorrt_rules(model: ModelProto) -> None:
         constants = {tensor.name: tensor for tensor in graph.initializer}
         weights = _weights(list(graph.node))
         for node in graph.node:
+            if node.domain not in ("", "ai.onnx"):
+                raise RuleViolated(
+                    f"Node {node.name}: TensorRT has no {node.domain}::{node.op_type}.",
+                    remedy="Export the model with standard ONNX operators only.",
+                )
             if node.op_type in INTEGER_OPERATORS or node.op_type.startswith("QLinear"):
                 raise RuleViolated(f"Node {node.name}: TensorRT has no {node.op_type}.")
             if node.op_type in QDQ:
