@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from onnx import GraphProto, NodeProto, TensorProto, helper
 
 from app.spec.quantize import Skip
-from worker.engine.errors import UnknownNode
+from worker.engine.errors import NothingToQuantize, UnknownNode
 
 WEIGHTED = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
 """Operators with a weight operand, where nearly all time and size is."""
@@ -75,6 +75,27 @@ def _data(node: NodeProto) -> list[str]:
     """The operands that carry data; the others are shapes, bounds, axes."""
     merges = node.op_type in ("Add", "Concat")
     return [name for name in (node.input if merges else node.input[:1]) if name]
+
+
+OTHER_FLOATS: dict[int, str] = {
+    TensorProto.FLOAT16: "float16",
+    TensorProto.DOUBLE: "float64",
+    TensorProto.BFLOAT16: "bfloat16",
+}
+
+
+def require_float32_weights(graph: GraphProto) -> None:
+    """Raise `NothingToQuantize` if the weights are of another floating-point type.
+
+    `graph` is the uploaded one: preparation puts casts in front of float16 operators.
+    """
+    types = {tensor.name: tensor.data_type for tensor in graph.initializer}
+    found = {types.get(weight_of(node) or "", 0) for node in graph.node}
+    if TensorProto.FLOAT not in found and (others := sorted(OTHER_FLOATS[one] for one in found if one in OTHER_FLOATS)):
+        raise NothingToQuantize(
+            f"The model's weights are {' and '.join(others)}; only float32 is quantized.",
+            remedy="Export the model in float32.",
+        )
 
 
 def skipped_nodes(skip: Skip, original: GraphProto, prepared: GraphProto) -> frozenset[str]:

@@ -11,7 +11,7 @@ from worker.engine.model import Model
 from worker.engine.passes import Changed, Context, implements
 from worker.engine.plan import DynamicPlan
 from worker.engine.preprocess import preprocess
-from worker.engine.selection import is_plain_gemm, skipped_nodes
+from worker.engine.selection import is_plain_gemm, require_float32_weights, skipped_nodes
 
 WEIGHTS: dict[str, tuple[int, ...]] = {
     "MatMul": (1,),
@@ -32,9 +32,11 @@ def quantize_dynamic(step: QuantizeDynamic, model: Model, context: Context) -> C
     """Attach a `DynamicPlan` to the model. Raises `UnknownNode`, `NothingToQuantize`."""
     prepared = preprocess(model.graph, context.scratch)
     graph = onnx.load(prepared, load_external_data=False).graph
-    skipped = skipped_nodes(step.skip, onnx.load(model.graph, load_external_data=False).graph, graph)
+    original = onnx.load(model.graph, load_external_data=False).graph
+    skipped = skipped_nodes(step.skip, original, graph)
     nodes = dynamically_quantizable(graph, skipped)
     if not nodes:
+        require_float32_weights(original)
         raise NothingToQuantize(
             "No matrix product, LSTM or embedding with constant float32 weights is left.",
             remedy="Use quantize.static for convolutional models, or shorten the skip list.",

@@ -12,7 +12,7 @@ from worker.engine.model import Model
 from worker.engine.passes import Changed, Context, implements
 from worker.engine.plan import Range, StaticPlan
 from worker.engine.preprocess import preprocess
-from worker.engine.selection import CLAMPS, quantizable, skipped_nodes
+from worker.engine.selection import CLAMPS, quantizable, require_float32_weights, skipped_nodes
 
 
 @implements(QuantizeStatic)
@@ -23,9 +23,11 @@ def quantize_static(step: QuantizeStatic, model: Model, context: Context) -> Cha
     """
     prepared = preprocess(model.graph, context.scratch)
     graph = onnx.load(prepared, load_external_data=False).graph
-    skipped = skipped_nodes(step.skip, onnx.load(model.graph, load_external_data=False).graph, graph)
+    original = onnx.load(model.graph, load_external_data=False).graph
+    skipped = skipped_nodes(step.skip, original, graph)
     nodes = quantizable(graph, skipped)
     if not nodes:
+        require_float32_weights(original)
         raise NothingToQuantize("No convolution or matrix product with a constant float32 weight is left.")
 
     tensors = activations(graph, frozenset(nodes))
