@@ -11,6 +11,7 @@ import onnx
 import pytest
 import torch
 
+from app.admission import admit_model
 from app.spec.signature import Dimension, Signature, TensorSpec
 from tests.engine import zoo
 from tests.engine.orders import outputs_of, signature_of, upload
@@ -118,8 +119,16 @@ def test_a_program_that_draws_random_numbers_is_refused(tmp_path: Path) -> None:
         inputs=(TensorSpec(name="x", dtype="float32", shape=(2, 16)),),
         outputs=(TensorSpec(name="y", dtype="float32", shape=(2, 4)),),
     )
-    with pytest.raises(ExportFailed):
+    with pytest.raises(ExportFailed) as caught:
         opened(tmp_path, "noisy.pt2", signature)
+    assert caught.value.remedy == ExportFailed.remedy
+
+    (tmp_path / "scratch").mkdir(exist_ok=True)
+    info = admit_model(tmp_path / "noisy.pt2", max_inflated_bytes=1 << 30)
+    file = upload(tmp_path, "noisy.pt2", info.signature).model_copy(update={"info": info})
+    with pytest.raises(ExportFailed, match="training mode") as caught:
+        open_model(file, tmp_path, tmp_path / "scratch", threads=1, seed=0)
+    assert "model.eval()" in caught.value.remedy
 
 
 def test_another_signature_is_inconsistent(digits_folder: Path, tmp_path: Path) -> None:
@@ -159,6 +168,32 @@ def test_a_bundle_is_unpacked(form, digits_folder: Path, digits_test: Rows, tmp_
         with tarfile.open(tmp_path / "bundle", "w:gz" if form == "tar.gz" else "w") as archive:
             for file in files:
                 archive.add(file, f"./{file.name}")
+    model = opened(tmp_path, "bundle", signature_of(digits_folder / "digits.onnx"), external_data=True)
+
+    inputs, _ = next(digits_test.batches(20))
+    assert np.array_equal(outputs_of(model.graph, inputs)[0], outputs_of(digits_folder / "digits.onnx", inputs)[0])
+
+
+def test_what_macos_adds_to_a_zip_is_passed_over(digits_folder: Path, digits_test: Rows, tmp_path: Path) -> None:
+    files = bundle_of(digits_folder / "digits.onnx", tmp_path)
+    with zipfile.ZipFile(tmp_path / "bundle", "w") as archive:
+        for file in files:
+            archive.write(file, f"exported/{file.name}")
+            archive.writestr(f"__MACOSX/exported/._{file.name}", b"attributes")
+        archive.writestr("exported/.DS_Store", b"folder view")
+    model = opened(tmp_path, "bundle", signature_of(digits_folder / "digits.onnx"), external_data=True)
+
+    inputs, _ = next(digits_test.batches(20))
+    assert np.array_equal(outputs_of(model.graph, inputs)[0], outputs_of(digits_folder / "digits.onnx", inputs)[0])
+    assert {file.name for file in model.graph.parent.parent.rglob("*")} == {"exported", "model.onnx", "weights.bin"}
+
+
+def test_a_tar_of_a_whole_folder(digits_folder: Path, digits_test: Rows, tmp_path: Path) -> None:
+    """`tar cf bundle -C inner .` writes "./" and "./model.onnx"."""
+    files = bundle_of(digits_folder / "digits.onnx", tmp_path)
+    with tarfile.open(tmp_path / "bundle", "w") as archive:
+        archive.add(files[0].parent, ".")
+        assert {member.name for member in archive.getmembers()} == {".", "./model.onnx", "./weights.bin"}
     model = opened(tmp_path, "bundle", signature_of(digits_folder / "digits.onnx"), external_data=True)
 
     inputs, _ = next(digits_test.batches(20))

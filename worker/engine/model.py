@@ -8,7 +8,7 @@ import numpy as np
 
 from app.spec.signature import Signature
 from app.spec.work import ModelFile
-from worker.engine.errors import InconsistentModel
+from worker.engine.errors import ExportFailed, InconsistentModel
 from worker.engine.onnx_file import unpack_bundle
 from worker.engine.plan import Plan
 from worker.engine.sessions import session
@@ -42,7 +42,15 @@ def open_model(upload: ModelFile, directory: Path, scratch: Path, *, threads: in
 
         program = load_program(path, signature, scratch)
         graph = scratch / "program.onnx"
-        export_onnx(program, graph, threads=threads, seed=seed)
+        try:
+            export_onnx(program, graph, threads=threads, seed=seed)
+        except ExportFailed as error:
+            if not any("training mode" in warning for warning in upload.info.warnings):
+                raise
+            raise ExportFailed(
+                f"{error.detail} The program was exported in training mode.",
+                remedy="Call model.eval() before torch.export.export, and upload that.",
+            ) from error
         return Model(graph, signature, program)
     graph = unpack_bundle(path, scratch / "bundle") if upload.info.external_data else path
     require_signature(graph, signature, threads)

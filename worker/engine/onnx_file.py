@@ -25,6 +25,8 @@ def unpack_bundle(bundle: Path, into: Path) -> Path:
     graphs = []
     for name, stream in _members(bundle):
         place = PurePosixPath(name)
+        if place.parts[:1] == ("__MACOSX",) or place.name == ".DS_Store":
+            continue  # what macOS adds to archives; admission passes over it, too
         if place.is_absolute() or ".." in place.parts or "\\" in name or not place.parts:
             raise LoadFailed("The archive has a member outside of its own folder.")
         file = into.joinpath(*place.parts)
