@@ -11,10 +11,8 @@ import onnx
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
 from worker.engine.errors import LoadFailed
-from worker.engine.onnx_file import bytes_on_disk, default_opset, forget_origins, graphs, keep_used_domains, save
+from worker.engine.onnx_file import bytes_on_disk, forget_origins, graphs, keep_used_domains, save
 
-PER_CHANNEL_OPSET = 13
-"""QuantizeLinear and DequantizeLinear have had an axis since this opset."""
 LARGE_BYTES = 1_500_000_000
 """Beyond this, intermediate files keep tensors outside of the protobuf message (which shape inference enlarges)."""
 
@@ -25,28 +23,13 @@ def preprocess(source: Path, scratch: Path) -> Path:
     if not prepared.exists():
         prepared.parent.mkdir(parents=True, exist_ok=True)
         folded = prepared.with_name("folded.onnx")
-        _fold(_with_opset(source, prepared.with_name("upgraded.onnx")), folded)
+        _fold(source, folded)
         model = onnx.load(folded)
         name_nodes(model)
         forget_origins(model)
         keep_used_domains(model)
         save(model, prepared)
     return prepared
-
-
-def _with_opset(source: Path, upgraded: Path) -> Path:
-    model = onnx.load(source, load_external_data=False)
-    if default_opset(model) >= PER_CHANNEL_OPSET:
-        return source
-    try:
-        converted = onnx.version_converter.convert_version(onnx.load(source), PER_CHANNEL_OPSET)
-    except RuntimeError as error:
-        raise LoadFailed(
-            f"The model uses opset {default_opset(model)}, and cannot be raised to {PER_CHANNEL_OPSET}.",
-            remedy=f"Export the model again with opset {PER_CHANNEL_OPSET} or later.",
-        ) from error
-    save(converted, upgraded)
-    return upgraded
 
 
 def _fold(source: Path, folded: Path) -> None:
