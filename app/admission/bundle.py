@@ -3,9 +3,11 @@
 import posixpath
 import tempfile
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import BinaryIO
 
 from app.admission.errors import Broken, ExternalData, Inflating
+from app.admission.names import is_litter
 from app.admission.onnx import OnnxFile, read_onnx
 from app.admission.onnx_tensors import External
 from app.admission.zipped import Archive, Member
@@ -18,6 +20,22 @@ MAX_GRAPH_BYTES = 2 << 30
 def graph_members(names: Mapping[str, Member]) -> list[str]:
     """The members that claim to be ONNX files; the only claim that counts, for the runtime needs to know which."""
     return [name for name in names if name.endswith(".onnx")]
+
+
+def tidy(members: Mapping[str, Member]) -> dict[str, Member]:
+    """The members without a leading "./" and without what macOS adds; raises `Broken` if two become one.
+
+    Only for bundles, which the worker unpacks by these rules. Other loaders go by the names as they are.
+    """
+    found: dict[str, Member] = {}
+    for raw, member in members.items():
+        name = raw.removeprefix("./")
+        if is_litter(name):
+            continue
+        if name in found:
+            raise Broken(f"two members are named {name!r}")
+        found[name] = replace(member, name=name)
+    return found
 
 
 def read_bundle(file: BinaryIO, members: Mapping[str, Member], archive: Archive | None) -> ModelInfo:

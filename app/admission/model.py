@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import BinaryIO
 
-from app.admission.bundle import MAX_GRAPH_BYTES, graph_members, read_bundle
+from app.admission.bundle import MAX_GRAPH_BYTES, graph_members, read_bundle, tidy
 from app.admission.errors import (
     EXPORT,
     Broken,
@@ -18,6 +18,7 @@ from app.admission.errors import (
     UnsafePickle,
     UnsupportedModel,
 )
+from app.admission.names import require_safe_name
 from app.admission.onnx import read_onnx
 from app.admission.pt2 import is_legacy_pt2, is_pt2, read_pt2, refuse_legacy_pt2
 from app.admission.sniff import Kind, sniff
@@ -66,7 +67,7 @@ def _read(file: BinaryIO, size: int, max_inflated_bytes: int) -> ModelInfo:
     if kind == "zip":
         return _read_zip(file, size, max_inflated_bytes)
     if kind == "tar":
-        return read_bundle(file, read_tar(file, size), None)
+        return read_bundle(file, tidy(read_tar(file, size)), None)
     if kind == "onnx":
         return _read_onnx(file, size)
     detail, remedy = _KINDS[kind]
@@ -84,15 +85,17 @@ def _read_onnx(file: BinaryIO, size: int) -> ModelInfo:
 
 
 def _read_zip(file: BinaryIO, size: int, max_inflated_bytes: int) -> ModelInfo:
-    archive = Archive(file, 0, size, max_inflated_bytes=max_inflated_bytes)
+    archive = Archive(file, 0, size, max_inflated_bytes=max_inflated_bytes, dotted=True)
     names = archive.members
     inner = {name.partition("/")[2] for name in names}
     if is_legacy_pt2(names):
         refuse_legacy_pt2(names)
     if is_pt2(inner):
+        for name in names:
+            require_safe_name(name)
         return read_pt2(archive)
-    if graph_members(names):
-        return read_bundle(file, names, archive)
+    if graph_members(bundled := tidy(names)):
+        return read_bundle(file, bundled, archive)
     if "constants.pkl" in inner or any(name.startswith("code/") for name in inner):
         raise TorchScriptRejected("The file is a TorchScript archive.")
     if "data.pkl" in inner:

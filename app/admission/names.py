@@ -5,8 +5,15 @@ from app.admission.errors import UnsafeMember
 MAX_NAME = 500
 
 
-def require_safe_name(name: str, *, special: bool = False) -> None:
-    """Raise `UnsafeMember` unless `name` is relative, printable and stays inside; `special`: it is no plain file."""
+def require_safe_name(name: str, *, special: bool = False, dotted: bool = False) -> None:
+    """Raise `UnsafeMember` unless `name` is relative, printable and stays inside; `special`: it is no plain file.
+
+    `dotted` allows one "./" in front, and the folder "./" itself, as `tar cf archive.tar -C folder .` writes them.
+    """
+    if dotted and name in {".", "./"} and not special:
+        return
+    if dotted:
+        name = name.removeprefix("./")
     parts = name.removesuffix("/").split("/")
     if special:
         raise UnsafeMember(f"{name[:80]!r} is a link or a device.")
@@ -14,3 +21,8 @@ def require_safe_name(name: str, *, special: bool = False) -> None:
         raise UnsafeMember(f"{name[:80]!r} is not a plain relative name.")
     if any(part in {"", ".", ".."} for part in parts):
         raise UnsafeMember(f"{name[:80]!r} leaves its folder.")
+
+
+def is_litter(name: str) -> bool:
+    """Whether a member is one that macOS adds to archives by itself."""
+    return name.startswith("__MACOSX/") or name.rpartition("/")[2] == ".DS_Store"

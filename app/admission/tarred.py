@@ -35,7 +35,7 @@ def read_tar(file: BinaryIO, size: int) -> dict[str, Member]:
             name = said.get("path") or _ustar_name(block)
             length = _decimal(said["size"]) if "size" in said else length
             said = {}
-            require_safe_name(name, special=kind not in {_FILE, _OLD_FILE, _DIRECTORY})
+            require_safe_name(name, special=kind not in {_FILE, _OLD_FILE, _DIRECTORY}, dotted=True)
             if name in found or (kind == _DIRECTORY and length):
                 raise Broken(f"two members are named {name!r}, or a folder has content")
             if position + length > size:

@@ -1,5 +1,7 @@
 """ONNX files and bundles are admitted and described as they are."""
 
+import shutil
+import subprocess
 import tarfile
 import zipfile
 from pathlib import Path
@@ -65,6 +67,33 @@ def test_a_zip_bundle(external_onnx: Path, tmp_path: Path, method: int) -> None:
 def test_a_tar_bundle(external_onnx: Path, tmp_path: Path, format_: int) -> None:
     with tarfile.open(tmp_path / "bundle", "w", format=format_) as archive:
         archive.add(external_onnx.parent, arcname="export")
+    assert admit(tmp_path / "bundle").external_data
+
+
+@pytest.fixture
+def folder(external_onnx: Path, tmp_path: Path) -> Path:
+    """A model and its tensors, with what macOS leaves beside them."""
+    shutil.copytree(external_onnx.parent, tmp_path / "export")
+    (tmp_path / "export" / ".DS_Store").write_bytes(b"Bud1")
+    return tmp_path / "export"
+
+
+def test_a_tar_of_the_folder_itself(folder: Path, tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "bundle", "w") as archive:
+        archive.add(folder, arcname=".")
+    assert admit(tmp_path / "bundle").external_data
+
+
+def test_a_tar_made_by_tar(folder: Path, tmp_path: Path) -> None:
+    subprocess.run(["tar", "-cf", tmp_path / "bundle", "-C", folder, "."], check=True)
+    assert admit(tmp_path / "bundle").external_data
+
+
+def test_a_zip_made_by_macos(folder: Path, tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "bundle", "w") as archive:
+        for file in folder.iterdir():
+            archive.write(file, f"./{file.name}")
+            archive.writestr(f"__MACOSX/._{file.name}", b"\0\5\x16\7")
     assert admit(tmp_path / "bundle").external_data
 
 

@@ -47,7 +47,8 @@ def files() -> Iterator[Hostile]:
 
 def _names() -> Iterator[Hostile]:
     for title, name in {
-        "parent": "../../../../tmp/slip", "middle": "a/../../b.onnx", "absolute": "/etc/cron.d/slip", "dot": "./m.onnx",
+        "parent": "../../../../tmp/slip", "middle": "a/../../b.onnx", "absolute": "/etc/cron.d/slip",
+        "dot": "././m.onnx", "dots": "./../m.onnx", "dot_root": ".//etc/slip", "dot_inside": "a/./m.onnx",
         "backslash": "a\\..\\..\\b.onnx", "drive": "C:/slip.onnx", "newline": "a\r\nb.onnx", "empty_part": "a//b.onnx",
         "long": "a" * 5000 + ".onnx",
     }.items():  # fmt: skip
@@ -90,6 +91,7 @@ def _contradictions() -> Iterator[Hostile]:
         archive.writestr("m.onnx", graph)
         archive.writestr("n.onnx", graph)
     yield model("zip_duplicate", twice.getvalue().replace(b"n.onnx", b"m.onnx"), MALFORMED)
+    yield model("zip_dotted_twice", zipped([("m.onnx", graph), ("./m.onnx", graph)]), MALFORMED)
     hidden = zipped([("m.onnx", graph), ("x.onnx", b"B" * 64)])
     yield model("zip_hidden_between", _without_last_entry(hidden), MALFORMED)
 
@@ -99,6 +101,9 @@ def _tars() -> Iterator[Hostile]:
                         "device": tarfile.CHRTYPE, "sparse": tarfile.GNUTYPE_SPARSE}.items():  # fmt: skip
         yield model(f"tar_{title}", tarred([(entry("w.bin", kind=kind, link="/etc/hostname"), b"")]), SLIP)
     yield model("tar_parent", tarred([(entry("../../slip"), b"x")]), SLIP)
+    yield model("tar_dot_parent", tarred([(entry("./../slip"), b"x")]), SLIP)
+    yield model("tar_dot_link", tarred([(entry("./", kind=tarfile.SYMTYPE, link="/etc"), b"")]), SLIP)
+    yield model("tar_litter_link", tarred([(entry("__MACOSX/a", kind=tarfile.SYMTYPE, link="/etc"), b"")]), SLIP)
     yield model("tar_absolute", tarred([(entry("/etc/cron.d/slip"), b"x")]), SLIP)
     pax = tarfile.PAX_FORMAT
     yield model("tar_pax_path", tarred([(entry("m.onnx", path="../../slip"), b"x")], format_=pax), SLIP)

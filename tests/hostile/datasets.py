@@ -125,4 +125,5 @@ def _formats(payloads: Payloads) -> Iterator[Hostile]:
     yield dataset("zip_of_text", zipped([("readme.txt", b"hello")]), FORMAT)
     yield dataset("gzip", b"\x1f\x8b\x08" + b"\0" * 64, FORMAT)
     yield dataset("empty_dataset", b"", {"upload.empty"})
+    yield dataset("npz_dotted", zipped([("./x.npy", npy("(1,)", data=b"\0" * 4))]), {"archive.unsafe_member"})
     yield dataset("npz_slip", zipped([("../x.npy", npy("(1,)", data=b"\0" * 4))]), {"archive.unsafe_member"})

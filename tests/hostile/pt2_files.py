@@ -253,6 +253,12 @@ def _programs() -> Iterator[Case]:
     scalar = {"user_input": {"arg": {"as_int": 3}}}
     inputs = program(lambda p: p["graph_module"]["signature"]["input_specs"].__setitem__(-1, scalar))
     yield "pt2_integer_input", inputs, MALFORMED | {"model.unsupported_type"}
+    with zipfile.ZipFile(io.BytesIO(good_pt2())) as archive:
+        good = [(name, archive.read(name)) for name in archive.namelist()]
+    dotted = zipped((f"./{name.partition('/')[2]}", data) for name, data in good)
+    yield "pt2_dotted", dotted, {"archive.unsafe_member"}
+    # torch takes the first member's folder for the archive's own: nothing in front may be passed over.
+    yield "pt2_behind_another_folder", zipped([("__MACOSX/models/model.json", b"{}"), *good]), MALFORMED
     yield "pt2_no_outputs", program(_without_outputs), MALFORMED
 
 
