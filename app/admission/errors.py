@@ -145,7 +145,7 @@ class OutdatedModel(AdmissionError):
     """The model is of a version of its format that is no longer accepted."""
 
     code = "model.outdated_format"
-    remedy = "Re-export with torch >= 2.8, or convert to opset 17 with onnx.version_converter."
+    remedy = "Re-export with torch >= 2.8, or convert an ONNX file: onnx.version_converter.convert_version(model, 17)."
 
 
 class MalformedDataset(AdmissionError):

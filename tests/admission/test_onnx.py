@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from onnx import ModelProto, TensorProto, helper, numpy_helper
+from onnx import ModelProto, TensorProto, helper, numpy_helper, version_converter
 
 from app.admission import AdmissionError, admit_model
 from app.spec.signature import Dimension, ModelInfo, TensorSpec
@@ -122,6 +122,16 @@ def test_a_negative_size_is_dynamic_and_an_input_of_size_0_is_refused(given: Any
         given(proto([node("Relu")], inputs=[value("x", [0, 4])], outputs=[value("y", [0, 4])]))
     assert refused.value.code == "model.unsupported_type"
     assert "'x' has an axis of size 0" in refused.value.detail
+
+
+def test_an_old_opset_is_refused_until_it_is_converted(given: Any) -> None:
+    old = proto([node("Relu")], opset=12)
+    with pytest.raises(AdmissionError) as refused:
+        given(old)
+    assert refused.value.code == "model.outdated_format"
+    assert "onnx.version_converter.convert_version(model, 17)" in refused.value.remedy
+    assert given(version_converter.convert_version(old, 17)).opset == 17
+    assert given(proto([node("Relu")], opset=13)).opset == 13
 
 
 def test_a_fixed_batch_is_admitted_with_advice(given: Any) -> None:
