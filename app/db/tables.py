@@ -34,10 +34,8 @@ class Base(DeclarativeBase):
     }
 
 
-class Model(Base):
-    """An uploaded model that admission let in."""
-
-    __tablename__ = "models"
+class Admitted:
+    """What models and data sets have in common: an owner, a name, bytes in the store, what admission found."""
 
     id: Mapped[UUID] = mapped_column(primary_key=True)
     tenant: Mapped[str] = mapped_column(String(64), index=True)
@@ -51,22 +49,18 @@ class Model(Base):
     deleted_at: Mapped[datetime | None]
 
 
-class Dataset(Base):
+class Model(Admitted, Base):
+    """An uploaded model."""
+
+    __tablename__ = "models"
+
+
+class Dataset(Admitted, Base):
     """An uploaded data set and how its rows are to be used."""
 
     __tablename__ = "datasets"
 
-    id: Mapped[UUID] = mapped_column(primary_key=True)
-    tenant: Mapped[str] = mapped_column(String(64), index=True)
-    name: Mapped[str] = mapped_column(String(200))
-    labels: Mapped[dict[str, Any]]
-    sha256: Mapped[str] = mapped_column(String(64))
-    bytes: Mapped[int]
-    key: Mapped[str] = mapped_column(String(300))
     spec: Mapped[dict[str, Any]]
-    info: Mapped[dict[str, Any]]
-    created_at: Mapped[datetime] = mapped_column(insert_default=from_now())
-    deleted_at: Mapped[datetime | None]
 
 
 class Upload(Base):
