@@ -103,7 +103,7 @@ async def _validation(request: Request, error: Exception) -> JSONResponse:
         return answer(request, RequestMalformed("The body is not valid JSON."))
     if found[0]["loc"] == ("body",) and not _is_json(request):
         return answer(request, UnsupportedMediaType("The body is not declared as JSON."))
-    errors = [FieldError(pointer=_pointer(one["loc"]), message=_message(one)) for one in found]
+    errors = [FieldError(pointer=_pointer(one["loc"], error.body), message=_message(one)) for one in found]
     summary = errors[0].message if len(errors) == 1 else f"{len(errors)} fields are wrong."
     return answer(request, RequestInvalid(summary), errors)
 
@@ -139,10 +139,25 @@ def _is_json(request: Request) -> bool:
     return media_type == "application/json" or media_type.endswith("+json")
 
 
-def _pointer(location: Sequence[str | int]) -> str:
+def _pointer(location: Sequence[str | int], body: Any) -> str:
+    """Write where a field is: an RFC 6901 pointer into the body, or `query/name`, `header/name`.
+
+    pydantic also names the member of a union it tried; what the body does not hold is left out, but for the last
+    part, which may be a missing field.
+    """
     where, *rest = location
-    path = "/".join(str(part).replace("~", "~0").replace("/", "~1")[:100] for part in rest)
-    return f"/{path}" if where == "body" else f"{where}/{path}"
+    if where != "body":
+        return f"{where}/{rest[0] if rest else ''}"[:MAX_MESSAGE]
+    path = []
+    for position, part in enumerate(rest):
+        if isinstance(body, dict) and part in body:
+            body = body[str(part)]
+        elif isinstance(body, list) and isinstance(part, int) and part < len(body):
+            body = body[part]
+        elif position < len(rest) - 1 or not isinstance(body, dict) or part == "[key]":
+            continue
+        path.append(str(part).replace("~", "~0").replace("/", "~1")[:100])
+    return "".join(f"/{part}" for part in path)
 
 
 def _message(error: dict[str, Any]) -> str:

@@ -163,7 +163,12 @@ def fail(
 
 def cancel_finished(session: Session, job: UUID, attempt: int) -> bool:
     """Confirm that a canceled attempt has stopped."""
-    return _finish(session, job, move(job, "canceling", "canceled", attempt=attempt, **_END), {"status": "canceled"})
+    return _finish(
+        session,
+        job,
+        move(job, "canceling", "canceled", attempt=attempt, stage="canceled", **_END),
+        {"status": "canceled"},
+    )
 
 
 def hand_back(session: Session, job: UUID, attempt: int) -> bool:
@@ -174,7 +179,7 @@ def hand_back(session: Session, job: UUID, attempt: int) -> bool:
 
 def request_cancel(session: Session, job: UUID) -> bool:
     """Cancel a waiting job at once, or ask the worker of a running one to stop."""
-    if _finish(session, job, move(job, "queued", "canceled", **_END), {"status": "canceled"}):
+    if _finish(session, job, move(job, "queued", "canceled", stage="canceled", **_END), {"status": "canceled"}):
         return True
     asked = move(job, "running", "canceling", stage="canceling")
     return _finish(session, job, asked, {"status": "canceling"})
@@ -232,12 +237,13 @@ def artifacts_of(session: Session, job: Job) -> Sequence[Artifact]:
     if job.state in LIVE:
         return ()
     current = and_(Artifact.job_id == job.id, Artifact.attempt == job.attempt)
-    return session.scalars(select(Artifact).where(current).order_by(Artifact.id)).all()
+    return session.scalars(select(Artifact).where(current).order_by(Artifact.target, Artifact.name)).all()
 
 
 _END: dict[str, Any] = {"finished_at": from_now(), "lease_until": None}
 _WAIT: dict[str, Any] = {
-    "published_at": None, "lease_until": None, "worker": None, "stage": "queued", "message": "", "fraction": 0.0,
+    "published_at": None, "lease_until": None, "worker": None,
+    "stage": "queued", "message": "", "step": 0, "fraction": 0.0,
 }  # fmt: skip
 
 

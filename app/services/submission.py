@@ -15,7 +15,7 @@ from app.services.scoring import RANKS, check_labels, obstacle
 from app.spec.data import LABELS, DatasetInfo, DatasetSpec
 from app.spec.job import JobSpec, Role
 from app.spec.signature import FLOATS, ModelInfo
-from app.spec.target import last_opset, supports
+from app.spec.target import is_timed, last_opset, supports
 
 
 @dataclass(frozen=True)
@@ -108,6 +108,7 @@ def _check_steps(spec: JobSpec, info: ModelInfo) -> Iterator[str]:
                 )
     _check_precision(spec, info)
     _check_opset(spec, info)
+    _check_speed_limit(spec)
     if not spec.steps:
         yield "The job has no steps: the model is only exported and measured."
 
@@ -124,6 +125,16 @@ def _check_precision(spec: JobSpec, info: ModelInfo) -> None:
                 pointer=f"/steps/{position}",
                 remedy="Export the model in float32: model.float() before the export.",
             )
+
+
+def _check_speed_limit(spec: JobSpec) -> None:
+    untimed = [f"{target.format}/{target.profile}" for target in spec.targets if not is_timed(target)]
+    if spec.evaluate.limits.min_speedup is not None and untimed:
+        raise MetricNotMeasurable(
+            f"No worker measures the speed of {untimed[0]}, so `min_speedup` would always be missed.",
+            pointer="/evaluate/limits/min_speedup",
+            remedy="Leave the limit out, or put this target into a job of its own.",
+        )
 
 
 def _check_opset(spec: JobSpec, info: ModelInfo) -> None:

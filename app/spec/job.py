@@ -1,8 +1,9 @@
 """A job: a model, data, steps to take and targets to deliver for."""
 
+from itertools import pairwise
 from typing import Annotated, Literal
 
-from pydantic import Field, StringConstraints, model_validator
+from pydantic import Field, StringConstraints, field_validator
 
 from app.spec.base import Frozen, Labels, Name
 from app.spec.data import SplitName
@@ -61,14 +62,20 @@ class JobSpec(Frozen):
     timeout_s: int = Field(3600, ge=1, le=7 * 24 * 3600, description="Wall time of one attempt.")
     max_attempts: int = Field(3, ge=1, le=10, description="Attempts when a worker is lost.")
 
-    @model_validator(mode="after")
-    def _plan_is_last(self) -> "JobSpec":
-        for earlier, later in zip(self.steps, self.steps[1:], strict=False):
+    @field_validator("steps")
+    @classmethod
+    def _plan_is_last(cls, steps: tuple[AnyStep, ...]) -> tuple[AnyStep, ...]:
+        for earlier, later in pairwise(steps):
             if earlier.makes_plan:
                 raise ValueError(
                     f"{later.type} after {earlier.type}: a quantization plan describes the model as it is; "
                     "put the step that changes the model first"
                 )
-        if len(set(self.targets)) != len(self.targets):
+        return steps
+
+    @field_validator("targets")
+    @classmethod
+    def _each_target_once(cls, targets: tuple[Target, ...]) -> tuple[Target, ...]:
+        if len(set(targets)) != len(targets):
             raise ValueError("a target is listed twice")
-        return self
+        return targets

@@ -38,3 +38,8 @@ def last_opset(target: Target) -> int | None:
 def supports(target: Target, step: str) -> bool:
     """Whether the target can deliver what a step of this type makes."""
     return step not in UNSUPPORTED_STEPS.get((target.format, target.profile), frozenset())
+
+
+def is_timed(target: Target) -> bool:
+    """Whether some worker can measure the target's speed: TensorRT's own runtime is not among them."""
+    return target.profile != "tensorrt"

@@ -93,6 +93,10 @@ def test_test_rows_that_are_not_held_out_are_a_warning(client: httpx.Client, mod
         ({"evaluate": {"limits": {"max_drop": {"top1": 1.5}}}}, "request.invalid"),
         ({"evaluate": {"limits": {"max_drop": {"mse": 0.1}}}}, "request.invalid"),
         ({"steps": [{"type": "quantize.dynamic"}], "targets": [{"profile": "tensorrt"}]}, "step.not_applicable"),
+        (
+            {"targets": [{"profile": "tensorrt"}], "evaluate": {"limits": {"min_speedup": 2}}},
+            "evaluate.not_measurable",
+        ),
     ],
 )
 def test_a_wrong_spec_is_refused_with_its_place(client: httpx.Client, spec: dict, change: dict, code: str) -> None:
@@ -381,3 +385,23 @@ def judged(client: httpx.Client, output: list, labels: np.ndarray) -> dict:
 def _statuses(stream: str) -> list[str]:
     lines = [line.removeprefix("data: ") for line in stream.splitlines() if line.startswith("data: ")]
     return [json.loads(line)["data"]["status"] for line in lines]
+
+
+@pytest.mark.parametrize(
+    ("change", "pointer"),
+    [
+        ({"steps": [{"type": "quantize.static", "observer": "x"}]}, "/steps/0/observer"),
+        ({"data": {"test": "ds_1"}}, "/data/test"),
+        ({"labels": {"a b": "c"}}, "/labels/a b"),
+        ({"targets": [{"format": "onnx", "profile": "x"}]}, "/targets/0/profile"),
+        ({"nmae": "x"}, "/nmae"),
+    ],
+)
+def test_a_wrong_field_is_pointed_at_in_the_body_that_was_sent(
+    client: httpx.Client, spec: dict, change: dict, pointer: str
+) -> None:
+    answer = client.post("/jobs", json=spec | change)
+
+    assert pointer in {error["pointer"] for error in answer.json()["errors"]}
+    assert client.post("/jobs", json={"name": "x"}).json()["errors"][0]["pointer"] == "/model"
+    assert client.post("/jobs", json=[]).json()["errors"][0]["pointer"] == ""

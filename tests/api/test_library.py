@@ -44,6 +44,10 @@ def test_a_range_and_a_known_etag_are_honoured(client: httpx.Client, model_id: s
     assert (head.status_code, head.headers["Content-Length"], head.content) == (200, str(len(sent)), b"")
     assert (known.status_code, known.content) == (304, b"")
     assert (beyond.status_code, beyond.json()["code"]) == (416, "request.range_not_satisfiable")
+    far = client.get(f"/models/{model_id}/content", headers={"Range": "bytes=99999999999999999999-"})
+    assert far.status_code == 416
+    backwards = client.get(f"/models/{model_id}/content", headers={"Range": "bytes=5-2"})
+    assert (backwards.status_code, backwards.content) == (200, sent)
 
 
 def test_a_data_set_shows_its_arrays_and_declaration(client: httpx.Client, dataset_id: str) -> None:

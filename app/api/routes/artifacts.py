@@ -19,7 +19,12 @@ def one(jobs: Jobs, by: By, artifact_id: str) -> ArtifactOut:
 
 
 @router.head("/{artifact_id}/content", include_in_schema=False)
-@router.get("/{artifact_id}/content", operation_id="downloadArtifact", responses=BINARY_ANSWER | problems(NotFound))
+@router.get(
+    "/{artifact_id}/content",
+    response_class=Response,
+    operation_id="downloadArtifact",
+    responses=BINARY_ANSWER | problems(NotFound),
+)
 def download(request: Request, jobs: Jobs, parts: Parts, by: By, artifact_id: str) -> Response:
     """Download an artifact; its ETag is its SHA-256, ranges are honoured."""
     row = jobs.artifact(by.tenant, artifact_id)

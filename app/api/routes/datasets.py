@@ -65,7 +65,12 @@ def one(library: Library, by: By, dataset_id: str) -> DatasetOut:
 
 
 @router.head("/{dataset_id}/content", include_in_schema=False)
-@router.get("/{dataset_id}/content", operation_id="downloadDataset", responses=BINARY_ANSWER | problems(NotFound))
+@router.get(
+    "/{dataset_id}/content",
+    response_class=Response,
+    operation_id="downloadDataset",
+    responses=BINARY_ANSWER | problems(NotFound),
+)
 def download(request: Request, parts: Parts, by: By, dataset_id: str) -> Response:
     """Download the file as it was uploaded."""
     row = parts.library.one(Dataset, by.tenant, dataset_id)

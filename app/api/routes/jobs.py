@@ -24,7 +24,9 @@ from app.services.errors import (
     JobEnded,
     JobNotEnded,
     LabelsOutOfRange,
+    MetricNotMeasurable,
     NeedsData,
+    NoBatchAxis,
     SplitUnknown,
     StepNotApplicable,
 )
@@ -35,7 +37,10 @@ from app.spec.report import Report
 router = APIRouter(prefix="/jobs", tags=["jobs"])
 
 Spec = Annotated[JobSpec, Body(examples=[JOB_EXAMPLE])]
-REFUSALS = (NotFound, DataMismatch, LabelsOutOfRange, NeedsData, SplitUnknown, StepNotApplicable, RequestInvalid)
+REFUSALS = (
+    NotFound, DataMismatch, LabelsOutOfRange, MetricNotMeasurable, NeedsData, NoBatchAxis, SplitUnknown,
+    StepNotApplicable, RequestInvalid,
+)  # fmt: skip
 EVENTS_PER_PAGE = 500
 LOG_LINES = 10_000
 POLL_SECONDS = "2"

@@ -53,7 +53,12 @@ def one(library: Library, by: By, model_id: str) -> ModelOut:
 
 
 @router.head("/{model_id}/content", include_in_schema=False)
-@router.get("/{model_id}/content", operation_id="downloadModel", responses=BINARY_ANSWER | problems(NotFound))
+@router.get(
+    "/{model_id}/content",
+    response_class=Response,
+    operation_id="downloadModel",
+    responses=BINARY_ANSWER | problems(NotFound),
+)
 def download(request: Request, parts: Parts, by: By, model_id: str) -> Response:
     """Download the file as it was uploaded."""
     row = parts.library.one(Model, by.tenant, model_id)
