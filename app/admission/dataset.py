@@ -64,7 +64,7 @@ def _scan(path: Path, max_inflated_bytes: int) -> dict[str, Scanned]:
         size = path.stat().st_size
         if size > max_inflated_bytes:
             raise DatasetTooLarge(f"The data set has {size} bytes, {max_inflated_bytes} are allowed.")
-        archive = Archive(file, 0, size, max_inflated_bytes=max_inflated_bytes)
+        archive = Archive(file, 0, size, max_inflated_bytes=max_inflated_bytes, colons=True)
         arrays = {name.removesuffix(SUFFIX): member for name, member in archive.members.items()}
         if not any(name.endswith(SUFFIX) for name in archive.members):
             raise UnsupportedDataset("The archive holds no .npy arrays.")

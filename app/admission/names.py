@@ -5,10 +5,11 @@ from app.admission.errors import UnsafeMember
 MAX_NAME = 500
 
 
-def require_safe_name(name: str, *, special: bool = False, dotted: bool = False) -> None:
+def require_safe_name(name: str, *, special: bool = False, dotted: bool = False, colons: bool = False) -> None:
     """Raise `UnsafeMember` unless `name` is relative, printable and stays inside; `special`: it is no plain file.
 
     `dotted` allows one "./" in front, and the folder "./" itself, as `tar cf archive.tar -C folder .` writes them.
+    `colons` allows what looks like a drive ("input:0"), for names under which nothing is ever unpacked.
     """
     if dotted and name in {".", "./"} and not special:
         return
@@ -17,7 +18,8 @@ def require_safe_name(name: str, *, special: bool = False, dotted: bool = False)
     parts = name.removesuffix("/").split("/")
     if special:
         raise UnsafeMember(f"{name[:80]!r} is a link or a device.")
-    if not name or len(name) > MAX_NAME or not name.isprintable() or "\\" in name or ":" in parts[0]:
+    drive = ":" in parts[0] and not colons
+    if not name or len(name) > MAX_NAME or not name.isprintable() or "\\" in name or drive:
         raise UnsafeMember(f"{name[:80]!r} is not a plain relative name.")
     if any(part in {"", ".", ".."} for part in parts):
         raise UnsafeMember(f"{name[:80]!r} leaves its folder.")

@@ -54,12 +54,17 @@ class Archive:
     """A zip in the bytes `[begin, end)` of a seekable file, checked when it is opened.
 
     Raises `Broken`, `TooManyMembers`, `UnsafeMember`, `Inflating`. `members` are the plain files, by name; `dotted`
-    allows names that begin with "./", which loaders of other formats than a bundle do not take for the name without.
+    allows names that begin with "./", which loaders of other formats than a bundle do not take for the name without;
+    `colons` allows names such as "input:0", which nothing may be unpacked under.
     """
 
-    def __init__(self, file: BinaryIO, begin: int, end: int, *, max_inflated_bytes: int, dotted: bool = False) -> None:
+    def __init__(
+        self, file: BinaryIO, begin: int, end: int, *,
+        max_inflated_bytes: int, dotted: bool = False, colons: bool = False,
+    ) -> None:  # fmt: skip
         self._file = file
         self._dotted = dotted
+        self._colons = colons
         self._begin = begin
         count, size, offset = self._directory(end)
         if count > MAX_MEMBERS:
@@ -204,7 +209,8 @@ class Archive:
         except UnicodeDecodeError as error:
             raise Broken("a member's name is not UTF-8") from error
         kind = stat.S_IFMT(record[15] >> 16) if record[1] >> 8 == _UNIX else 0
-        require_safe_name(name, special=kind not in {0, stat.S_IFREG, stat.S_IFDIR}, dotted=self._dotted)
+        special = kind not in {0, stat.S_IFREG, stat.S_IFDIR}
+        require_safe_name(name, special=special, dotted=self._dotted, colons=self._colons)
         if flags & (_ENCRYPTED | _STRONG | _MASKED) or record[13] or method not in {STORED, DEFLATED}:
             raise Broken(f"{name!r} is encrypted, split, or packed with something other than deflate")
         if (method == STORED and packed != size) or (name.endswith("/") and size):

@@ -11,6 +11,7 @@ import pytest
 from app.admission import AdmissionError, admit_dataset
 from app.spec.data import ArraySpec, DatasetInfo, DatasetSpec
 from tests.hostile.datasets import npy, npz
+from worker.engine.npz import open_arrays
 
 GIB = 1 << 30
 IMAGES = np.zeros((10, 4, 4, 3), np.uint8)
@@ -51,6 +52,20 @@ def test_arrays_are_described(given: Any, *, compressed: bool) -> None:
 def test_every_dtype_of_the_contract(given: Any, dtype: str) -> None:
     info = given(x=np.ones((3, 2), dtype))
     assert np.dtype(info.arrays["x"].dtype) == np.dtype(dtype)
+
+
+@pytest.mark.parametrize("compressed", [False, True])
+@pytest.mark.parametrize("name", ["input:0", "c:0", "block/input:0"])
+def test_a_name_may_hold_a_colon(given: Any, tmp_path: Path, name: str, *, compressed: bool) -> None:
+    """TensorFlow names its inputs so."""
+    assert given(compressed=compressed, **{name: IMAGES}).arrays.keys() == {name}
+    stored = open_arrays(tmp_path / "upload", tmp_path / "scratch")
+    assert np.array_equal(stored[name].take(np.arange(10)), IMAGES)
+
+
+@pytest.mark.parametrize("name", ["../c:0", "/c:0", "c:\\x", "c:0\n"])
+def test_a_name_with_a_colon_still_stays_inside(given: Any, name: str) -> None:
+    assert refused(given, **{name: IMAGES}).code == "archive.unsafe_member"
 
 
 def test_float_labels_have_no_range(given: Any) -> None:

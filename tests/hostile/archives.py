@@ -50,7 +50,7 @@ def _names() -> Iterator[Hostile]:
         "parent": "../../../../tmp/slip", "middle": "a/../../b.onnx", "absolute": "/etc/cron.d/slip",
         "dot": "././m.onnx", "dots": "./../m.onnx", "dot_root": ".//etc/slip", "dot_inside": "a/./m.onnx",
         "backslash": "a\\..\\..\\b.onnx", "drive": "C:/slip.onnx", "newline": "a\r\nb.onnx", "empty_part": "a//b.onnx",
-        "long": "a" * 5000 + ".onnx",
+        "drive_backslash": "C:\\x.onnx", "drive_relative": "c:m.onnx", "long": "a" * 5000 + ".onnx",
     }.items():  # fmt: skip
         yield model(f"zip_name_{title}", zipped([(name, b"x")]), SLIP)
     link = zipfile.ZipInfo("w.bin")
