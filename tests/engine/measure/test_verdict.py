@@ -136,7 +136,7 @@ def test_reasons_are_sentences_with_figures() -> None:
     assert judge(figures).reasons == (
         "3.6 times smaller (44.7 MB -> 12.4 MB).",
         "top-1 97.0 % -> 96.8 %: a drop of 0.2 points, below what 450 rows can resolve reliably.",
-        "No faster: 1.01x (0.98 to 1.04) is within the noise.",
+        "No difference in speed shown: 1.01x (0.98 to 1.04).",
     )
 
 

@@ -47,15 +47,14 @@ def metric(change: MetricChange) -> str:
 
 
 def latency(change: LatencyChange, *, alone: bool) -> str:
-    """Faster, slower, or within the noise."""
+    """Faster or slower for certain, or neither shown: an interval around 1 proves no equality."""
     where = "" if alone else f" at batch {change.batch}"
     span = f"({change.speedup_low:.2f} to {change.speedup_high:.2f})"
     if change.speedup_low > 1:
         return f"Faster{where}: {speed(change.speedup)} {span}, {_medians(change)}."
     if change.speedup_high < 1:
         return f"Slower{where}: {speed(change.speedup)} {span}, {_medians(change)}."
-    word = "No faster" if change.speedup >= 1 else "No slower"
-    return f"{word}{where}: {speed(change.speedup)} {span} is within the noise."
+    return f"No difference in speed shown{where}: {speed(change.speedup)} {span}."
 
 
 def likeness(output: OutputParity, lost_below_db: float) -> str:
