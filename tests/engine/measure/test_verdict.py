@@ -69,6 +69,8 @@ CASES = {
     "smaller, a drop within the noise": ("improved", {"size": size(260), "metrics": (NOISY_DROP,)}),
     "smaller, less than a point lost": ("improved", {"size": size(260), "metrics": (SMALL_DROP,)}),
     "smaller, slightly slower": ("improved", {"size": size(260), "latency": (latency(0.95, 0.93, 0.97),)}),
+    "hardly smaller, more slowed": ("regressed", {"size": size(986), "latency": (latency(0.93, 0.9, 0.97),)}),
+    "hardly faster, more grown": ("regressed", {"size": size(1080), "latency": (latency(1.03, 1.01, 1.05),)}),
     "faster, slightly larger": ("improved", {"size": size(1050), "latency": (FASTER,)}),
     "faster at one batch, equal at another": ("improved", {"latency": (FASTER, latency(1, 0.9, 1.1, 16))}),
     "less than a point lost for nothing": ("regressed", {"metrics": (SMALL_DROP,)}),

@@ -1,6 +1,7 @@
 """From figures to a verdict, with the sentences behind it. A difference that may be noise is never claimed."""
 
 from dataclasses import dataclass
+from math import inf, log
 
 from app.spec.evaluate import Limits
 from app.spec.report import LatencyChange, MetricChange, OutputParity, Size, Verdict
@@ -101,7 +102,7 @@ def _weighed(verdict: Verdict, figures: Figures) -> tuple[str, ...]:
         reasons.append("More quality was lost than a gain excuses; `evaluate.limits.max_drop` can allow it.")
     if not all(_cost_losses(figures)):
         reasons.append(
-            "A tenth in size or speed is the most that a gain elsewhere excuses; "
+            "A tenth in size or speed is the most that a gain elsewhere excuses, and only a larger gain does; "
             "`evaluate.limits` (min_speedup, max_size_ratio) can allow more."
         )
     return tuple(reasons)
@@ -122,10 +123,25 @@ def _quality_losses(figures: Figures) -> list[bool]:
 
 def _cost_losses(figures: Figures) -> list[bool]:
     """For growth and each slowdown beyond the noise: whether a gain excuses it."""
-    largest = figures.limits.max_size_ratio or TOLERATED_GROWTH
-    slowest = figures.limits.min_speedup or TOLERATED_SLOWDOWN
-    growth = [figures.size.ratio <= largest] if figures.size.larger else []
-    return growth + [change.speedup >= slowest for change in figures.latency if change.speedup_high < 1]
+    limits, gain, size = figures.limits, _cost_gain(figures), figures.size
+    slower = [change.speedup for change in figures.latency if change.speedup_high < 1]
+    if limits.max_size_ratio is None:
+        growth = size.ratio <= TOLERATED_GROWTH and log(size.ratio) < gain
+    else:
+        growth = size.ratio <= limits.max_size_ratio
+    if limits.min_speedup is None:
+        slowdowns = [speedup >= TOLERATED_SLOWDOWN and -log(speedup) < gain for speedup in slower]
+    else:
+        slowdowns = [speedup >= limits.min_speedup for speedup in slower]
+    return ([growth] if size.larger else []) + slowdowns
+
+
+def _cost_gain(figures: Figures) -> float:
+    """The largest gain in size or speed, as the logarithm of its factor; quality gained has no price."""
+    if any(change.drop_high < 0 for change in figures.metrics):
+        return inf
+    faster = [log(change.speedup) for change in figures.latency if change.speedup_low > 1]
+    return max([*faster, -log(figures.size.ratio) if figures.size.smaller else 0.0])
 
 
 def _tolerated(change: MetricChange, limits: Limits) -> bool:
