@@ -102,23 +102,39 @@ def skipped_nodes(skip: Skip, original: GraphProto, prepared: GraphProto) -> fro
     """Names of the prepared graph's nodes that the skip list means.
 
     Patterns are matched against the names in the uploaded graph and in the prepared one; a node that preparation
-    fused into another ("matmul" into "matmul/MatMulAddFusion") takes that one along. Raises `UnknownNode`.
+    fused into another ("matmul" into "matmul/MatMulAddFusion") takes that one along. Uploaded nodes need no names:
+    what preparation made of them is told by the values it computes. Raises `UnknownNode`.
     """
     named = _matching(skip.nodes, sorted({node.name for node in (*original.node, *prepared.node) if node.name}), "node")
     types = sorted({node.op_type for node in (*original.node, *prepared.node)})
     operators = set(_matching(skip.operators, types, "operator"))
     named |= {node.name for node in original.node if node.op_type in operators and node.name}
-    outputs = {output for node in original.node if node.name in named for output in node.output}
     present = {node.name for node in prepared.node}
     fused = tuple(f"{name}/" for name in named - present)
+    gone = [
+        node for node in original.node if node.name not in present and (node.name in named or node.op_type in operators)
+    ]
+    outputs, sums = {output for node in gone for output in node.output}, _sums(gone, original)
     return frozenset(
         node.name
         for node in prepared.node
         if node.name in named
         or node.op_type in operators
         or (fused and node.name.startswith(fused))
-        or (fused and not outputs.isdisjoint(node.output))
+        or not outputs.isdisjoint(node.output)
+        or (node.op_type == "Gemm" and not sums.isdisjoint(node.output))
     )
+
+
+def _sums(products: Iterable[NodeProto], graph: GraphProto) -> set[str]:
+    """Where a bias is added to these matrix products: preparation makes a Gemm of the two, which computes the sum."""
+    inner = {output for node in products if node.op_type == "MatMul" for output in node.output}
+    return {
+        output
+        for node in graph.node
+        if node.op_type == "Add" and not inner.isdisjoint(node.input)
+        for output in node.output
+    }
 
 
 def _matching(patterns: Iterable[str], names: list[str], kind: str) -> set[str]:

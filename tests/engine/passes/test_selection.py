@@ -8,7 +8,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from app.spec.base import Step
-from app.spec.quantize import QuantizeDynamic, QuantizeStatic
+from app.spec.quantize import QuantizeDynamic, QuantizeStatic, Skip
 from tests.engine.orders import changed, executed, lowered, outputs_of, rows_of, sqnr_db
 from worker.engine.errors import NothingToQuantize
 
@@ -63,3 +63,42 @@ def test_a_clamp_behind_a_product_vanishes_into_its_codes(clamp: str, tmp_path: 
     assert not operators.keys() & {"Relu", "Clip"}
     assert quantized.model.plan.ranges["a"] == quantized.model.plan.ranges["b"]
     assert sqnr_db(outputs_of(path, {"x": x})[0], outputs_of(file, {"x": x})[0]) > 25
+
+
+def unnamed(path: Path) -> Path:
+    """MatMul, Add, Relu, Gemm on [n, 16]; no node has a name."""
+    graph = helper.make_graph(
+        [
+            helper.make_node("MatMul", ["x", "first"], ["a"]),
+            helper.make_node("Add", ["a", "shift"], ["b"]),
+            helper.make_node("Relu", ["b"], ["c"]),
+            helper.make_node("Gemm", ["c", "second"], ["y"]),
+        ],
+        "unnamed",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 16])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n", 4])],
+        [
+            numpy_helper.from_array(np.random.default_rng(1).standard_normal((16, 32)).astype(np.float32), "first"),
+            numpy_helper.from_array(np.ones(32, np.float32), "shift"),
+            numpy_helper.from_array(np.random.default_rng(2).standard_normal((32, 4)).astype(np.float32), "second"),
+        ],
+    )
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
+    return path
+
+
+@pytest.mark.parametrize("operator", ["MatMul", "Add"])
+@pytest.mark.parametrize("step", [QuantizeStatic, QuantizeDynamic])
+def test_an_operator_without_a_name_is_skipped_inside_what_it_was_fused_into(
+    step: type[QuantizeStatic | QuantizeDynamic], operator: str, tmp_path: Path
+) -> None:
+    """Preparation makes one Gemm of the MatMul and the Add; the second product stays chosen."""
+    path = unnamed(tmp_path / "model.onnx")
+    rows = rows_of(tmp_path, x=RANDOM.standard_normal((32, 16)).astype(np.float32))
+
+    quantized = changed(step(skip=Skip(operators=(operator,))), path, tmp_path, rows)
+
+    assert quantized.facts["quantized_nodes"] == 1
+    assert quantized.facts["skipped_nodes"] == 1
+    weights = onnx.load(lowered(quantized.model, "x86", tmp_path)).graph.initializer
+    assert {tensor.name: tensor.data_type for tensor in weights}["first"] == TensorProto.FLOAT
