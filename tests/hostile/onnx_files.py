@@ -251,12 +251,13 @@ def _expensive() -> Iterator[Case]:
     yield "onnx_many_operators", proto(many), TOO_COMPLEX
     body = helper.make_graph(
         [node("Identity", ["c"], ["co"]), node("Add", ["v", "v"], ["vo"])], "b",
-        [value("i", [], TensorProto.INT64), value("c", [], TensorProto.BOOL), value("v")],
-        [value("co", [], TensorProto.BOOL), value("vo")],
+        [value("i", [], TensorProto.INT64), value("c", [], TensorProto.BOOL), value("v", ["n"])],
+        [value("co", [], TensorProto.BOOL), value("vo", ["n"])],
     )  # fmt: skip
     forever = numpy_helper.from_array(np.array((1 << 63) - 1, np.int64), "n")
     always = numpy_helper.from_array(np.array(True), "t")
-    loop = proto([node("Loop", ["n", "t", "x"], body=body)], weights=[forever, always])
+    rows = {"inputs": [value("x", ["n"])], "outputs": [value("y", ["n"])]}
+    loop = proto([node("Loop", ["n", "t", "x"], body=body)], weights=[forever, always], **rows)
     yield "onnx_endless_loop", loop, {"worker.timeout"}
     odd = [helper.make_node("Relu", ["../../x"], ["=1+1"], name="<img src=x onerror=alert(1)>\r\nERROR forged")]
     yield "onnx_odd_names", proto(odd, inputs=[value("../../x")], outputs=[value("=1+1")]), {"ok"}
