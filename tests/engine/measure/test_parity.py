@@ -68,8 +68,19 @@ def test_only_scores_have_an_answer() -> None:
     assert output.top1_agreement is None
 
 
-def test_integer_outputs_are_left_out() -> None:
-    assert compared(np.ones((4, 3), np.int64), np.ones((4, 3), np.int64), 2).outputs() == ()
+@pytest.mark.parametrize("dtype", [np.int64, np.uint8, np.bool_])
+@pytest.mark.parametrize("shape", [(4,), (4, 3)])
+def test_integers_and_booleans_agree_row_by_row(dtype: type, shape: tuple[int, ...]) -> None:
+    before = np.ones(shape, dtype)
+    after = before.copy()
+    after[(1, *[0] * (len(shape) - 1))] = 0
+
+    parity = compared(before, after, 3)
+
+    assert parity.outputs()[0].top1_agreement == 0.75
+    assert parity.outputs()[0].max_abs == 1
+    assert parity.discrete == {"s"}
+    assert compared(before, before, 3).outputs()[0].sqnr_db is None
 
 
 def test_another_shape_is_noted_and_a_missing_output_refused() -> None:

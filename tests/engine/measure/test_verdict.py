@@ -57,6 +57,8 @@ NOTHING = Figures(
     batches=(1,),
 )  # fmt: skip
 
+INTEGERS = {"size": size(260), "metrics": (), "discrete": frozenset({"scores"})}
+
 CASES = {
     "nothing differs": ("unchanged", {}),
     "one per cent smaller is metadata": ("unchanged", {"size": size(991)}),
@@ -96,6 +98,11 @@ CASES = {
     "unlabelled, other answers": ("unusable", {"size": size(260), "metrics": (), "parity": (output(8, 0.3),)}),
     "unlabelled, noise": ("unusable", {"size": size(260), "metrics": (), "parity": (output(-1),)}),
     "unlabelled, equal": ("improved", {"size": size(260), "metrics": (), "parity": (output(None, 1.0),)}),
+    "integers, equal": ("improved", {**INTEGERS, "parity": (output(None, 1.0),)}),
+    "integers, one row far off": ("improved", {**INTEGERS, "parity": (output(3, 0.995),)}),
+    "integers, some rows differ": ("regressed", {**INTEGERS, "parity": (output(40, 0.98),)}),
+    "integers, most rows differ": ("unusable", {**INTEGERS, "parity": (output(40, 0.3),)}),
+    "smaller, not compared": ("unchanged", {"size": size(260), "metrics": (), "parity": ()}),
     "labels outweigh parity": ("improved", {"size": size(260), "parity": (output(5, 0.4),)}),
     "limit: drop": ("unusable", {"metrics": (LARGE_DROP,), "limits": Limits(max_drop={"top1": 0.01})}),
     "limit: more is allowed": (

@@ -60,10 +60,12 @@ class Likeness:
 
 @dataclass
 class Parity:
-    """Compares every floating-point output, pair by pair."""
+    """Compares every output of numbers, pair by pair; integers and booleans count as answers, equal or not."""
 
     likeness: dict[str, Likeness] = field(default_factory=dict)
     agreed: dict[str, int] = field(default_factory=dict)
+    discrete: set[str] = field(default_factory=set)
+    """Outputs of integers or booleans: their agreement says how alike they are, not their distance."""
     reshaped: set[str] = field(default_factory=set)
     """Outputs whose shape differed on some rows, as in a detector that finds other boxes: not comparable."""
 
@@ -80,6 +82,10 @@ class Parity:
                 if is_score(before):
                     same = (before.argmax(axis=1) == after.argmax(axis=1)) & np.isfinite(after).all(axis=1)
                     self.agreed[name] = self.agreed.get(name, 0) + int(same.sum())
+            elif before.dtype.kind in "biu":
+                self.discrete.add(name)
+                self.likeness.setdefault(name, Likeness()).add(before, after)
+                self.agreed[name] = self.agreed.get(name, 0) + _equal_rows(before, after)
 
     def outputs(self) -> tuple[OutputParity, ...]:
         """One entry for each output that could be compared, in the model's order."""
@@ -111,6 +117,12 @@ def _wide(array: np.ndarray) -> np.ndarray:
     if array.dtype == np.float64:
         np.clip(wide, -LARGEST_VALUE, LARGEST_VALUE, out=wide, where=np.isfinite(wide))
     return wide
+
+
+def _equal_rows(before: np.ndarray, after: np.ndarray) -> int:
+    """How many rows have the same values throughout."""
+    equal = before == after
+    return int(equal.all(axis=tuple(range(1, equal.ndim))).sum()) if equal.ndim else int(equal)
 
 
 def is_score(output: np.ndarray) -> bool:

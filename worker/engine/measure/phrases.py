@@ -68,6 +68,13 @@ def likeness(output: OutputParity, lost_below_db: float) -> str:
     return f"{sentence}."
 
 
+def agreement(output: OutputParity, lost_below: float) -> str:
+    """How often an output of integers or booleans is the original's."""
+    share = output.top1_agreement or 0.0
+    sentence = f"Output {output.output!r} equals the original's on {share:.1%} of {counted(output.rows, 'row')}"
+    return f"{sentence}: below {lost_below:.0%} counts as a loss." if share < lost_below else f"{sentence}."
+
+
 def not_finite(count: int) -> str:
     """The model returns rubbish."""
     values = "1 value is" if count == 1 else f"{count} values are"

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from app.spec.evaluate import Evaluate, Latency
-from app.spec.report import LatencyChange, MetricChange, OutputParity, TargetReport
+from app.spec.report import LatencyChange, MetricChange, TargetReport
 from app.spec.signature import Signature
 from app.spec.target import Target
 from app.spec.units import counted
@@ -83,7 +83,8 @@ def measure_target(  # noqa: PLR0913  # one call with everything a measurement d
     host = host or Host.here()
     subject = Subject(baseline, artifact, reference, rows, source, evaluate, batch, threads, seed, progress, host)
     placement = measure_placement(artifact, threads, scratch)
-    parity, metrics, notes = _compare_outputs(subject)
+    compared, metrics, notes = _compare_outputs(subject)
+    parity = compared.outputs()
     layers, layer_notes = measure_layers(
         baseline, artifact, rows, batch, threads,
         lambda done: progress.advance(COMPARING + (LAYERS - COMPARING) * done, "comparing layers"),
@@ -101,6 +102,7 @@ def measure_target(  # noqa: PLR0913  # one call with everything a measurement d
             batches=evaluate.latency.batch,
             foreign_profile=None if represented else target.profile,
             non_finite=sum(output.non_finite for output in parity),
+            discrete=frozenset(compared.discrete),
         )
     )
     progress.advance(1.0)
@@ -133,7 +135,7 @@ def choose_rows(test: Rows | None, calibration: Rows | None, signature: Signatur
     return SyntheticRows(signature, seed), "synthetic"
 
 
-def _compare_outputs(subject: Subject) -> tuple[tuple[OutputParity, ...], tuple[MetricChange, ...], tuple[str, ...]]:
+def _compare_outputs(subject: Subject) -> tuple[Parity, tuple[MetricChange, ...], tuple[str, ...]]:
     """One pass over the rows for parity and metrics; metrics only where the rows are for testing."""
     before = subject.reference or runner(session(subject.baseline, subject.threads))
     after = runner(session(subject.artifact, subject.threads))
@@ -147,7 +149,7 @@ def _compare_outputs(subject: Subject) -> tuple[tuple[OutputParity, ...], tuple[
         subject.progress.advance(COMPARING * min(1.0, done / len(subject.rows)), "comparing outputs")
     changes, notes = metrics.changes()
     made_up = (MADE_UP,) if subject.source == "synthetic" else ()
-    return parity.outputs(), changes, (*notes, *made_up, *parity.notes())
+    return parity, changes, (*notes, *made_up, *parity.notes())
 
 
 def _measure_speed(subject: Subject) -> tuple[tuple[LatencyChange, ...], tuple[str, ...]]:

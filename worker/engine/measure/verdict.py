@@ -27,6 +27,9 @@ COLLAPSED_SQNR_DB = 0.0
 COLLAPSED_AGREEMENT = 0.5
 """Without labels: most rows get another answer (and the error counts as a loss: near ties flip easily)."""
 
+LOST_AGREEMENT = 0.99
+"""Without labels: an output of integers or booleans that differs on more than one row in a hundred is a loss."""
+
 
 @dataclass(frozen=True)
 class Figures:
@@ -41,6 +44,8 @@ class Figures:
     """Batch sizes that speed was asked for."""
     non_finite: int = 0
     """Values that are not finite where the original's are."""
+    discrete: frozenset[str] = frozenset()
+    """Outputs of integers or booleans, judged by agreement alone."""
     foreign_profile: str | None = None
     """The target's profile, where this machine cannot show the target's speed."""
 
@@ -82,7 +87,7 @@ def _broken(figures: Figures) -> tuple[str, ...]:
         reasons.append(phrases.not_finite(figures.non_finite))
     reasons += [phrases.collapsed_metric(change) for change in figures.metrics if _collapsed(change, figures.limits)]
     if not figures.metrics:
-        reasons += [phrases.collapsed_output(output) for output in figures.parity if _collapsed_output(output)]
+        reasons += [phrases.collapsed_output(output) for output in figures.parity if _collapsed_output(output, figures)]
     return tuple(reasons)
 
 
@@ -90,11 +95,19 @@ def _weigh(figures: Figures) -> Verdict:
     losses = [*_quality_losses(figures), *_cost_losses(figures)]
     if not _gains(figures):
         return "regressed" if losses else "unchanged"
-    return "improved" if all(tolerated for tolerated in losses) else "regressed"
+    if not all(losses):
+        return "regressed"
+    return "improved" if _compared(figures) else "unchanged"
+
+
+def _compared(figures: Figures) -> bool:
+    return bool(figures.metrics or figures.parity)
 
 
 def _weighed(verdict: Verdict, figures: Figures) -> tuple[str, ...]:
     """Why a gain did not decide, where there is one; how to accept the loss."""
+    if verdict == "unchanged" and _gains(figures) and not _compared(figures):
+        return ("The outputs were not compared, so the gain is not claimed as an improvement.",)
     if verdict != "regressed" or not _gains(figures):
         return ()
     reasons = []
@@ -118,7 +131,7 @@ def _quality_losses(figures: Figures) -> list[bool]:
     """For each loss of quality beyond the noise: whether a gain excuses it."""
     if figures.metrics:
         return [_tolerated(change, figures.limits) for change in figures.metrics if change.drop_low > 0]
-    return [False for output in figures.parity if _below(output, LOST_SQNR_DB)]
+    return [False for output in figures.parity if _lost_output(output, figures)]
 
 
 def _cost_losses(figures: Figures) -> list[bool]:
@@ -160,11 +173,21 @@ def _scaled(change: MetricChange, points: float, growth: float) -> float:
     return growth * change.before if change.metric == "mse" else points
 
 
-def _collapsed_output(output: OutputParity) -> bool:
-    if _below(output, COLLAPSED_SQNR_DB):
-        return True
-    disagrees = output.top1_agreement is not None and output.top1_agreement < COLLAPSED_AGREEMENT
-    return disagrees and _below(output, LOST_SQNR_DB)
+def _lost_output(output: OutputParity, figures: Figures) -> bool:
+    if output.output in figures.discrete:
+        return _disagrees(output, LOST_AGREEMENT)
+    return _below(output, LOST_SQNR_DB)
+
+
+def _collapsed_output(output: OutputParity, figures: Figures) -> bool:
+    disagrees = _disagrees(output, COLLAPSED_AGREEMENT)
+    if output.output in figures.discrete:
+        return disagrees
+    return _below(output, COLLAPSED_SQNR_DB) or (disagrees and _below(output, LOST_SQNR_DB))
+
+
+def _disagrees(output: OutputParity, least: float) -> bool:
+    return output.top1_agreement is not None and output.top1_agreement < least
 
 
 def _below(output: OutputParity, decibels: float) -> bool:
@@ -174,6 +197,12 @@ def _below(output: OutputParity, decibels: float) -> bool:
 def _sentences(figures: Figures) -> tuple[str, ...]:
     size = phrases.size(figures.size)
     metrics = [phrases.metric(change) for change in figures.metrics]
-    unlabelled = [] if figures.metrics else [phrases.likeness(output, LOST_SQNR_DB) for output in figures.parity]
+    unlabelled = [] if figures.metrics else [_likeness(output, figures) for output in figures.parity]
     latency = [phrases.latency(change, alone=len(figures.latency) == 1) for change in figures.latency]
     return (size, *metrics, *unlabelled, *latency)
+
+
+def _likeness(output: OutputParity, figures: Figures) -> str:
+    if output.output in figures.discrete:
+        return phrases.agreement(output, LOST_AGREEMENT)
+    return phrases.likeness(output, LOST_SQNR_DB)
