@@ -173,7 +173,7 @@ def _speed(change: LatencyChange) -> str:
         return f"{_ratio(change.speedup)} faster"
     if change.speedup_high < 1:
         return f"{_ratio(1 / change.speedup)} slower"
-    return f"{speed(change.speedup).replace('x', '×')}, within the noise"
+    return f"no difference shown ({speed(change.speedup).replace('x', '×')})"
 
 
 def _interval(change: LatencyChange) -> str:
