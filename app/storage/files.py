@@ -3,10 +3,12 @@
 import errno
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
+
+from app.storage.digest import require_same, write_hashed
 
 _NO_HARD_LINKS = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS})
 
@@ -54,3 +56,11 @@ def publish(path: Path, final: Path) -> None:
         if final.exists():
             raise FileExistsError(errno.EEXIST, "exists already") from None
         path.rename(final)
+
+
+def write_verified(data: Iterable[bytes], target: Path, *, key: str, sha256: str) -> None:
+    """Write `data` to `target`, which appears only if the bytes have this digest. Raises ObjectCorrupt."""
+    with temporary_file(target.parent) as (file, path):
+        require_same(write_hashed(data, file), sha256, key=key)
+        file.flush()
+        path.replace(target)

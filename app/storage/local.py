@@ -22,7 +22,7 @@ from app.storage import local_parts
 from app.storage.base import Part, StoredObject
 from app.storage.digest import chunks, require_same, sha256_of, write_hashed
 from app.storage.errors import KeyTaken, ObjectMissing, StorageUnavailable
-from app.storage.files import flush, flush_folder, publish, temporary_file
+from app.storage.files import flush, flush_folder, publish, temporary_file, write_verified
 from app.storage.keys import require_digest, require_key, require_prefix, require_range
 
 ABANDONED_SECONDS = 24 * 3600
@@ -56,11 +56,7 @@ class LocalStore:
     def fetch(self, key: str, target: Path, *, sha256: str) -> None:
         """See Store."""
         require_digest(sha256)
-        data = self.read(key)
-        with temporary_file(target.parent) as (file, path):
-            require_same(write_hashed(data, file), sha256, key=key)
-            file.flush()
-            path.replace(target)
+        write_verified(self.read(key), target, key=key, sha256=sha256)
 
     def size(self, key: str) -> int:
         """See Store."""

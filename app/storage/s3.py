@@ -18,10 +18,10 @@ from botocore.response import StreamingBody
 from pydantic import SecretStr
 
 from app.storage.base import CHUNK_BYTES, Part, StoredObject
-from app.storage.digest import chunks, require_same, sha256_of, write_hashed
+from app.storage.digest import chunks, require_same, sha256_of
 from app.storage.disposition import attachment
 from app.storage.errors import KeyTaken, ObjectMissing, StorageUnavailable, UploadGone
-from app.storage.files import temporary_file
+from app.storage.files import write_verified
 from app.storage.keys import (
     require_digest,
     require_key,
@@ -88,11 +88,7 @@ class S3Store:
     def fetch(self, key: str, target: Path, *, sha256: str) -> None:
         """See Store."""
         require_digest(sha256)
-        data = self.read(key)
-        with temporary_file(target.parent) as (file, path):
-            require_same(write_hashed(data, file), sha256, key=key)
-            file.flush()
-            path.replace(target)
+        write_verified(self.read(key), target, key=key, sha256=sha256)
 
     def size(self, key: str) -> int:
         """See Store."""
