@@ -42,20 +42,15 @@ class Sweeper(Duty):
             self.remove_orphans()
             self.remove_spooled()
 
-    def recover_lost_jobs(self) -> int:
-        """Requeue, fail or cancel the jobs whose lease has run out; returns how many."""
-        with self._database.write() as session:
-            return self._recover(session)
-
     def _take_turn_at_recovery(self) -> None:
         # In one transaction: a recovery that fails has not had its turn, and the sweep's age tells.
         with self._database.write() as session:
             if workers.take_turn(session, CHORE, every_s=self._settings.sweep_s / 2):
                 self._recover(session)
 
-    def _recover(self, session: Session) -> int:
-        lost = jobs.expired(session)
-        for job in lost:
+    def _recover(self, session: Session) -> None:
+        """Requeue, fail or cancel the jobs whose lease has run out."""
+        for job in jobs.expired(session):
             log.warning("job_%s: worker %s was lost in attempt %d", job.id.hex, job.worker, job.attempt)
             error = Failure(
                 code=WorkerLost.code,
@@ -64,7 +59,6 @@ class Sweeper(Duty):
             ).model_dump()
             jobs.give_up_on(session, job, backoff_s=self._settings.retry_backoff_s, error=error)
         workers.forget_old(session)
-        return len(lost)
 
     def remove_orphans(self, age: timedelta = ORPHAN_AGE) -> int:
         """Delete objects that no row refers to and uploads that were never completed; returns how many."""
