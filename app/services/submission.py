@@ -13,7 +13,7 @@ from app.services.errors import MetricNotMeasurable, NeedsData, StepNotApplicabl
 from app.services.matching import check_batch, check_inputs, resolve_split
 from app.services.scoring import RANKS, check_labels, obstacle
 from app.spec.data import LABELS, DatasetInfo, DatasetSpec
-from app.spec.job import JobSpec, Role
+from app.spec.job import AnyStep, JobSpec, Role
 from app.spec.signature import FLOATS, ModelInfo
 from app.spec.target import is_timed, last_opset, supports
 
@@ -49,7 +49,7 @@ def check(session: Session, tenant: str, spec: JobSpec) -> Accepted:
     warnings = [
         *info.warnings,
         *_check_data(spec, info, data),
-        *_check_steps(spec, info),
+        *_check_steps(spec, info, data),
         *_check_overlap(spec, data),
     ]
     unmeasurable = _check_metrics(spec, info, data)
@@ -89,18 +89,10 @@ def _check_data(spec: JobSpec, info: ModelInfo, data: dict[Role, Dataset]) -> It
         yield from check_inputs(role, info.signature, contents, declared)
 
 
-def _check_steps(spec: JobSpec, info: ModelInfo) -> Iterator[str]:
-    refs = spec.data.refs()
+def _check_steps(spec: JobSpec, info: ModelInfo, data: dict[Role, Dataset]) -> Iterator[str]:
     for position, step in enumerate(spec.steps):
         pointer = f"/steps/{position}"
-        if step.needs.calibration and "calibration" not in refs:
-            raise NeedsData(f"{step.type} measures ranges on calibration data; the job names none.", pointer=pointer)
-        if step.needs.trainable_graph and info.format == "onnx":
-            raise StepNotApplicable(
-                f"{step.type} trains the model; an ONNX file holds no trainable graph.",
-                pointer=pointer,
-                remedy="Upload the model as .pt2 (torch.export.save).",
-            )
+        _check_needs(step, info, data, pointer)
         for target in spec.targets:
             if not supports(target, step.type):
                 raise StepNotApplicable(
@@ -111,6 +103,30 @@ def _check_steps(spec: JobSpec, info: ModelInfo) -> Iterator[str]:
     _check_speed_limit(spec)
     if not spec.steps:
         yield "The job has no steps: the model is only exported and measured."
+
+
+def _check_needs(step: AnyStep, info: ModelInfo, data: dict[Role, Dataset], pointer: str) -> None:
+    needs = step.requires()
+    if needs.calibration and "calibration" not in data:
+        raise NeedsData(f"{step.type} measures on calibration data; the job names none.", pointer=pointer)
+    if needs.train and "train" not in data:
+        raise NeedsData(
+            f"{step.type} trains the model; the job names no training data.",
+            pointer=pointer,
+            remedy="Name a data set, or a split of one, in `data.train`.",
+        )
+    if needs.labels and LABELS not in DatasetInfo.model_validate(data["train"].info).arrays:
+        raise NeedsData(
+            f"{step.type} learns from labels; the training data has no array '{LABELS}'.",
+            pointer=pointer,
+            remedy=f"Add the labels as '{LABELS}', or use distill without labels (alpha 1).",
+        )
+    if needs.trainable_graph and info.format == "onnx":
+        raise StepNotApplicable(
+            f"{step.type} changes or trains the model; an ONNX file holds no trainable graph.",
+            pointer=pointer,
+            remedy="Upload the model as .pt2 (torch.export.save).",
+        )
 
 
 def _check_precision(spec: JobSpec, info: ModelInfo) -> None:

@@ -30,13 +30,23 @@ class Needs(Frozen):
     """What a step cannot work without; checked when a job is submitted."""
 
     calibration: bool = False
+    """Rows in the role `calibration`."""
+    train: bool = False
+    """Rows in the role `train`."""
     labels: bool = False
+    """Labels in the rows it learns from."""
     trainable_graph: bool = False
+    """A PyTorch program: an ONNX file holds none."""
 
 
 class Step(Frozen):
     """One change to a model. Subclasses are the parameters; their implementation is in `worker.engine.passes`."""
 
     needs: ClassVar[Needs] = Needs()
+    """What every step of the kind needs."""
     makes_plan: ClassVar[bool] = False
-    """A quantization plan describes the model as it is now: no step may change the model after it."""
+    """A plan describes the weights as they are now: no step may change the model after it."""
+
+    def requires(self) -> Needs:
+        """What this very step needs: parameters may ask for more than the kind does."""
+        return self.needs

@@ -5,7 +5,7 @@ Every section says where its figures come from: `measured` here, `emulated`, or 
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from app.spec.base import Frozen
 from app.spec.evaluate import MetricName
@@ -21,6 +21,10 @@ NOTICEABLE_SIZE = 0.01
 NOTICEABLE_GROWTH = 0.02
 NOTICEABLE_GROWTH_BYTES = 16 * 1024
 """Growth is a loss only beyond both: names and metadata of the export add as much to any model."""
+
+
+MOST_POINTS = 2000
+"""Of one chart or table: a report is read by people, and sent in one response."""
 
 
 class Machine(Frozen):
@@ -136,6 +140,46 @@ class Placement(Frozen):
     floating: int = Field(description="Compute nodes left in floating point.")
 
 
+class Series(Frozen):
+    """One line of a chart, or one set of bars; a None leaves a gap."""
+
+    name: str
+    values: tuple[float | None, ...] = Field(max_length=MOST_POINTS)
+
+
+class Chart(Frozen):
+    """A picture as data: every series has one value for each entry of `x`."""
+
+    title: str
+    kind: Literal["line", "bars"]
+    x_label: str
+    y_label: str
+    x: tuple[float | str, ...] = Field(max_length=MOST_POINTS, description="Numbers, or names (of layers, say).")
+    series: tuple[Series, ...] = Field(min_length=1, max_length=6)
+    log_y: bool = False
+
+    @model_validator(mode="after")
+    def _series_fit(self) -> "Chart":
+        for one in self.series:
+            if len(one.values) != len(self.x):
+                raise ValueError(f"series {one.name} has {len(one.values)} values for {len(self.x)} places")
+        return self
+
+
+class Table(Frozen):
+    """Figures by row: what a chart shows, or what no chart can."""
+
+    title: str
+    columns: tuple[str, ...] = Field(min_length=1, max_length=12)
+    rows: tuple[tuple[str | int | float | bool | None, ...], ...] = Field(max_length=MOST_POINTS)
+
+    @model_validator(mode="after")
+    def _rows_fit(self) -> "Table":
+        if any(len(row) != len(self.columns) for row in self.rows):
+            raise ValueError("a row has another number of cells than the table has columns")
+        return self
+
+
 class StepReport(Frozen):
     """What one step did."""
 
@@ -143,6 +187,9 @@ class StepReport(Frozen):
     seconds: float
     summary: str
     facts: dict[str, str | int | float | bool] = Field(default_factory=dict)
+    charts: tuple[Chart, ...] = Field((), max_length=12)
+    tables: tuple[Table, ...] = Field((), max_length=12)
+    notes: tuple[str, ...] = Field((), description="What the reader must know to use the result.")
 
 
 class TargetReport(Frozen):

@@ -9,7 +9,7 @@ from pydantic import Field, StringConstraints
 
 from app.spec.base import Frozen
 from app.spec.data import DatasetInfo, DatasetSpec
-from app.spec.job import JobSpec, Role
+from app.spec.job import JobSpec, ModelId, Role
 from app.spec.report import Report
 from app.spec.signature import ModelInfo
 
@@ -42,11 +42,13 @@ class WorkOrder(Frozen):
     spec: JobSpec
     model: ModelFile
     data: dict[Role, DataFile]
+    teachers: dict[ModelId, ModelFile] = Field(default_factory=dict)
+    """Other models that steps refer to, by id."""
     device: Literal["cpu", "cuda"] = "cpu"
     threads: int = Field(description="Size of every thread pool, except where the spec asks to measure another.")
 
 
-ArtifactKind = Literal["model", "log", "data"]
+ArtifactKind = Literal["model", "checkpoint", "data"]
 
 
 class ArtifactFile(Frozen):

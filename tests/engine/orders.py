@@ -12,7 +12,7 @@ from app.spec.signature import Dimension, ModelInfo, Signature, TensorSpec
 from app.spec.target import OnnxProfile, OnnxTarget
 from app.spec.work import DataFile, ModelFile
 from worker.engine.data import Rows
-from worker.engine.model import Model
+from worker.engine.model import Model, new_folder
 from worker.engine.passes import Changed, Context, take
 from worker.engine.progress import Unheard
 from worker.engine.sessions import session
@@ -61,9 +61,14 @@ def context(directory: Path, calibration: Rows | None = None) -> Context:
     return Context({} if calibration is None else {"calibration": calibration}, scratch, 1, 0, Unheard())
 
 
+def model_of(graph: Path, directory: Path) -> Model:
+    """An ONNX file as the engine opens it; what is made from it goes below `directory`."""
+    return Model(graph, signature_of(graph), new_folder(directory / "scratch"))
+
+
 def changed(step: Step, graph: Path, directory: Path, calibration: Rows | None = None) -> Changed:
     """The graph after one step."""
-    return take(step, Model(graph, signature_of(graph)), context(directory, calibration))
+    return take(step, model_of(graph, directory), context(directory, calibration))
 
 
 def lowered(model: Model, profile: OnnxProfile, directory: Path) -> Path:

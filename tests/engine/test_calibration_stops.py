@@ -8,9 +8,8 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from app.spec.quantize import QuantizeStatic
-from tests.engine.orders import context, lowered, outputs_of, rows_of, signature_of
+from tests.engine.orders import context, lowered, model_of, outputs_of, rows_of
 from worker.engine.errors import CalibrationFailed
-from worker.engine.model import Model
 from worker.engine.passes import Changed, take
 from worker.engine.progress import LogLevel, Unheard
 
@@ -48,7 +47,7 @@ def calibrated(
     asked = context(folder, rows_of(folder, **rows))
     step = QuantizeStatic.model_validate({"observer": observer})
     heard = asked if log is None else type(asked)(**{**vars(asked), "progress": log})
-    return take(step, Model(path, signature_of(path)), heard)
+    return take(step, model_of(path, path.parent), heard)
 
 
 @pytest.mark.parametrize("observer", ["minmax", "percentile", "entropy"])

@@ -25,7 +25,7 @@ BATCH = Dimension(name="batch")
 def opened(directory: Path, name: str, signature: Signature, *, external_data: bool = False) -> Model:
     (directory / "scratch").mkdir(exist_ok=True)
     file = upload(directory, name, signature, external_data=external_data)
-    return open_model(file, directory, directory / "scratch", threads=1, seed=0)
+    return open_model(file, directory, directory / "scratch", threads=1)
 
 
 def copy(source: Path, folder: Path) -> Path:
@@ -127,7 +127,7 @@ def test_a_program_that_draws_random_numbers_is_refused(tmp_path: Path) -> None:
     info = admit_model(tmp_path / "noisy.pt2", max_inflated_bytes=1 << 30)
     file = upload(tmp_path, "noisy.pt2", info.signature).model_copy(update={"info": info})
     with pytest.raises(ExportFailed, match="training mode") as caught:
-        open_model(file, tmp_path, tmp_path / "scratch", threads=1, seed=0)
+        open_model(file, tmp_path, tmp_path / "scratch", threads=1)
     assert "model.eval()" in caught.value.remedy
 
 

@@ -28,6 +28,20 @@ class ExportFailed(EngineError):
     remedy = "Replace the operator named in the detail, or export the model to ONNX yourself and upload the .onnx file."
 
 
+class ReexportFailed(EngineError):
+    """After a step the model could no longer be exported: the step is at fault, or the graph fixes its batch."""
+
+    code = "model.reexport_failed"
+    remedy = "Export the model with a dynamic batch and an example of two rows or more; if it was, report the model."
+
+
+class NoTrainableGraph(EngineError):
+    """A step that changes or trains the model met an ONNX file, which holds no trainable graph."""
+
+    code = "step.no_trainable_graph"
+    remedy = "Upload the model as .pt2 (torch.export.save)."
+
+
 class InconsistentModel(EngineError):
     """The loaded model's inputs or outputs are not the ones its file declared when it was admitted."""
 

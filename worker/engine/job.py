@@ -2,24 +2,29 @@
 
 import hashlib
 import json
+import mimetypes
+import shutil
 import time
 from pathlib import Path
 
 import torch
 
 from app.spec.job import JobSpec, Role
-from app.spec.report import ModelSummary, Report, StepReport, TargetReport, Verdict
+from app.spec.report import ModelSummary, Report, TargetReport, Verdict
 from app.spec.work import ArtifactFile, WorkOrder, WorkResult
+from worker.engine.checkpoints import FOLDER as CHECKPOINTS
+from worker.engine.checkpoints import Checkpoints
 from worker.engine.data import SCRATCH, Rows
 from worker.engine.measure import describe_machine, measure_target
 from worker.engine.model import Model, open_model
-from worker.engine.passes import Context, take
+from worker.engine.passes import Context
 from worker.engine.progress import Progress
+from worker.engine.steps import Taken, take_steps
 from worker.engine.targets import Origin, deliver
 
 OUT = "out"
 WORST_FIRST: tuple[Verdict, ...] = ("unusable", "regressed", "unchanged", "improved")
-ONNX_MEDIA_TYPE = "application/octet-stream"
+OCTETS = "application/octet-stream"
 
 
 def run(order: WorkOrder, directory: Path, progress: Progress) -> WorkResult:
@@ -35,12 +40,12 @@ def run(order: WorkOrder, directory: Path, progress: Progress) -> WorkResult:
     stages = _Stages(progress, 1 + len(spec.steps) + 2 * len(spec.targets))
 
     stages.begin("opening the model")
-    original = open_model(order.model, directory, scratch, threads=order.threads, seed=spec.seed)
+    original = open_model(order.model, directory, scratch, threads=order.threads)
     inputs = [tensor.name for tensor in original.signature.inputs]
     data = {role: Rows.open(directory, file, inputs) for role, file in order.data.items()}
 
-    model, steps = _take_steps(order, original, data, scratch, stages)
-    targets, artifacts = _deliver(order, original, model, data, directory, stages)
+    taken = _take_steps(order, original, data, directory, stages)
+    targets, artifacts = _deliver(order, original, taken.model, data, directory, stages)
     report = Report(
         name=spec.name,
         job=order.job,
@@ -55,12 +60,12 @@ def run(order: WorkOrder, directory: Path, progress: Progress) -> WorkResult:
             nodes=order.model.info.nodes,
         ),
         machine=describe_machine(),
-        steps=steps,
+        steps=taken.reports,
         targets=targets,
         notes=order.model.info.warnings,
         seconds=time.monotonic() - started,
     )
-    return WorkResult(report=report, artifacts=artifacts)
+    return WorkResult(report=report, artifacts=(*artifacts, *_files(taken, directory)))
 
 
 class _Stages:
@@ -69,26 +74,37 @@ class _Stages:
     def __init__(self, progress: Progress, steps: int) -> None:
         self.progress, self.steps, self.step = progress, steps, 0
 
-    def begin(self, name: str) -> None:
-        self.step += 1
+    def begin(self, name: str, step: int | None = None) -> None:
+        """Begin the next stage, or stage number `step` where an earlier attempt did those before."""
+        self.step = self.step + 1 if step is None else step
         self.progress.stage(name, step=self.step, steps=self.steps)
 
 
-def _take_steps(
-    order: WorkOrder, model: Model, data: dict[Role, Rows], scratch: Path, stages: _Stages
-) -> tuple[Model, tuple[StepReport, ...]]:
-    reports = []
-    context = Context(data, scratch, order.threads, order.spec.seed, stages.progress)
-    for step in order.spec.steps:
-        stages.begin(step.type)
-        started = time.monotonic()
-        changed = take(step, model, context)
-        model = changed.model
-        stages.progress.log(changed.summary)
-        reports.append(
-            StepReport(type=step.type, seconds=time.monotonic() - started, summary=changed.summary, facts=changed.facts)
-        )
-    return model, tuple(reports)
+def _take_steps(order: WorkOrder, original: Model, data: dict[Role, Rows], directory: Path, stages: _Stages) -> Taken:
+    scratch, spec = directory / SCRATCH, order.spec
+
+    def teacher(model: str) -> Model:
+        return open_model(order.teachers[model], directory, scratch, threads=order.threads)
+
+    context = Context(
+        data, scratch, order.threads, spec.seed, stages.progress,
+        device=order.device, original=original, teacher=teacher,
+    )  # fmt: skip
+    checkpoints = Checkpoints(directory / CHECKPOINTS, stages.progress)
+    for taken in take_steps(spec.steps, original, context, recipe_digest(spec), checkpoints):
+        if len(taken.reports) < len(spec.steps):
+            stages.begin(spec.steps[len(taken.reports)].type, 2 + len(taken.reports))
+    stages.step = 1 + len(spec.steps)
+    return taken
+
+
+def _files(taken: Taken, directory: Path) -> tuple[ArtifactFile, ...]:
+    """What steps deliver beside the model, put with the other artifacts."""
+    for name, path in taken.files.items():
+        shutil.copyfile(path, directory / OUT / name)
+    return tuple(
+        ArtifactFile(file=name, kind="data", media_type=mimetypes.guess_type(name)[0] or OCTETS) for name in taken.files
+    )
 
 
 def _deliver(
@@ -100,9 +116,7 @@ def _deliver(
         where = f"{target.format} {target.profile}"
         stages.begin(f"writing {where}")
         files = deliver(target, model, origin, directory / OUT)
-        artifacts += [
-            ArtifactFile(file=file.name, kind="model", media_type=ONNX_MEDIA_TYPE, target=number) for file in files
-        ]
+        artifacts += [ArtifactFile(file=file.name, kind="model", media_type=OCTETS, target=number) for file in files]
         stages.begin(f"measuring {where}")
         reports.append(
             measure_target(

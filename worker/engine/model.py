@@ -1,16 +1,21 @@
-"""The model a job works on: a float ONNX graph on disk, what it was made from, and the plan that is attached to it."""
+"""The model a job works on: a program or an ONNX file, how it looks as float32 ONNX, and the plan attached to it."""
 
+import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from app.spec.signature import Signature
 from app.spec.work import ModelFile
-from worker.engine.errors import ExportFailed, InconsistentModel
+from worker.engine.errors import ExportFailed, InconsistentModel, NoTrainableGraph
+from worker.engine.onnx_export import export_onnx
 from worker.engine.onnx_file import unpack_bundle
 from worker.engine.plan import Plan
+from worker.engine.preprocess import preprocess
+from worker.engine.program import Program
 from worker.engine.sessions import session
 
 Reference = Callable[[dict[str, np.ndarray]], dict[str, np.ndarray]]
@@ -21,40 +26,90 @@ Reference = Callable[[dict[str, np.ndarray]], dict[str, np.ndarray]]
 class Model:
     """A float32 model. A step returns another one; files are never changed in place."""
 
-    graph: Path
-    """The ONNX file, with its external tensors beside it."""
+    source: Path | Program
+    """The uploaded ONNX file, with its external tensors beside it, or a program."""
     signature: Signature
-    reference: Reference | None = None
-    """The program that was uploaded, where that was not the ONNX file itself."""
+    folder: Path
+    """Where files made from it are kept; no other model writes there."""
     plan: Plan | None = None
-    """How to quantize it; carried out by each target in its own way."""
+    """How to quantize or store it; carried out by each target in its own way."""
+    sparse: frozenset[str] = frozenset()
+    """Parameters of the program that were pruned: their zeros stay zero when it is trained."""
+
+    @property
+    def graph(self) -> Path:
+        """The float32 ONNX file. A program is exported when this is first asked for. Raises `ExportFailed`."""
+        if isinstance(self.source, Path):
+            return self.source
+        exported = self.folder / "float.onnx"
+        if not exported.exists():
+            export_onnx(self.source, exported, threads=torch.get_num_threads(), seed=0)
+        return exported
+
+    @property
+    def prepared(self) -> Path:
+        """The float graph as quantization wants it, made when first asked for. Raises `LoadFailed`."""
+        return preprocess(self.graph, self.folder)
+
+    @property
+    def reference(self) -> Reference | None:
+        """The program that was uploaded, where that was not the ONNX file itself."""
+        return self.source if isinstance(self.source, Program) else None
+
+    @property
+    def program(self) -> Program:
+        """The program, to be changed and trained. Raises `NoTrainableGraph` for an ONNX file."""
+        if isinstance(self.source, Program):
+            return self.source
+        raise NoTrainableGraph("An ONNX file holds no trainable graph.")
+
+    def with_program(self, program: Program, *, sparse: frozenset[str] | None = None) -> "Model":
+        """The model after a step that changed its program; `sparse` replaces the names of pruned parameters."""
+        if self.plan is not None:
+            raise ValueError("a plan describes the weights as they were")
+        return replace(
+            self,
+            source=program,
+            signature=program.signature,
+            folder=new_folder(self.folder.parent),
+            sparse=self.sparse if sparse is None else sparse,
+        )
 
 
-def open_model(upload: ModelFile, directory: Path, scratch: Path, *, threads: int, seed: int) -> Model:
+def new_folder(parent: Path) -> Path:
+    """An empty folder for a model's files."""
+    parent.mkdir(parents=True, exist_ok=True)
+    return Path(tempfile.mkdtemp(prefix="model-", dir=parent))
+
+
+def open_model(upload: ModelFile, directory: Path, scratch: Path, *, threads: int) -> Model:
     """Load an upload that admission has accepted; a `.pt2` is exported to ONNX and compared with it.
 
     Raises `LoadFailed`, `ExportFailed`, `InconsistentModel`.
     """
-    path, signature = directory / upload.path, upload.info.signature
+    path, signature, folder = directory / upload.path, upload.info.signature, new_folder(scratch)
     if upload.info.format == "pt2":
         # Imported here: torch.export takes a second that an ONNX job can do without.
-        from worker.engine.pt2 import export_onnx, load_program
+        from worker.engine.pt2 import load_program
 
-        program = load_program(path, signature, scratch)
-        graph = scratch / "program.onnx"
-        try:
-            export_onnx(program, graph, threads=threads, seed=seed)
-        except ExportFailed as error:
-            if not any("training mode" in warning for warning in upload.info.warnings):
-                raise
-            raise ExportFailed(
-                f"{error.detail} The program was exported in training mode.",
-                remedy="Call model.eval() before torch.export.export, and upload that.",
-            ) from error
-        return Model(graph, signature, program)
-    graph = unpack_bundle(path, scratch / "bundle") if upload.info.external_data else path
+        model = Model(load_program(path, signature, scratch), signature, folder)
+        _require_exportable(model, upload)
+        return model
+    graph = unpack_bundle(path, folder / "bundle") if upload.info.external_data else path
     require_signature(graph, signature, threads)
-    return Model(graph, signature)
+    return Model(graph, signature, folder)
+
+
+def _require_exportable(model: Model, upload: ModelFile) -> None:
+    try:
+        model.graph  # noqa: B018  # made, and compared with the program, when first asked for
+    except ExportFailed as error:
+        if not any("training mode" in warning for warning in upload.info.warnings):
+            raise
+        raise ExportFailed(
+            f"{error.detail} The program was exported in training mode.",
+            remedy="Call model.eval() before torch.export.export, and upload that.",
+        ) from error
 
 
 def require_signature(graph: Path, signature: Signature, threads: int) -> None:

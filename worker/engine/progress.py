@@ -17,6 +17,9 @@ class Progress(Protocol):
     def log(self, message: str, level: LogLevel = "info") -> None:
         """Add a line to the job's log."""
 
+    def checkpoint(self, name: str) -> None:
+        """Say that the file `name` in the job's folder of checkpoints is complete and worth keeping."""
+
 
 class Unheard:
     """A progress nobody listens to."""
@@ -28,4 +31,7 @@ class Unheard:
         """Ignore it."""
 
     def log(self, message: str, level: LogLevel = "info") -> None:
+        """Ignore it."""
+
+    def checkpoint(self, name: str) -> None:
         """Ignore it."""

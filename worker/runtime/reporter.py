@@ -53,6 +53,9 @@ class Reporter:
         for line in message.splitlines() or [""]:
             self._line(LogLine(level=level, message=line[:MAX_LOG_MESSAGE]))
 
+    def checkpoint(self, name: str) -> None:
+        """Say that a file in the folder of checkpoints is complete."""
+
     def trace(self, text: str) -> None:
         """Add a traceback to the job's log."""
         for line in text.splitlines():

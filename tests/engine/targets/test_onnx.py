@@ -10,7 +10,7 @@ from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantTy
 from onnxruntime.quantization import quantize_static as ort_quantize_static
 
 from app.spec.quantize import QuantizeStatic
-from tests.engine.orders import changed, lowered, outputs_of, rows_of, signature_of
+from tests.engine.orders import changed, lowered, model_of, outputs_of, rows_of
 from worker.engine.data import Rows
 from worker.engine.errors import RuleViolated
 from worker.engine.model import Model
@@ -183,7 +183,7 @@ def test_the_file_says_where_it_comes_from_and_no_more(quantized_digits) -> None
 
 def test_without_a_step_the_export_is_the_original(digits_folder: Path, digits_test: Rows, tmp_path: Path) -> None:
     original = digits_folder / "digits.onnx"
-    file = lowered(Model(original, signature_of(original)), "x86", tmp_path)
+    file = lowered(model_of(original, tmp_path), "x86", tmp_path)
 
     inputs, _ = next(digits_test.batches(16))
     assert np.array_equal(outputs_of(original, inputs)[0], outputs_of(file, inputs)[0])
@@ -196,9 +196,7 @@ def test_the_authors_own_notes_stay(digits_folder: Path, tmp_path: Path) -> None
     model.doc_string = "made on /home/ann"
     onnx.save(model, tmp_path / "noted.onnx")
 
-    delivered = onnx.load(
-        lowered(Model(tmp_path / "noted.onnx", signature_of(tmp_path / "noted.onnx")), "arm", tmp_path)
-    )
+    delivered = onnx.load(lowered(model_of(tmp_path / "noted.onnx", tmp_path), "arm", tmp_path))
 
     assert {entry.key: entry.value for entry in delivered.metadata_props}["classes"] == "0,1,2"
     assert delivered.doc_string == ""

@@ -9,9 +9,8 @@ from onnx import TensorProto, helper
 
 from app.admission import admit_model
 from app.spec.quantize import QuantizeDynamic, QuantizeStatic
-from tests.engine.orders import changed, lowered, outputs_of, rows_of, signature_of
+from tests.engine.orders import changed, lowered, model_of, outputs_of, rows_of, signature_of
 from worker.engine.data import Rows
-from worker.engine.model import Model
 from worker.engine.targets.topological import sort_nodes
 
 PROFILES = ("x86", "x86-legacy", "arm", "tensorrt")
@@ -53,7 +52,7 @@ def test_a_dynamic_graph(network, profile, request: pytest.FixtureRequest, tmp_p
 @pytest.mark.parametrize("network", ["resnet18", "transformer"])
 def test_a_pure_export(network, profile, request: pytest.FixtureRequest, tmp_path: Path) -> None:
     original = request.getfixturevalue(network)
-    require_valid(lowered(Model(original, signature_of(original)), profile, tmp_path))
+    require_valid(lowered(model_of(original, tmp_path), profile, tmp_path))
 
 
 def conditional(order: list[str], path: Path) -> Path:

@@ -1,12 +1,14 @@
 """One file per technique: turns a step of the contract into a changed model."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from app.spec.base import Step
 from app.spec.job import Role
+from app.spec.report import Chart, Table
+from worker.engine.checkpoints import Checkpoints
 from worker.engine.data import Rows
 from worker.engine.model import Model
 from worker.engine.progress import Progress
@@ -24,6 +26,14 @@ class Context:
     threads: int
     seed: int
     progress: Progress
+    device: Literal["cpu", "cuda"] = "cpu"
+    """Where to train; models are handed over on the CPU."""
+    original: Model | None = None
+    """The job's own input, before any step."""
+    teacher: Callable[[str], Model] | None = None
+    """Another uploaded model that the job refers to, by its id."""
+    checkpoints: Checkpoints | None = None
+    """Where this step may keep its state between epochs; None: it is not kept."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +44,12 @@ class Changed:
     summary: str
     """One sentence for the report."""
     facts: dict[str, Fact]
+    charts: tuple[Chart, ...] = ()
+    tables: tuple[Table, ...] = ()
+    notes: tuple[str, ...] = ()
+    """What the reader must know to use the result."""
+    files: Mapping[str, Path] = field(default_factory=dict)
+    """Files to deliver beside the model, by the name they get."""
 
 
 Pass = Callable[[Any, Model, Context], Changed]

@@ -10,7 +10,6 @@ from worker.engine.errors import NothingToQuantize
 from worker.engine.model import Model
 from worker.engine.passes import Changed, Context, implements
 from worker.engine.plan import DynamicPlan
-from worker.engine.preprocess import preprocess
 from worker.engine.selection import is_plain_gemm, require_float32_weights, skipped_nodes
 
 WEIGHTS: dict[str, tuple[int, ...]] = {
@@ -28,9 +27,9 @@ Not Conv: its dynamic form, ConvInteger, is five times slower than the float ker
 
 
 @implements(QuantizeDynamic)
-def quantize_dynamic(step: QuantizeDynamic, model: Model, context: Context) -> Changed:
+def quantize_dynamic(step: QuantizeDynamic, model: Model, context: Context) -> Changed:  # noqa: ARG001  # no data
     """Attach a `DynamicPlan` to the model. Raises `UnknownNode`, `NothingToQuantize`."""
-    prepared = preprocess(model.graph, context.scratch)
+    prepared = model.prepared
     graph = onnx.load(prepared, load_external_data=False).graph
     original = onnx.load(model.graph, load_external_data=False).graph
     skipped = skipped_nodes(step.skip, original, graph)

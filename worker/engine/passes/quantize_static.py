@@ -11,7 +11,6 @@ from worker.engine.errors import NothingToQuantize
 from worker.engine.model import Model
 from worker.engine.passes import Changed, Context, implements
 from worker.engine.plan import Range, StaticPlan
-from worker.engine.preprocess import preprocess
 from worker.engine.selection import CLAMPS, quantizable, require_float32_weights, skipped_nodes
 
 
@@ -21,7 +20,7 @@ def quantize_static(step: QuantizeStatic, model: Model, context: Context) -> Cha
 
     Raises `UnknownNode`, `NothingToQuantize`, `CalibrationFailed`.
     """
-    prepared = preprocess(model.graph, context.scratch)
+    prepared = model.prepared
     graph = onnx.load(prepared, load_external_data=False).graph
     original = onnx.load(model.graph, load_external_data=False).graph
     skipped = skipped_nodes(step.skip, original, graph)
