@@ -7,12 +7,14 @@ from typing import Literal
 
 from app.spec.report import (
     NOTICEABLE_SIZE,
+    Cell,
     LatencyChange,
     MetricChange,
     OutputParity,
     Placement,
     Provenance,
     Size,
+    Table,
     TargetReport,
 )
 from app.spec.units import (
@@ -99,6 +101,34 @@ def agreement(output: OutputParity) -> str:
 def operators(placement: Placement) -> str:
     """Operator counts, most frequent first."""
     return ", ".join(f"{count} {name}" for name, count in placement.operators.items()) or "none"
+
+
+def fact(name: str, value: Cell) -> str:
+    """One thing that a step tells of itself: "samples 512"."""
+    return f"{name.replace('_', ' ')} {cell(value)}"
+
+
+def cell(value: Cell) -> str:
+    """An entry of a step's table."""
+    match value:
+        case None:
+            return "—"
+        case bool():
+            return "yes" if value else "no"
+        case int():
+            return f"{value:,}"
+        case float():
+            return f"{value:,.0f}" if abs(value) >= 1e4 else f"{value:.4g}"
+        case _:
+            return value
+
+
+def columns(table: Table) -> list[Literal["l", "r"]]:
+    """How each column is aligned: numbers to the right."""
+    return [
+        "l" if any(isinstance(row[place], str | bool) for row in table.rows) else "r"
+        for place in range(len(table.columns))
+    ]
 
 
 def load(change: LatencyChange) -> str:

@@ -6,7 +6,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from app.report import figures, svg
+from app.report import charts, figures, svg
 from app.report.text import arrows, plain, shortened
 from app.report.words import HEADLINES, HOW_TO_READ, PROVENANCE, VERDICTS
 from app.spec.report import Report
@@ -42,6 +42,8 @@ def _environment() -> Environment:
         file_size=file_size,
         duration=duration,
         decibels=figures.decibels,
+        pictures_of=charts.picture,
+        chart_height=charts.HEIGHT,
         weakest=lambda layers: svg.weakest(layers, WEAKEST_LAYERS),
     )
     environment.filters.update(arrows=arrows, shortened=shortened, grouped=lambda number: f"{number:,}")

@@ -6,7 +6,7 @@ from app.report import figures
 from app.report.svg import severity
 from app.report.text import markdown
 from app.report.words import HEADLINES, HOW_TO_READ, VERDICTS
-from app.spec.report import Machine, Report, StepReport, TargetReport
+from app.spec.report import Chart, Machine, Report, StepReport, Table, TargetReport
 from app.spec.units import file_size
 
 
@@ -99,9 +99,25 @@ def _steps(steps: tuple[StepReport, ...]) -> Iterator[str]:
     if not steps:
         yield "None: the model was exported as it is."
     for index, step in enumerate(steps, 1):
-        facts = "; ".join(f"{name} {value}" for name, value in step.facts.items())
+        facts = "; ".join(figures.fact(name, value) for name, value in step.facts.items())
         summary = f"{step.summary} ({facts})" if facts else step.summary
         yield f"{index}. `{markdown(step.type)}`, {step.seconds:.1f} s: {markdown(summary)}"
+    for index, step in enumerate(steps, 1):
+        if step.notes:
+            yield from ("", *_bullets(f"Step {index}: {note}" for note in step.notes))
+        for table in (*step.tables, *(_charted(chart) for chart in step.charts)):
+            yield from ("", f"### Step {index}: {markdown(table.title)}", "")
+            cells = (tuple(figures.cell(entry) for entry in row) for row in table.rows)
+            yield from _table(tuple(map(markdown, table.columns)), "".join(figures.columns(table)), cells)
+
+
+def _charted(chart: Chart) -> Table:
+    """A chart's values as a table: Markdown has no pictures."""
+    return Table(
+        title=chart.title,
+        columns=(chart.x_label, *(series.name for series in chart.series)),
+        rows=tuple(zip(chart.x, *(series.values for series in chart.series), strict=True)),
+    )
 
 
 def _section(title: str, lines: Iterable[str]) -> Iterator[str]:

@@ -166,12 +166,15 @@ class Chart(Frozen):
         return self
 
 
+Cell = str | int | float | bool | None
+
+
 class Table(Frozen):
     """Figures by row: what a chart shows, or what no chart can."""
 
     title: str
     columns: tuple[str, ...] = Field(min_length=1, max_length=12)
-    rows: tuple[tuple[str | int | float | bool | None, ...], ...] = Field(max_length=MOST_POINTS)
+    rows: tuple[tuple[Cell, ...], ...] = Field(max_length=MOST_POINTS)
 
     @model_validator(mode="after")
     def _rows_fit(self) -> "Table":

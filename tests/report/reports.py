@@ -3,6 +3,7 @@
 import numpy as np
 
 from app.spec.report import (
+    Chart,
     Distribution,
     LatencyChange,
     LayerError,
@@ -12,8 +13,10 @@ from app.spec.report import (
     OutputParity,
     Placement,
     Report,
+    Series,
     Size,
     StepReport,
+    Table,
     TargetReport,
 )
 from app.spec.target import OnnxTarget
@@ -92,6 +95,41 @@ def target(**changed: object) -> TargetReport:
                 floating=0,
             ),
             "layers": layers(29),
+        }
+        | changed
+    )  # fmt: skip
+
+
+def trained(**changed: object) -> StepReport:
+    """A step with every kind of picture."""
+    names = tuple(f"layer{index // 4}.{index % 4}.conv1.weight" for index in range(20))
+    epochs = 12
+    return StepReport(
+        **{
+            "type": "finetune",
+            "seconds": 93.2,
+            "summary": "Trained 12 epochs on 16,000 rows; the best of them was epoch 11 (top-1 91.2 % on validation).",
+            "facts": {"epochs": 12, "best_epoch": 11, "learning_rate": 0.001, "early_stop": False},
+            "charts": (
+                Chart(
+                    title="Loss", kind="line", x_label="epoch", y_label="cross-entropy", x=tuple(range(1, epochs + 1)),
+                    series=(
+                        Series(name="training", values=tuple(2.3 * 0.8**epoch for epoch in range(epochs))),
+                        Series(name="validation", values=(None, *(2.4 * 0.83**epoch for epoch in range(1, epochs)))),
+                    ),
+                ),
+                Chart(
+                    title="Sparsity by layer", kind="bars", x_label="layer", y_label="share of zeros", x=names,
+                    series=(Series(name="share of zeros", values=tuple(0.5 + 0.02 * place for place in range(20))),),
+                ),
+            ),
+            "tables": (
+                Table(
+                    title="Layers", columns=("layer", "weights", "share of zeros", "kept"),
+                    rows=tuple((name, 36_864, 0.5 + 0.02 * place, None) for place, name in enumerate(names)),
+                ),
+            ),
+            "notes": ("Zeros buy compressed size; runtimes on CPUs gain no speed from them.",),
         }
         | changed
     )  # fmt: skip

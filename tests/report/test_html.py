@@ -6,8 +6,8 @@ from html.parser import HTMLParser
 import pytest
 
 from app.report import render_html
-from app.spec.report import LayerError, OutputParity, Report, Size, StepReport
-from tests.report.reports import latency, layers, report, target
+from app.spec.report import Chart, LayerError, OutputParity, Report, Series, Size, StepReport, Table
+from tests.report.reports import latency, layers, report, target, trained
 
 VOID = {"meta", "br", "link", "img", "input", "hr"}
 HOSTILE = "<script>alert(1)</script>\"'&{{7*7}}\n\x1b[31m\u202e</style></title><img src=x onerror=y>"
@@ -48,7 +48,26 @@ def hostile() -> Report:
     return report(
         name=HOSTILE,
         notes=(HOSTILE,),
-        steps=(StepReport(type=HOSTILE, seconds=1, summary=HOSTILE, facts={HOSTILE: HOSTILE}),),
+        steps=(
+            StepReport(
+                type=HOSTILE,
+                seconds=1,
+                summary=HOSTILE,
+                facts={HOSTILE: HOSTILE},
+                notes=(HOSTILE,),
+                charts=(
+                    Chart(
+                        title=HOSTILE,
+                        kind="bars",
+                        x_label=HOSTILE,
+                        y_label=HOSTILE,
+                        x=(HOSTILE,),
+                        series=(Series(name=HOSTILE, values=(1.0,)), Series(name=HOSTILE, values=(None,))),
+                    ),
+                ),
+                tables=(Table(title=HOSTILE, columns=(HOSTILE,), rows=((HOSTILE,),)),),
+            ),
+        ),
         targets=(
             target(
                 artifact=HOSTILE,
@@ -67,6 +86,7 @@ EVERY_SHAPE = {
     "bare": report(steps=(), targets=(target(**BARE),)),
     "no targets": report(targets=()),
     "two targets, two hundred layers": report(targets=(target(layers=layers(200)), target(verdict="unusable"))),
+    "a trained step": report(steps=(trained(), trained())),
     "hostile": hostile(),
 }
 
@@ -114,6 +134,24 @@ def test_everything_measured_is_on_the_page() -> None:
     ):  # fmt: skip
         assert figure in said, figure
     assert said.count("9f86d081884c7d659a2feaa0c55ad015") >= 3
+
+
+def test_a_step_shows_its_figures_and_pictures() -> None:
+    page = Page(render_html(report(steps=(trained(),))))
+
+    said = page.said()
+    for part in (
+        "best epoch 11",
+        "early stop no",
+        "Zeros buy compressed size",
+        "36,864",
+        "0.88",
+        "cross-entropy by epoch",
+    ):
+        assert part in said, part
+    lines = [attributes for tag, attributes in page.elements if tag == "polyline"]
+    assert [len(line["points"].split()) for line in lines] == [12, 11], "a gap is a gap"
+    assert sum(tag == "rect" and attributes.get("class") == "s0" for tag, attributes in page.elements) == 20
 
 
 def test_size_bars_are_to_scale() -> None:
