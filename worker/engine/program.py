@@ -50,7 +50,8 @@ class Program:
 
         Run it with `outputs_of`, which knows the nesting of its arguments.
         """
-        return copy.deepcopy(self.exported.module(check_guards=False))
+        with quiet():
+            return copy.deepcopy(self.exported.module(check_guards=False))
 
     def outputs_of(self, module: torch.nn.Module, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Outputs by name of `module`, which takes and returns what this program does, for inputs by name."""
