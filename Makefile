@@ -21,7 +21,7 @@ ALL := $(VENV)/.installed-all$(TORCH)
 DEMO := $(VENV)/.installed-demo$(TORCH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run demo test lint bench migrate image lock clean
+.PHONY: help setup run demo test lint bench results migrate image lock clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -45,6 +45,9 @@ lint: $(ALL) ## Style, formatting, types, import directions
 
 bench: $(ALL) ## Measure every figure that the documentation publishes
 	$(BIN)/python -m bench
+
+results: $(ALL) ## Train, compress and measure every technique and chain: docs/results.md anew
+	$(BIN)/python -m bench.results
 
 migrate: $(DEMO) ## Bring the database of PARE_DATABASE_URL up to date
 	$(BIN)/python -m migrations

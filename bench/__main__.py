@@ -6,7 +6,6 @@ A run of all stories at full length writes `docs/benchmarks.md`; any other only 
 import argparse
 import os
 import shutil
-import subprocess
 import sys
 import tempfile
 import time
@@ -22,6 +21,7 @@ os.environ |= {
     "ORT_DISABLE_TELEMETRY": "1",
 }
 
+from bench.harness.commit import commit
 from bench.harness.document import Conditions, Told, document, section
 from bench.harness.scene import Scene, Story
 from worker.engine.measure.machine import describe_machine, load_average
@@ -46,7 +46,7 @@ def main(arguments: Sequence[str] | None = None, stories: Mapping[str, Story] | 
         told.append(tell(stories[name] if stories else story(name), quick=options.quick))
         print(section(told[-1]), flush=True)
     if options.output:
-        conditions = Conditions(describe_machine(), started, load, load_average(), _commit())
+        conditions = Conditions(describe_machine(), started, load, load_average(), commit())
         options.output.write_text(document(conditions, told), encoding="utf-8")
         print(f"wrote {options.output}")
     missed = [(one.story.name, figure) for one in told for figure in one.figures if not figure.met]
@@ -82,15 +82,6 @@ def _options(known: Sequence[str], arguments: Sequence[str] | None) -> argparse.
     if options.output is None and not options.quick and not options.stories:
         options.output = PAGE
     return options
-
-
-def _commit() -> str:
-    """The short name of the commit that was measured, with a plus sign if files differ from it."""
-    git = ["git", "-C", str(PAGE.parent), "describe", "--always", "--dirty=+", "--exclude=*"]
-    try:
-        return subprocess.run(git, check=True, capture_output=True, text=True).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"
 
 
 if __name__ == "__main__":

@@ -20,16 +20,21 @@ TRAIN_ROWS = 1000
 """The rest of the 1,797 rows is for calibration and test; the network has never seen it."""
 
 
-def train_digits_cnn(seed: int = 0) -> nn.Module:
-    """A trained CNN in eval mode: float images [rows, 1, 8, 8] in 0..1 to logits [rows, 10]."""
+def digits_cnn(seed: int = 0, width: int = 32) -> nn.Module:
+    """The network, fresh: float images [rows, 1, 8, 8] in 0..1 to logits [rows, 10]; `width`: its first channels."""
     torch.manual_seed(seed)
-    images, labels = _training_rows()
-    model = nn.Sequential(
-        nn.Conv2d(1, 32, 3, padding=1), nn.BatchNorm2d(32), nn.ReLU(),
-        nn.Conv2d(32, 64, 3, padding=1), nn.BatchNorm2d(64), nn.ReLU(), nn.MaxPool2d(2),
-        nn.Conv2d(64, 128, 3, padding=1), nn.BatchNorm2d(128), nn.ReLU(), nn.MaxPool2d(2),
-        nn.Flatten(), nn.Linear(128 * 2 * 2, 128), nn.ReLU(), nn.Linear(128, 10),
+    return nn.Sequential(
+        nn.Conv2d(1, width, 3, padding=1), nn.BatchNorm2d(width), nn.ReLU(),
+        nn.Conv2d(width, 2 * width, 3, padding=1), nn.BatchNorm2d(2 * width), nn.ReLU(), nn.MaxPool2d(2),
+        nn.Conv2d(2 * width, 4 * width, 3, padding=1), nn.BatchNorm2d(4 * width), nn.ReLU(), nn.MaxPool2d(2),
+        nn.Flatten(), nn.Linear(16 * width, 4 * width), nn.ReLU(), nn.Linear(4 * width, 10),
     )  # fmt: skip
+
+
+def train_digits_cnn(seed: int = 0) -> nn.Module:
+    """The network, trained, in eval mode."""
+    model = digits_cnn(seed)
+    images, labels = _training_rows()
     optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3, weight_decay=1e-2)
     batches = (len(images) + BATCH - 1) // BATCH
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 4e-3, total_steps=EPOCHS * batches)
@@ -43,7 +48,7 @@ def train_digits_cnn(seed: int = 0) -> nn.Module:
     return model.eval()
 
 
-def _digits() -> tuple[np.ndarray, np.ndarray]:
+def all_digits() -> tuple[np.ndarray, np.ndarray]:
     """All 1,797 images as bytes, [rows, 1, 8, 8], and their labels, shuffled once."""
     digits = load_digits()
     order = np.random.default_rng(0).permutation(len(digits.target))
@@ -52,7 +57,7 @@ def _digits() -> tuple[np.ndarray, np.ndarray]:
 
 
 def _training_rows() -> tuple[torch.Tensor, torch.Tensor]:
-    images, labels = _digits()
+    images, labels = all_digits()
     return torch.from_numpy(images[:TRAIN_ROWS]).float() / 255, torch.from_numpy(labels[:TRAIN_ROWS])
 
 
@@ -81,7 +86,7 @@ def export_pt2(model: nn.Module, path: Path) -> None:
 
 def save_dataset(path: Path, name: str = "image") -> None:
     """Write the rows the network was not trained on: bytes under the model's input name, and labels `y`."""
-    images, labels = _digits()
+    images, labels = all_digits()
     np.savez(path, **{name: images[TRAIN_ROWS:], "y": labels[TRAIN_ROWS:]})
 
 

@@ -42,7 +42,7 @@ class Conditions:
 
 def document(conditions: Conditions, told: Sequence[Told]) -> str:
     """Render the whole page as Markdown."""
-    return "\n".join([HEAD, _where(conditions), *(section(one) for one in told)])
+    return "\n".join([HEAD, where(conditions), *(section(one) for one in told)])
 
 
 def section(told: Told) -> str:
@@ -54,7 +54,8 @@ def section(told: Told) -> str:
     )  # fmt: skip
 
 
-def _where(conditions: Conditions) -> str:
+def where(conditions: Conditions) -> str:
+    """When, on which machine and of which commit, as a list."""
     machine = conditions.machine
     versions = ", ".join(f"{name} {version}" for name, version in machine.versions.items())
     lines = (

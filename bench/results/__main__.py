@@ -1,0 +1,94 @@
+"""`python -m bench.results [subject ...] [--quick]`: train, compress, measure; 1 if a requirement is missed.
+
+A run of all subjects at full length writes `docs/results.md`; any other only prints.
+"""
+
+import argparse
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+os.environ |= {
+    # Before numpy and torch are imported.
+    **dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1"),
+    "OMP_WAIT_POLICY": "PASSIVE",
+    "ORT_DISABLE_TELEMETRY": "1",
+}
+
+import torch
+
+from bench.harness.commit import commit
+from bench.harness.document import Conditions
+from bench.results.page import Outcomes, missed, page, section
+from bench.results.running import Effort, outcome
+from bench.results.subjects import SUBJECTS, Subject
+from worker.engine.measure.machine import describe_machine, load_average
+
+PAGE = Path(__file__).parents[2] / "docs" / "results.md"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Try every recipe on every subject asked for."""
+    options = _options(arguments)
+    torch.set_num_threads(1)
+    started, load = datetime.now(UTC), load_average()
+    measured = {}
+    for subject in SUBJECTS:
+        if not options.subjects or subject.name in options.subjects:
+            measured[subject] = try_all(subject, quick=options.quick)
+            print(section(subject, measured[subject]), flush=True)
+    if options.output:
+        conditions = Conditions(describe_machine(), started, load, load_average(), commit())
+        options.output.write_text(page(conditions, measured), encoding="utf-8")
+        print(f"wrote {options.output}")
+    lines = [
+        f"{subject.name}, {recipe.name}: {line}"
+        for subject, outcomes in measured.items()
+        for recipe, tried in outcomes.items()
+        for line in missed(recipe, tried)
+    ]
+    print("\n".join(lines), file=sys.stderr)
+    return 1 if lines else 0
+
+
+def try_all(subject: Subject, *, quick: bool) -> Outcomes:
+    """The outcome of each recipe for each seed."""
+    effort = Effort(subject.batches, 1.0 if quick else 10.0)
+    recipes = subject.recipes(1 if quick else subject.epochs)
+    outcomes: dict = {recipe: [] for recipe in recipes}
+    begun = time.monotonic()
+    for seed in subject.seeds[:1] if quick else subject.seeds:
+        with tempfile.TemporaryDirectory(prefix="pare-results-") as place:
+            folder = Path(place)
+            _say(subject, begun, f"training from seed {seed}")
+            files = subject.prepare(folder, seed, quick)
+            for recipe in recipes:
+                _say(subject, begun, f"seed {seed}: {recipe.name}")
+                outcomes[recipe].append(outcome(recipe, files, folder / "job", seed=seed, effort=effort))
+    return outcomes
+
+
+def _say(subject: Subject, begun: float, what: str) -> None:
+    print(f"[{subject.name} {time.monotonic() - begun:5.0f} s] {what}", file=sys.stderr, flush=True)
+
+
+def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
+    names = [subject.name for subject in SUBJECTS]
+    parser = argparse.ArgumentParser(prog="python -m bench.results", description=__doc__)
+    parser.add_argument("subjects", nargs="*", metavar="subject", help=", ".join(names))
+    parser.add_argument("--quick", action="store_true", help="one seed and one epoch: does it work, not how well")
+    parser.add_argument("--output", type=Path, help="write the page here, whatever was run")
+    options = parser.parse_args(arguments)
+    if unknown := set(options.subjects) - set(names):
+        parser.error(f"no such subject: {', '.join(sorted(unknown))}")
+    if options.output is None and not options.quick and not options.subjects:
+        options.output = PAGE
+    return options
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,116 @@
+"""One recipe on one network, run by the engine as a worker's child runs it."""
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from app.admission import admit_dataset, admit_model
+from app.spec.data import DatasetSpec
+from app.spec.job import JobSpec, Role
+from app.spec.report import Report
+from app.spec.work import DataFile, ModelFile, WorkOrder
+from bench.results import openvino_speed
+from bench.results.recipes import TEACHER, Recipe
+from worker.engine.job import OUT, run
+from worker.engine.progress import Unheard
+
+MODEL, DATA = "mdl_" + "1" * 32, "ds_" + "1" * 32
+PARTS: dict[Role, str] = {"train": "train", "validation": "validation", "calibration": "train", "test": "test"}
+"""The rows of each role: ranges are measured on training rows, nothing is chosen on test rows."""
+BYTES = 20 << 30
+
+
+@dataclass(frozen=True)
+class Files:
+    """A network and its data on disk."""
+
+    model: Path
+    rows: dict[str, Path]
+    """An `.npz` each for "train", "validation" and "test"."""
+    spec: DatasetSpec
+    teacher: Path | None = None
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How long speed is measured."""
+
+    batches: tuple[int, ...]
+    budget_s: float
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What one recipe did to one network."""
+
+    before: float
+    """Top-1 on the test rows, a share."""
+    after: float
+    rows: int
+    bytes_before: int
+    bytes_after: int
+    speedup: dict[str, float]
+    """By runtime and batch: "ONNX Runtime, batch 1"."""
+    zipped: float | None
+    """Compressed weights after / before, where a step tells it."""
+    seconds: float
+    """Of the steps: the cost of the technique, without export and measurement."""
+
+    @property
+    def drop(self) -> float:
+        """Points of top-1 lost."""
+        return 100 * (self.before - self.after)
+
+    @property
+    def smaller(self) -> float:
+        """Size before / after."""
+        return self.bytes_before / self.bytes_after
+
+
+def outcome(recipe: Recipe, files: Files, folder: Path, *, seed: int, effort: Effort) -> Outcome:
+    """Run the recipe in `folder`, which is emptied. Raises what the engine raises."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    report = run(_order(recipe, files, seed, effort), folder, Unheard()).report
+    target = report.targets[0]
+    metric = target.metrics[0]
+    speedup = {f"ONNX Runtime, batch {change.batch}": change.speedup for change in target.latency}
+    original = next((folder / "scratch").glob("model-*/float.onnx"))
+    speedup |= openvino_speed.speedups(original, folder / OUT / target.artifact, effort.batches, effort.budget_s)
+    return Outcome(
+        metric.before, metric.after, metric.rows, target.size.before_bytes, target.size.after_bytes,
+        speedup, _zipped(report), sum(step.seconds for step in report.steps),
+    )  # fmt: skip
+
+
+def _zipped(report: Report) -> float | None:
+    told = [step.facts["compressed_ratio"] for step in report.steps if "compressed_ratio" in step.facts]
+    return float(told[-1]) if told else None
+
+
+def _order(recipe: Recipe, files: Files, seed: int, effort: Effort) -> WorkOrder:
+    spec = JobSpec.model_validate({
+        "name": recipe.name,
+        "model": MODEL,
+        "data": dict.fromkeys(PARTS, DATA),
+        "steps": recipe.steps,
+        "evaluate": {
+            "metrics": ["top1"],
+            "latency": {"batch": effort.batches, "threads": 1, "budget_s": effort.budget_s},
+        },
+        "seed": seed,
+    })  # fmt: skip
+    infos = {part: admit_dataset(path, files.spec, max_inflated_bytes=BYTES) for part, path in files.rows.items()}
+    data = {
+        role: DataFile(path=str(files.rows[part]), info=infos[part], spec=files.spec, split=None)
+        for role, part in PARTS.items()
+    }
+    teachers = {} if files.teacher is None else {TEACHER: _model(files.teacher)}
+    return WorkOrder(
+        job="job_results", attempt=1, spec=spec, model=_model(files.model), data=data, teachers=teachers, threads=1
+    )
+
+
+def _model(path: Path) -> ModelFile:
+    info = admit_model(path, max_inflated_bytes=BYTES)
+    return ModelFile(path=str(path), sha256="0" * 64, bytes=path.stat().st_size, info=info)
