@@ -6,7 +6,7 @@ from pydantic import Field
 
 from app.spec.base import Frozen, Needs, Step
 
-Observer = Literal["minmax", "percentile", "entropy"]
+Observer = Literal["minmax", "moving_average", "percentile", "entropy", "mse"]
 
 
 class Skip(Frozen):
@@ -27,6 +27,9 @@ class QuantizeStatic(Step):
         99.99, gt=50, le=100, description="Share of values inside the range, in percent (observer 'percentile')."
     )
     per_channel: bool = Field(True, description="One weight scale per output channel instead of one per tensor.")
+    equalize: bool = Field(
+        False, description="Share out the sizes of channels between layers in a row (cross-layer equalization)."
+    )
     samples: int = Field(512, ge=1, le=1_000_000, description="Calibration rows used at most.")
     skip: Skip = Skip()
 

@@ -36,6 +36,25 @@ def test_extremes_hold_everything_and_zero() -> None:
     assert extremes_of(np.array([-3.0, 1, 2, 3, 4, 5, 6])) == Range(-3, 6)
 
 
+def test_a_moving_average_forgets_slowly_and_counts_its_first_batch_once() -> None:
+    extremes = Extremes()
+    extremes.update(-1, 10)
+    assert extremes.moving_average() == Range(-1, 10)
+    extremes.update(-3, 20)
+    average = extremes.moving_average()
+    assert (average.low, average.high) == pytest.approx(((0.9 * -1 - 3) / 1.9, (0.9 * 10 + 20) / 1.9))
+    assert extremes.range() == Range(-3, 20)
+
+
+def test_a_moving_average_is_not_moved_far_by_one_outlier() -> None:
+    extremes = Extremes()
+    for batch in range(32):
+        extremes.update(0.5, 500 if batch == 16 else 4)
+    assert extremes.moving_average().low == 0
+    assert 4 < extremes.moving_average().high < 20
+    assert extremes.range().high == 500
+
+
 @pytest.mark.parametrize("name", TENSORS)
 @pytest.mark.parametrize("share", [99.0, 99.9, 99.99])
 def test_percentile_is_numpys(name: str, share: float) -> None:
@@ -122,6 +141,32 @@ def test_entropy_clips_an_outlier_of_any_activation(name: str, sign: int) -> Non
 
     assert 8 < max(found.high, -found.low) < 40
     assert reconstruction_error(values[:-1], found) < 0.02 * reconstruction_error(values[:-1], extremes)
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+@pytest.mark.parametrize("name", [name for name in SKEWED if name != "heavy tails"])
+def test_no_other_clips_have_much_less_squared_error(name: str, sign: int) -> None:
+    values = sign * SKEWED[name]
+    extremes = extremes_of(values)
+
+    found = histogram_of(values).mse(extremes)
+
+    shares = np.append(np.geomspace(1, 1 / 256, 24), 0)
+    tried = [
+        reconstruction_error(values, Range(extremes.low * low, extremes.high * high))
+        for low in (shares if extremes.low else [0])
+        for high in (shares if extremes.high else [0])
+        if extremes.low * low < extremes.high * high
+    ]
+    assert reconstruction_error(values, found) <= 1.08 * min(tried)
+    assert extremes.low <= found.low <= 0 <= found.high <= extremes.high
+
+
+def test_least_error_clips_what_heavy_tails_cost() -> None:
+    values = TENSORS["heavy tails"]
+    extremes = extremes_of(values)
+    found = histogram_of(values).mse(extremes)
+    assert reconstruction_error(values, found) < 0.75 * reconstruction_error(values, extremes)
 
 
 def test_entropy_shares_out_the_codes_by_length() -> None:

@@ -1,9 +1,9 @@
 """Running the float graph over calibration rows and watching chosen tensors, a batch at a time."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 import numpy as np
 import onnx
@@ -23,6 +23,8 @@ BATCH = 16
 """Rows run at once, where their activations are small."""
 ACTIVATION_BYTES = 256 << 20
 """Of activations of one batch, and of those held at once for histograms. A resnet50 has 106 MB for each image."""
+
+Found = TypeVar("Found")
 
 
 @dataclass(frozen=True)
@@ -49,22 +51,32 @@ def measure_ranges(
 ) -> dict[str, Range]:
     """The range of each of `tensors` (float32 values of the graph) over the rows.
 
-    One pass finds the extremes inside the runtime; percentile and entropy take a second one for histograms.
+    One pass finds the extremes inside the runtime; percentile, entropy and mse take a second one for histograms.
     Memory does not depend on the number of rows. Raises `CalibrationFailed`.
     """
     if not len(rows):
         raise CalibrationFailed("There are no calibration rows.")
     seen = find_extremes(graph, tensors, rows, context)
     ranges = {name: extremes.range() for name, extremes in seen.extremes.items()}
-    if step.observer == "minmax":
-        return ranges
-    histograms = count_values(graph, seen, rows, context)
-    for name, histogram in histograms.items():
-        if step.observer == "percentile":
-            ranges[name] = histogram.percentile(step.percentile, ranges[name])
-        else:
-            ranges[name] = histogram.entropy(ranges[name])
-    return ranges
+    match step.observer:
+        case "minmax":
+            return ranges
+        case "moving_average":
+            return {name: extremes.moving_average() for name, extremes in seen.extremes.items()}
+    return ranges | {
+        name: _range_of(histogram, ranges[name], step)
+        for name, histogram in count_values(graph, seen, rows, context).items()
+    }
+
+
+def _range_of(histogram: Histogram, extremes: Range, step: QuantizeStatic) -> Range:
+    match step.observer:
+        case "percentile":
+            return histogram.percentile(step.percentile, extremes)
+        case "entropy":
+            return histogram.entropy(extremes)
+        case _:
+            return histogram.mse(extremes)
 
 
 def find_extremes(graph: Path, tensors: tuple[str, ...], rows: Rows, context: Context) -> Observed:
@@ -76,19 +88,27 @@ def find_extremes(graph: Path, tensors: tuple[str, ...], rows: Rows, context: Co
     for name in reversed(tensors):
         _add_reductions(model, name)
     runner = session(save(model, context.scratch / "extremes.onnx")[0], context.threads)
-    elements = _elements_per_row(runner, tensors, rows)
-    batch = fixed_batch(runner) or rows_at_once(elements.values())
+    elements = row_sizes(runner, tensors, rows)
+    found, batch = in_batches(
+        lambda size: _extremes(runner, outputs, tensors, rows, size, context), runner, elements.values(), context
+    )
+    return Observed(found, elements, batch)
+
+
+def in_batches(
+    measure: Callable[[int], Found], runner: InferenceSession, elements_per_row: Iterable[int], context: Context
+) -> tuple[Found, int]:
+    """What `measure` finds with as many rows at once as the graph and the budget allow, and that number."""
+    batch = fixed_batch(runner) or rows_at_once(elements_per_row)
     try:
-        found = _extremes(runner, outputs, tensors, rows, batch, context)
+        return measure(batch), batch
     except GraphStopped as error:
         if batch == 1 or fixed_batch(runner):
             raise
         # A Reshape to a constant batch of 1 is common in exports whose first axis is declared free. If it is not
         # that, one row at a time shows which row the graph stops on.
         context.progress.log(f"Not {batch} rows at once, but one at a time: {error.detail}", "warning")
-        batch = 1
-        found = _extremes(runner, outputs, tensors, rows, batch, context)
-    return Observed(found, elements, batch)
+        return measure(1), 1
 
 
 def _extremes(
@@ -119,18 +139,23 @@ LOWEST, HIGHEST, SIZE = "/pare_lowest", "/pare_highest", "/pare_size"
 
 
 def _add_reductions(model: onnx.ModelProto, tensor: str) -> None:
-    for operator, suffix, dtype in (
-        ("ReduceMin", LOWEST, TensorProto.FLOAT),
-        ("ReduceMax", HIGHEST, TensorProto.FLOAT),
-        ("Size", SIZE, TensorProto.INT64),
-    ):
-        attributes: dict[str, Any] = {} if operator == "Size" else {"keepdims": 0}
-        model.graph.node.append(helper.make_node(operator, [tensor], [tensor + suffix], tensor + suffix, **attributes))
-        model.graph.output.append(helper.make_tensor_value_info(tensor + suffix, dtype, []))
+    for operator, suffix in (("ReduceMin", LOWEST), ("ReduceMax", HIGHEST)):
+        name = tensor + suffix
+        model.graph.node.append(helper.make_node(operator, [tensor], [name], name, keepdims=0))
+        model.graph.output.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, []))
+    add_size(model, tensor)
 
 
-def _elements_per_row(runner: InferenceSession, tensors: tuple[str, ...], rows: Rows) -> dict[str, int]:
+def add_size(model: onnx.ModelProto, tensor: str) -> None:
+    """Have the graph put out the number of elements of a tensor, for `row_sizes`."""
+    name = tensor + SIZE
+    model.graph.node.append(helper.make_node("Size", [tensor], [name], name))
+    model.graph.output.append(helper.make_tensor_value_info(name, TensorProto.INT64, []))
+
+
+def row_sizes(runner: InferenceSession, tensors: Iterable[str], rows: Rows) -> dict[str, int]:
     """Elements of each tensor for one row, rounded up: the first row is run for it."""
+    tensors = tuple(tensors)
     fresh, feeds = next(feeds_of(rows, runner, 1))
     sizes = run(runner, [f"{name}{SIZE}" for name in tensors], feeds, rows.indices[:fresh])
     count = len(next(iter(feeds.values())))

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from worker.engine.clipping import least_error
 from worker.engine.plan import Range
 
 BINS = 16_384
@@ -21,20 +22,38 @@ CHUNK = 1 << 18
 """Elements counted at once: a chunk and its indices stay in the second-level cache."""
 
 
+MEMORY = 0.9
+"""What a moving average keeps of itself with each batch: the last 22 batches are nine tenths of it."""
+
+
 @dataclass
 class Extremes:
-    """The smallest and the largest value."""
+    """The smallest and the largest value, and what they are in a batch on average."""
 
     low: float = np.inf
     high: float = -np.inf
+    sums: tuple[float, float] = (0.0, 0.0)
+    """Of the lowest and highest values of batches, each weighted by `MEMORY` to the power of its age."""
+    weight: float = 0.0
 
     def update(self, low: float, high: float) -> None:
         """Take in the extremes of one batch; a NaN stays."""
         self.low, self.high = float(np.minimum(self.low, low)), float(np.maximum(self.high, high))
+        self.sums = (MEMORY * self.sums[0] + low, MEMORY * self.sums[1] + high)
+        self.weight = MEMORY * self.weight + 1
 
     def range(self) -> Range:
         """All that was seen, and zero: padding and ReLU need its exact code."""
         return Range(min(self.low, 0.0), max(self.high, 0.0))
+
+    def moving_average(self) -> Range:
+        """The extremes of a batch by exponential moving average, so that a rare outlier counts for little.
+
+        B. Jacob et al., "Quantization and Training of Neural Networks for Efficient Integer-Arithmetic-Only
+        Inference", 2018. The weights are divided by their sum, so that the first batch counts like any other.
+        """
+        low, high = (total / self.weight for total in self.sums)
+        return Range(min(low, 0.0), max(high, 0.0))
 
 
 class Histogram:
@@ -60,6 +79,12 @@ class Histogram:
         cut = (100 - share) / 200 * cumulated[-1]
         low, high = np.interp([cut, cumulated[-1] - cut], cumulated, edges)
         return Range(max(extremes.low, min(float(low), 0.0)), min(extremes.high, max(float(high), 0.0)))
+
+    def mse(self, extremes: Range) -> Range:
+        """The range whose 8-bit form has the least squared error."""
+        width = 2 * self.magnitude / BINS
+        centres = (np.arange(BINS) + 0.5) * width - self.magnitude
+        return least_error(self.counts, centres, extremes, CODES)
 
     def magnitudes(self) -> np.ndarray:
         """Counts of absolute values, `ENTROPY_BINS` bins over 0 ... magnitude."""

@@ -1,13 +1,14 @@
 """Static quantization measures ranges that targets can lower, keeps what it is told to keep, and says what it did."""
 
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from app.spec.quantize import QuantizeStatic, Skip
+from app.spec.quantize import Observer, QuantizeStatic, Skip
 from tests.engine.orders import changed, executed, lowered, outputs_of, rows_of, sqnr_db
 from worker.engine.data import Rows
 from worker.engine.errors import CalibrationFailed, NothingToQuantize, UnknownNode
@@ -19,7 +20,7 @@ def top1(model: Path, rows: Rows) -> float:
 
 
 @pytest.mark.parametrize("profile", ["x86", "x86-legacy", "arm", "tensorrt"])
-@pytest.mark.parametrize("observer", ["minmax", "percentile", "entropy"])
+@pytest.mark.parametrize("observer", get_args(Observer))
 def test_digits_shrink_to_a_quarter_and_keep_their_accuracy(
     observer, profile, digits_folder: Path, digits_calibration: Rows, digits_test: Rows, tmp_path: Path
 ) -> None:
@@ -66,12 +67,12 @@ def test_observers_choose_different_ranges(digits_folder: Path, digits_calibrati
         name: changed(
             QuantizeStatic(observer=name, percentile=99), digits_folder / "digits.onnx", tmp_path, digits_calibration
         ).model.plan
-        for name in ("minmax", "percentile", "entropy")
+        for name in get_args(Observer)
     }
 
-    assert len({tuple(plan.ranges.items()) for plan in plans.values()}) == 3
+    assert len({tuple(plan.ranges.items()) for plan in plans.values()}) == 5
     for name, widest in plans["minmax"].ranges.items():
-        for observer in ("percentile", "entropy"):
+        for observer in plans:
             inner = plans[observer].ranges[name]
             assert widest.low <= inner.low <= 0 <= inner.high <= widest.high
 
@@ -181,7 +182,7 @@ def dense(path: Path, *, rows: int | str = "n", bias: float = 0.0) -> Path:
 
 
 @pytest.mark.parametrize("profile", ["x86", "arm", "tensorrt"])
-@pytest.mark.parametrize("observer", ["minmax", "percentile", "entropy"])
+@pytest.mark.parametrize("observer", get_args(Observer))
 def test_a_unit_that_is_dead_on_the_calibration_data(observer, profile, tmp_path: Path) -> None:
     """All that ReLU lets through is 0; saturation in its place must not let negative numbers pass."""
     graph = dense(tmp_path / "dense.onnx", bias=-1000.0)

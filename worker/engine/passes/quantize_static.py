@@ -8,9 +8,10 @@ from onnx import GraphProto, TensorProto
 from app.spec.quantize import QuantizeStatic
 from worker.engine.calibration import measure_ranges
 from worker.engine.errors import NothingToQuantize
-from worker.engine.model import Model
+from worker.engine.model import Model, new_folder
 from worker.engine.passes import Changed, Context, implements
 from worker.engine.plan import Range, StaticPlan
+from worker.engine.rescaling.rewrite import rescale
 from worker.engine.selection import CLAMPS, quantizable, require_float32_weights, skipped_nodes
 
 
@@ -20,8 +21,7 @@ def quantize_static(step: QuantizeStatic, model: Model, context: Context) -> Cha
 
     Raises `UnknownNode`, `NothingToQuantize`, `CalibrationFailed`.
     """
-    prepared = model.prepared
-    graph = onnx.load(prepared, load_external_data=False).graph
+    graph = onnx.load(model.prepared, load_external_data=False).graph
     original = onnx.load(model.graph, load_external_data=False).graph
     skipped = skipped_nodes(step.skip, original, graph)
     nodes = quantizable(graph, skipped)
@@ -29,14 +29,16 @@ def quantize_static(step: QuantizeStatic, model: Model, context: Context) -> Cha
         require_float32_weights(original)
         raise NothingToQuantize("No convolution or matrix product with a constant float32 weight is left.")
 
+    rows = context.data["calibration"].sample(step.samples, context.seed)
+    rescaled = rescale(model.prepared, step, rows, context, new_folder(model.folder))
+    graph = onnx.load(rescaled.graph, load_external_data=False).graph
     tensors = activations(graph, frozenset(nodes))
     clamped = clamped_by(graph, frozenset(nodes))
     watched = tuple(name for name in tensors if name not in clamped)
-    rows = context.data["calibration"].sample(step.samples, context.seed)
-    ranges = measure_ranges(prepared, watched, rows, step, context)
+    ranges = measure_ranges(rescaled.graph, watched, rows, step, context)
     ranges |= {before: ranges[after] for before, after in clamped.items() if after in ranges}
 
-    plan = StaticPlan(prepared, ranges, step.observer, len(rows), nodes, step.per_channel)
+    plan = StaticPlan(rescaled.graph, ranges, step.observer, len(rows), nodes, step.per_channel)
     return Changed(
         replace(model, plan=plan),
         f"Measured the ranges of {len(watched)} tensors on {len(rows)} rows ({step.observer}); "
@@ -49,6 +51,7 @@ def quantize_static(step: QuantizeStatic, model: Model, context: Context) -> Cha
             "quantized_nodes": len(nodes),
             "skipped_nodes": len(skipped),
             "nodes": len(graph.node),
+            **rescaled.facts,
         },
     )
 

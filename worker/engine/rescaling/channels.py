@@ -1,0 +1,83 @@
+"""The smallest and the largest value in each channel, over calibration rows and in constant memory."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import onnx
+from onnx import ModelProto, TensorProto, helper, numpy_helper
+
+from worker.engine.calibration import HIGHEST, LOWEST, add_size, feeds_of, in_batches, row_sizes, run
+from worker.engine.data import Rows
+from worker.engine.errors import CalibrationFailed
+from worker.engine.onnx_file import default_opset, save
+from worker.engine.passes import Context
+from worker.engine.rescaling.index import GraphIndex
+from worker.engine.sessions import session
+
+AXES_ARE_INPUT = 18
+"""The opset from which ReduceMin and ReduceMax take their axes as an input."""
+
+
+class ChannelExtremes:
+    """The smallest and largest value of each channel, float32 `[channels]`."""
+
+    def __init__(self, low: np.ndarray, high: np.ndarray) -> None:
+        """The extremes of a first batch."""
+        self.low, self.high = low, high
+
+    def update(self, low: np.ndarray, high: np.ndarray) -> None:
+        """Take in those of another batch."""
+        self.low, self.high = np.minimum(self.low, low), np.maximum(self.high, high)
+
+    @property
+    def magnitude(self) -> np.ndarray:
+        """The largest absolute value of each channel."""
+        return np.maximum(np.abs(self.low), np.abs(self.high))
+
+
+def channel_extremes(graph: Path, axes: Mapping[str, int], rows: Rows, context: Context) -> dict[str, ChannelExtremes]:
+    """What each channel of the values named reaches; `axes` says which axis of a value counts its channels.
+
+    Reduced inside the graph, so that vectors come out. The values' ranks must be known. Raises `CalibrationFailed`.
+    """
+    if not axes:
+        return {}
+    if not len(rows):
+        raise CalibrationFailed("There are no calibration rows.")
+    model = onnx.load(graph)
+    index = GraphIndex(model.graph)
+    for name in reversed(list(axes)):  # the runtime frees a value the sooner, see find_extremes
+        _add_extremes(model, name, axes[name], index.rank(name) or 0)
+        add_size(model, name)
+    runner = session(save(model, context.scratch / "channels.onnx")[0], context.threads)
+    outputs = [name + kind for name in axes for kind in (LOWEST, HIGHEST)]
+
+    def measure(batch: int) -> dict[str, ChannelExtremes]:
+        found: dict[str, ChannelExtremes] = {}
+        done = 0
+        for count, feeds in feeds_of(rows, runner, batch):
+            values = run(runner, outputs, feeds, rows.indices[done : done + count])
+            for name, low, high in zip(axes, values[::2], values[1::2], strict=True):
+                found.setdefault(name, ChannelExtremes(low, high)).update(low, high)
+            done += count
+            context.progress.advance(done / len(rows), f"{done} of {len(rows)} rows, channels")
+        return found
+
+    return in_batches(measure, runner, row_sizes(runner, axes, rows).values(), context)[0]
+
+
+def _add_extremes(model: ModelProto, value: str, axis: int, rank: int) -> None:
+    """Minimum and maximum over all axes but one."""
+    others = [place for place in range(rank) if place != axis % rank]
+    as_input = default_opset(model) >= AXES_ARE_INPUT
+    if as_input:
+        model.graph.initializer.append(numpy_helper.from_array(np.array(others, np.int64), f"{value}/pare_axes"))
+    for operator, suffix in (("ReduceMin", LOWEST), ("ReduceMax", HIGHEST)):
+        name = value + suffix
+        node = helper.make_node(operator, [value, f"{value}/pare_axes"], [name], name, keepdims=0)
+        if not as_input:
+            del node.input[1:]
+            node.attribute.append(helper.make_attribute("axes", others))
+        model.graph.node.append(node)
+        model.graph.output.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, None))
