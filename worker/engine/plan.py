@@ -1,6 +1,7 @@
 """A quantization plan: what a `quantize.*` step found out about the float model, before any target lowers it."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from app.spec.quantize import Observer
@@ -12,6 +13,23 @@ class Range:
 
     low: float
     high: float
+
+
+@dataclass(frozen=True)
+class Grid:
+    """The codes that training gave a tensor: value = scale * (code - zero_point), code in `low` ... `high`."""
+
+    scales: tuple[float, ...]
+    """float32 values: one for the whole tensor, or one for each channel along `axis`."""
+    low: int
+    high: int
+    zero_point: int = 0
+    axis: int | None = None
+
+    def range(self) -> Range:
+        """What the codes cover. For one scale."""
+        (scale,) = self.scales
+        return Range(scale * (self.low - self.zero_point), scale * (self.high - self.zero_point))
 
 
 @dataclass(frozen=True)
@@ -28,6 +46,8 @@ class StaticPlan:
     nodes: tuple[str, ...]
     """Nodes to quantize, by name; a target may take fewer."""
     per_channel: bool
+    grids: Mapping[str, Grid] = field(default_factory=dict)
+    """By name of an activation or a weight: a target keeps these codes if it can, else it works from the range."""
 
 
 @dataclass(frozen=True)

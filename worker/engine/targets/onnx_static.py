@@ -8,6 +8,7 @@ from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
 
 from worker.engine.errors import NothingToQuantize
 from worker.engine.plan import Range, StaticPlan
+from worker.engine.targets.onnx_grids import limit_codes, overrides
 from worker.engine.targets.onnx_profiles import Profile
 from worker.engine.targets.topological import sort_nodes
 
@@ -36,10 +37,12 @@ def lower_static(plan: StaticPlan, profile: Profile) -> ModelProto:
             "ActivationSymmetric": profile.symmetric_activations,
             # An operator that only moves data keeps its input's scale instead of quantizing a float input anew.
             "ForceQuantizeNoInputCheck": False,
+            "TensorQuantOverrides": overrides(plan.grids, model.graph, profile),
             **profile.options,
         },
     )
     lowered: ModelProto = quantizer.quantize_model()
+    limit_codes(lowered.graph, plan.grids, profile)
     sort_nodes(lowered.graph)
     return lowered
 
