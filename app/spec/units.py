@@ -62,3 +62,13 @@ def metric_difference(name: MetricName, value: float) -> str:
 def metric_amount(name: MetricName, value: float) -> str:
     """A difference of a metric with its unit."""
     return metric_difference(name, value) if name == "mse" else f"{metric_difference(name, value)} points"
+
+
+def remaining(seconds: float) -> str:
+    """Time left, as precise as a guess may be."""
+    if seconds < 59.5:
+        return f"{round(seconds)} s left"
+    minutes = round(seconds / 60)
+    if minutes < 60:
+        return f"{minutes} min left"
+    return f"{minutes // 60} h {minutes % 60} min left"

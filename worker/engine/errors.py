@@ -82,3 +82,38 @@ class RuleViolated(EngineError):
 
     code = "target.rule_violated"
     remedy = "Put the node named in the detail on the step's skip list."
+
+
+class NanLoss(EngineError):
+    """While training, the loss became infinite or not a number."""
+
+    code = "train.nan_loss"
+    remedy = "Lower the learning rate, set clip_norm (1.0), warm up, and check the data for values that are not finite."
+
+
+class LabelsMismatch(EngineError):
+    """The labels to learn from do not have the shape of the model's first output."""
+
+    code = "train.labels_mismatch"
+    remedy = "Send one class number per row for scores [rows, classes], or values shaped like the first output."
+
+
+class TrainingLabelsOutOfRange(EngineError):
+    """The labels to learn from name classes that the model's first output does not have."""
+
+    code = "train.labels_out_of_range"
+    remedy = "Number the classes 0 to n-1, in the order of the model's output."
+
+
+class ClassWeightsMismatch(EngineError):
+    """The list of class weights is not as long as the model has classes."""
+
+    code = "train.class_weights"
+    remedy = "Give one weight for each class, in the order of the model's output, or 'balanced'."
+
+
+class NothingToAugment(EngineError):
+    """Augmentations were asked for, but no input of the model is a batch of images."""
+
+    code = "train.nothing_to_augment"
+    remedy = "Leave `augment` out: it changes float inputs of shape [rows, channels, height, width]."
