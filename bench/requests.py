@@ -25,7 +25,7 @@ from bench.harness.scene import Scene
 from bench.harness.service import Service, alone, embedded
 from tests.files import npz_bytes, onnx_classifier
 from tests.runtime.orders import prepare
-from worker.runtime.supervise import Limits, Workshop
+from worker.runtime.supervise import Limits, Listeners, Workshop
 
 ROUNDS, BLOCK = 10, 200
 STARTS = 20
@@ -133,9 +133,7 @@ def first_lines(folder: Path, count: int) -> list[float]:
             workshop.run(
                 prepare(folder / f"job-{number}"),
                 Limits(wall_s=60, memory_bytes=4 * GIB, file_bytes=GIB),
-                on_progress=lambda _: None,
-                on_log=lambda _, said=said: said.append(time.perf_counter()),  # type: ignore[misc]
-                should_stop=lambda: None,
+                Listeners(on_log=lambda _, said=said: said.append(time.perf_counter())),  # type: ignore[misc]
             )
             waits.append(1000 * (said[0] - asked))
     return waits[1:]

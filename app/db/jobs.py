@@ -8,7 +8,7 @@ from uuid import UUID
 from sqlalchemy import Select, and_, delete, func, or_, select, update
 from sqlalchemy.orm import Session
 
-from app.db import events
+from app.db import checkpoints, events
 from app.db.states import LIVE, move
 from app.db.tables import Artifact, Dataset, Job, JobDataset, JobState
 from app.db.types import from_now
@@ -156,7 +156,7 @@ def fail(
     report: dict[str, Any] | None = None,
     artifacts: Sequence[Artifact] = (),
 ) -> bool:
-    """End an attempt with an error; what was delivered all the same stays for inspection."""
+    """End an attempt with an error; what was delivered all the same stays for inspection, and its last checkpoint."""
     done = move(job, "running", "failed", attempt=attempt, error=error, report=report, **_END)
     return _finish(session, job, done, {"status": "failed", "error": error}, artifacts)
 
@@ -186,7 +186,10 @@ def request_cancel(session: Session, job: UUID) -> bool:
 
 
 def retry(session: Session, job: UUID) -> bool:
-    """Queue a failed or canceled job again; what it delivered before is gone, its files with the next sweep."""
+    """Queue a failed or canceled job again; what it delivered before is gone, its files with the next sweep.
+
+    A failed job goes on from its checkpoints, a canceled one has none and begins anew.
+    """
     fresh = {**_WAIT, "run_after": from_now(), "lost": 0, "error": None, "report": None, "finished_at": None}
     for state in ("failed", "canceled"):
         again = move(job, state, "queued", started_at=None, **fresh)
@@ -253,5 +256,10 @@ def _finish(
     if session.execute(statement.returning(Job.id)).first() is None:
         return False
     session.add_all(artifacts)
+    match event["status"]:
+        case "succeeded" | "canceled":
+            checkpoints.drop(session, job)
+        case "failed":
+            session.add_all(checkpoints.last_step(session, job))
     events.add(session, job, "state", event)
     return True

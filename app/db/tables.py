@@ -156,6 +156,20 @@ class Artifact(Base):
     created_at: Mapped[datetime] = mapped_column(insert_default=from_now())
 
 
+class Checkpoint(Base):
+    """The newest file of this name that an attempt kept for the next one; only the newest attempt may write."""
+
+    __tablename__ = "checkpoints"
+
+    job_id: Mapped[UUID] = mapped_column(ForeignKey("jobs.id"), primary_key=True)
+    name: Mapped[str] = mapped_column(String(128), primary_key=True)
+    attempt: Mapped[int]
+    sha256: Mapped[str] = mapped_column(String(64))
+    bytes: Mapped[int]
+    key: Mapped[str] = mapped_column(String(300), index=True)
+    created_at: Mapped[datetime] = mapped_column(insert_default=from_now())
+
+
 class Event(Base):
     """What happened to a job, numbered from 1 without gaps."""
 

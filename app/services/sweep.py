@@ -9,7 +9,7 @@ from itertools import islice
 
 from sqlalchemy.orm import Session
 
-from app.db import jobs, keys, uploads, workers
+from app.db import checkpoints, jobs, keys, uploads, workers
 from app.db.database import Database
 from app.services.duty import Duty
 from app.services.errors import WorkerLost
@@ -39,6 +39,8 @@ class Sweeper(Duty):
     def turn(self) -> None:
         self._take_turn_at_recovery()
         if self._has_turn(TIDY_CHORE, TIDY_EVERY_SECONDS):
+            with self._database.write() as session:
+                checkpoints.drop_old(session)
             self.remove_orphans()
             self.remove_spooled()
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.runtime.orders import prepare
-from worker.runtime.supervise import Limits, Outcome, Workshop
+from worker.runtime.supervise import Limits, Listeners, Outcome, Workshop
 from worker.runtime.wire import LogLine, Progress
 
 GIB = 1 << 30
@@ -22,6 +22,7 @@ class Heard:
 
     progress: list[Progress] = field(default_factory=list)
     log: list[LogLine] = field(default_factory=list)
+    checkpoints: list[str] = field(default_factory=list)
 
     def text(self, source: str | None = None) -> str:
         return "\n".join(line.message for line in self.log if source in (None, line.source))
@@ -50,9 +51,12 @@ class Bench:
         return self.workshop.run(
             directory or self.directory(job),
             limits,
-            on_progress=self.heard.progress.append,
-            on_log=self.heard.log.append,
-            should_stop=should_stop,
+            Listeners(
+                on_progress=self.heard.progress.append,
+                on_log=self.heard.log.append,
+                on_checkpoint=self.heard.checkpoints.append,
+                should_stop=should_stop,
+            ),
             entry=job if ":" in job else f"{JOBS}:{job}",
         )
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from app.errors import PareError
 from app.spec.work import WorkOrder, WorkResult
 from tests.runtime.orders import result
+from worker.engine.checkpoints import FOLDER, Checkpoints
 from worker.engine.progress import Progress
 from worker.runtime.child import WIRE
 
@@ -226,4 +227,58 @@ def digs(order: WorkOrder, directory: Path, progress: Progress) -> WorkResult:
 def makes_many_files(order: WorkOrder, directory: Path, progress: Progress) -> WorkResult:
     for number in range(10_000_000):
         (directory / "home" / str(number)).touch()
+    return result()
+
+
+EPOCHS = 4
+
+
+def trains(order: WorkOrder, directory: Path, progress: Progress) -> WorkResult:
+    """Counts epochs, slowly, and keeps the last one; goes on where an earlier attempt was."""
+    kept = Checkpoints(directory / FOLDER, progress)
+    done = kept.find_json("epoch.json") or 0
+    for epoch in range(done + 1, EPOCHS + 1):
+        progress.log(f"epoch {epoch}")
+        time.sleep(0.1)
+        kept.keep_json("epoch.json", epoch)
+        if epoch == 2 and done == 0:
+            time.sleep(30)
+    return result()
+
+
+def fails_after_a_step(order: WorkOrder, directory: Path, progress: Progress) -> WorkResult:
+    kept = Checkpoints(directory / FOLDER, progress)
+    for number in (1, 2, 10):
+        kept.keep(f"step-{number}.pt2", lambda path, number=number: path.write_text(f"program {number}"))
+        kept.keep_json(f"step-{number}.json", number)
+    raise TooSquare("The next step failed.")
+
+
+def drops_what_it_kept(order: WorkOrder, directory: Path, progress: Progress) -> WorkResult:
+    kept = Checkpoints(directory / FOLDER, progress)
+    kept.keep_json("epoch.json", 1)
+    kept.keep_json("step.json", 2)
+    time.sleep(0.5)
+    kept.drop("epoch.json")
+    raise TooSquare("The next step failed.")
+
+
+def keeps_too_much(order: WorkOrder, directory: Path, progress: Progress) -> WorkResult:
+    kept = Checkpoints(directory / FOLDER, progress)
+    for name in ("a", "b", "c"):
+        kept.keep(name, lambda path: path.write_bytes(bytes(400_000)))
+        time.sleep(1.2)
+    raise TooSquare("That was all.")
+
+
+def names_a_path(order: WorkOrder, directory: Path, progress: Progress) -> WorkResult:
+    os.write(WIRE, b'{"kind":"kept","name":"../order.json"}\n')
+    time.sleep(30)
+    return result()
+
+
+def finds_steps(order: WorkOrder, directory: Path, progress: Progress) -> WorkResult:
+    kept = Checkpoints(directory / FOLDER, progress)
+    found = [number for number in ("1", "10", "2") if kept.find_json(f"step-{number}.json") == int(number)]
+    progress.log(", ".join(found))
     return result()

@@ -1,7 +1,6 @@
 """What a runner decides before it lets a child near a model."""
 
 import hashlib
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -24,7 +23,7 @@ from worker.runtime.embedded import only_one
 from worker.runtime.errors import AlreadyRunning
 from worker.runtime.jail.level import JailLevel
 from worker.runtime.runner import Runner
-from worker.runtime.supervise import Outcome
+from worker.runtime.supervise import Listeners, Outcome
 
 WEAK = JailLevel(rlimits=True, no_new_privs=True, landlock=0, seccomp=True, missing=("landlock: no such layer",))
 FULL = JailLevel(rlimits=True, no_new_privs=True, landlock=5, seccomp=True)
@@ -38,7 +37,7 @@ class Bench:
         self.jail_level = level
         self.outcome = outcome
 
-    def run(self, directory: Path, limits: Any, **_: Callable[..., Any]) -> Outcome:
+    def run(self, directory: Path, limits: Any, listeners: Listeners) -> Outcome:
         assert (directory / "order.json").exists()
         if isinstance(self.outcome, WorkResult):
             (directory / "out").mkdir()

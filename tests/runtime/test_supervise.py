@@ -378,12 +378,11 @@ def test_a_zygote_that_died_between_jobs_is_replaced(bench: Bench) -> None:
 def test_a_killed_parent_leaves_nothing_behind(tmp_path: Path) -> None:
     directory = prepare(tmp_path / "loops")
     code = (
-        "import sys; from pathlib import Path; from worker.runtime.supervise import Limits, Workshop\n"
+        "import sys; from pathlib import Path; from worker.runtime.supervise import Limits, Listeners, Workshop\n"
         "scratch, directory = map(Path, sys.argv[1:])\n"
         "with Workshop(scratch, sandbox='best-effort', threads=1, entry='tests.runtime.jobs:loops') as workshop:\n"
         "    (scratch / 'zygote').write_text(str(workshop.zygote_pid))\n"
-        "    workshop.run(directory, Limits(600, 1 << 30, 1 << 20), on_progress=print, on_log=print,\n"
-        "                 should_stop=lambda: None)\n"
+        "    workshop.run(directory, Limits(600, 1 << 30, 1 << 20), Listeners())\n"
     )
     with subprocess.Popen([sys.executable, "-c", code, tmp_path / "scratch", directory]) as parent:
         child = child_of(directory)

@@ -36,6 +36,7 @@ class Checkpoints:
     def drop(self, name: str) -> None:
         """Forget a file that is of no more use."""
         (self._folder / name).unlink(missing_ok=True)
+        self._progress.checkpoint(name)
 
     def keep_json(self, name: str, value: Any) -> None:
         """Keep a small value."""

@@ -18,7 +18,7 @@ class Progress(Protocol):
         """Add a line to the job's log."""
 
     def checkpoint(self, name: str) -> None:
-        """Say that the file `name` in the job's folder of checkpoints is complete and worth keeping."""
+        """Say that the file `name` in the job's folder of checkpoints is complete, or was dropped."""
 
 
 class Unheard:

@@ -21,11 +21,12 @@ from app.spec.work import Failure, WorkOrder, WorkResult
 from app.storage import Store
 from app.storage.errors import StorageUnavailable
 from worker.runtime.errors import Crashed, Killed, NotStarted, OutOfMemory, SandboxTooWeak
+from worker.runtime.keeper import Keeper
 from worker.runtime.patience import DATABASE_AWAY, SERVERS_AWAY, STORAGE_PATIENCE_SECONDS, outlast
 from worker.runtime.prepare import prepare
 from worker.runtime.publish import store_artifacts
-from worker.runtime.pulse import DRAINING, FENCED, Pulse
-from worker.runtime.supervise import Limits, Outcome, Stopped, Workshop
+from worker.runtime.pulse import CANCELED, DRAINING, FENCED, Pulse
+from worker.runtime.supervise import Limits, Listeners, Outcome, Stopped, Workshop
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
@@ -35,6 +36,12 @@ TRIED_AGAIN = frozenset({Crashed.code, Killed.code, NotStarted.code, OutOfMemory
 
 NEEDS_FULL_JAIL = frozenset({"pt2"})
 """Formats whose loader has run code from hostile files before; admission refuses what is known, the jail the rest."""
+
+
+LAST_UPLOAD_SECONDS = 120.0
+"""How long the end of a failed attempt waits for its newest checkpoint to be stored."""
+DRAINING_UPLOAD_SECONDS = 8.0
+"""The same where the worker is shutting down: whoever stops it waits some ten seconds."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +62,7 @@ class Attempt:
     job: Job
     directory: Path
     pulse: Pulse
+    keeper: Keeper
     should_stop: Callable[[], str | None]
 
     def run(self, workshop: Workshop) -> None:
@@ -70,6 +78,7 @@ class Attempt:
     def _tried(self, workshop: Workshop) -> Delivery | Failure | Stopped:
         try:
             outcome = self._worked(workshop)
+            self.keeper.finish(_patience(outcome), self._is_given_up)
             self.pulse.flush()
             if not isinstance(outcome, WorkResult):
                 return outcome
@@ -90,10 +99,13 @@ class Attempt:
             memory_bytes=self.settings.child_memory_bytes,
             file_bytes=self.settings.child_disk_bytes,
         )
-        return workshop.run(
-            self.directory, limits,
-            on_progress=self.pulse.on_progress, on_log=self.pulse.on_log, should_stop=self.should_stop,
+        listeners = Listeners(
+            self.pulse.on_progress, self.pulse.on_log, self.keeper.on_checkpoint, self.should_stop
         )  # fmt: skip
+        return workshop.run(self.directory, limits, listeners)
+
+    def _is_given_up(self) -> bool:
+        return self.pulse.stop_reason() in {CANCELED, FENCED}
 
     def _stored(self, result: WorkResult) -> list[Artifact]:
         return store_artifacts(self.store, self.job, self.directory, result)
@@ -158,6 +170,17 @@ class Attempt:
 
         done = self._record(deliver)
         log.info("job_%s: attempt %d %s", job.id.hex, job.attempt, "delivered" if done else "was given up on")
+
+
+def _patience(outcome: Outcome) -> float:
+    """How long the checkpoints of an attempt that ended like this are worth waiting for."""
+    match outcome:
+        case Stopped(reason=reason):
+            return DRAINING_UPLOAD_SECONDS if reason == DRAINING else 0.0
+        case WorkResult(report=report) if missed_limits(report) is None:
+            return 0.0
+        case _:
+            return LAST_UPLOAD_SECONDS
 
 
 def _require_safe(order: WorkOrder, workshop: Workshop) -> None:

@@ -1,12 +1,14 @@
 """Lays out an attempt's directory: the files it needs, fetched and verified, and the order that names them."""
 
+import logging
+from collections.abc import Sequence
 from pathlib import Path
 
 from sqlalchemy.orm import Session
 
-from app.db import jobs
+from app.db import checkpoints, jobs
 from app.db.database import Database
-from app.db.tables import Dataset, Job, Model
+from app.db.tables import Checkpoint, Dataset, Job, Model
 from app.ids import public
 from app.services.matching import resolve_split
 from app.settings import Settings
@@ -15,12 +17,16 @@ from app.spec.job import JobSpec, Role
 from app.spec.signature import ModelInfo
 from app.spec.work import DataFile, ModelFile, WorkOrder
 from app.storage import Store
+from app.storage.errors import ObjectCorrupt, ObjectMissing
+from worker.engine.checkpoints import FOLDER as CHECKPOINTS
+
+log = logging.getLogger(__name__)
 
 MODEL_FILE = "model"
 
 
 def prepare(database: Database, store: Store, settings: Settings, job: Job, directory: Path) -> WorkOrder:
-    """Fetch the job's files into `directory` and write `order.json`.
+    """Fetch the job's files and what earlier attempts left into `directory` and write `order.json`.
 
     A data set that plays several roles is fetched once. Raises storage errors.
     """
@@ -28,6 +34,7 @@ def prepare(database: Database, store: Store, settings: Settings, job: Job, dire
     with database.read() as session:
         model = _model(session, job)
         datasets = jobs.datasets_of(session, job.id)
+        kept = checkpoints.of(session, job.id)
     store.fetch(model.key, directory / MODEL_FILE, sha256=model.sha256)
     data: dict[Role, DataFile] = {}
     for role, ref in spec.data.refs().items():
@@ -36,6 +43,7 @@ def prepare(database: Database, store: Store, settings: Settings, job: Job, dire
         if not (directory / path).exists():
             store.fetch(row.key, directory / path, sha256=row.sha256)
         data[role] = _data_file(role, row, path, ref.split)
+    _lay_out(store, kept, directory / CHECKPOINTS)
     order = WorkOrder(
         job=public("job", job.id),
         attempt=job.attempt,
@@ -49,6 +57,16 @@ def prepare(database: Database, store: Store, settings: Settings, job: Job, dire
     )
     (directory / "order.json").write_text(order.model_dump_json())
     return order
+
+
+def _lay_out(store: Store, kept: Sequence[Checkpoint], folder: Path) -> None:
+    """Put what earlier attempts kept where the engine looks for it. A file that is lost costs time, not the job."""
+    folder.mkdir(exist_ok=True)
+    for one in kept:
+        try:
+            store.fetch(one.key, folder / one.name, sha256=one.sha256)
+        except (ObjectMissing, ObjectCorrupt) as error:
+            log.warning("job_%s: checkpoint %s is left out: %s", one.job_id.hex, one.name, error.detail)
 
 
 def _model(session: Session, job: Job) -> Model:

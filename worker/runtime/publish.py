@@ -19,7 +19,7 @@ def store_artifacts(store: Store, job: Job, directory: Path, result: WorkResult)
 
 
 def _store(store: Store, job: Job, path: Path, file: ArtifactFile) -> Artifact:
-    digest = _sha256(path)
+    digest = sha256_of(path)
     key = f"artifacts/{job.id.hex}/{job.attempt}/{digest}"
     store.put(key, path, sha256=digest, media_type=file.media_type)
     return Artifact(
@@ -28,7 +28,8 @@ def _store(store: Store, job: Job, path: Path, file: ArtifactFile) -> Artifact:
     )  # fmt: skip
 
 
-def _sha256(path: Path) -> str:
+def sha256_of(path: Path) -> str:
+    """Digest of a file that hostile code may have written. Raises OSError if it is a link."""
     digest = hashlib.sha256()
     # The child wrote this directory: what has become a link since it was checked is not followed.
     with open(os.open(path, os.O_RDONLY | os.O_NOFOLLOW), "rb") as file:  # noqa: PTH123

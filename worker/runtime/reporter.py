@@ -14,6 +14,7 @@ from worker.runtime.wire import (
     TRUNCATED,
     Done,
     Failed,
+    Kept,
     LogLine,
     Progress,
     Started,
@@ -54,14 +55,15 @@ class Reporter:
             self._line(LogLine(level=level, message=line[:MAX_LOG_MESSAGE]))
 
     def checkpoint(self, name: str) -> None:
-        """Say that a file in the folder of checkpoints is complete."""
+        """Say that a file in the folder of checkpoints is complete, or was deleted."""
+        self.send(Kept(name=name))
 
     def trace(self, text: str) -> None:
         """Add a traceback to the job's log."""
         for line in text.splitlines():
             self._line(LogLine(level="error", message=line[:MAX_LOG_MESSAGE]))
 
-    def send(self, message: Started | Failed | Done) -> None:
+    def send(self, message: Kept | Started | Failed | Done) -> None:
         """Write what is still held back, then `message`."""
         with self._lock:
             self._flush()

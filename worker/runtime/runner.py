@@ -11,6 +11,7 @@ from app.db.database import Database
 from app.settings import Settings
 from app.storage import Store
 from worker.runtime.attempt import Attempt
+from worker.runtime.keeper import Keeper
 from worker.runtime.pulse import DRAINING, Pulse
 from worker.runtime.supervise import Workshop
 
@@ -49,11 +50,16 @@ class Runner:
         with (
             TemporaryDirectory(dir=self._scratch, prefix="job-", ignore_cleanup_errors=True) as folder,
             Pulse(self._database, self._settings, job.id, job.attempt) as pulse,
-        ):
+            Keeper(
+                self._database, self._store, job.id, job.attempt, Path(folder),
+                max_bytes=self._settings.child_disk_bytes,
+            ) as keeper,
+        ):  # fmt: skip
 
             def should_stop() -> str | None:
                 return pulse.stop_reason() or (DRAINING if self._is_draining() else None)
 
-            Attempt(self._database, self._store, self._settings, job, Path(folder), pulse, should_stop).run(
-                self._workshop
+            attempt = Attempt(
+                self._database, self._store, self._settings, job, Path(folder), pulse, keeper, should_stop
             )
+            attempt.run(self._workshop)

@@ -9,14 +9,15 @@ import os
 import secrets
 import socket
 import tempfile
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Literal, Self
 
 from app.errors import PareError
 from app.spec.work import Failure, WorkResult
+from worker.engine.checkpoints import FOLDER as CHECKPOINTS
 from worker.runtime import results
 from worker.runtime.errors import DeviceUnavailable, NotStarted, SandboxUnavailable
 from worker.runtime.jail import trial
@@ -24,10 +25,10 @@ from worker.runtime.jail.level import JailLevel
 from worker.runtime.jail.limits import GIB, MIB, Limits
 from worker.runtime.nursery import Nursery
 from worker.runtime.requests import Request
-from worker.runtime.vigil import Stopped, Verdict, Vigil
-from worker.runtime.wire import MAX_DETAIL, LogLine, Progress
+from worker.runtime.vigil import Listeners, Stopped, Verdict, Vigil
+from worker.runtime.wire import MAX_DETAIL
 
-__all__ = ["JailLevel", "Limits", "Outcome", "Stopped", "Workshop"]
+__all__ = ["JailLevel", "Limits", "Listeners", "Outcome", "Stopped", "Workshop"]
 
 log = logging.getLogger(__name__)
 
@@ -35,15 +36,6 @@ DEFAULT_ENTRY: Final = "worker.engine.job:run"
 TRIAL_LIMITS: Final = Limits(wall_s=120, memory_bytes=4 * GIB, file_bytes=64 * MIB)
 
 Outcome = WorkResult | Failure | Stopped
-
-
-@dataclass(frozen=True)
-class Listeners:
-    """Whom to tell, from the thread that called `run`. `should_stop` is asked ten times a second; a text stops."""
-
-    on_progress: Callable[[Progress], None]
-    on_log: Callable[[LogLine], None]
-    should_stop: Callable[[], str | None]
 
 
 class Workshop:
@@ -101,28 +93,24 @@ class Workshop:
         """The process that children are forked from."""
         return self._nursery.pid
 
-    def run(
-        self,
-        directory: Path,
-        limits: Limits,
-        *,
-        on_progress: Callable[[Progress], None],
-        on_log: Callable[[LogLine], None],
-        should_stop: Callable[[], str | None],
-        entry: str | None = None,
-    ) -> Outcome:
+    def run(self, directory: Path, limits: Limits, listeners: Listeners, *, entry: str | None = None) -> Outcome:
         """Do the job in `directory` (`order.json` and its input files) and wait for its end, however it ends.
 
         Callbacks run in the calling thread; what they raise ends the job and reaches the caller. Several threads
-        may run jobs at once. A result's artifacts are plain files in `directory/out`; whatever else the job left in
-        folders is deleted.
+        may run jobs at once. A result's artifacts are plain files in `directory/out`; the checkpoints that the job
+        spoke of stay in their folder, not looked at yet; whatever else the job left in folders is deleted.
         """
         directory = directory.absolute()
         request = self._request(directory, limits, entry or self._entry)
-        listeners = Listeners(on_progress, on_log, should_stop)
         artifacts: set[str] = set()
+        checkpoints: set[str] = set()
+
+        def on_checkpoint(name: str) -> None:
+            checkpoints.add(name)
+            listeners.on_checkpoint(name)
+
         try:
-            verdict = self._watched(request, listeners)
+            verdict = self._watched(request, replace(listeners, on_checkpoint=on_checkpoint))
             if not isinstance(verdict, Verdict):
                 return verdict
             result = results.collect(directory)
@@ -131,7 +119,7 @@ class Workshop:
         except PareError as error:
             return Failure(code=error.code, detail=error.detail[:MAX_DETAIL], remedy=error.remedy)
         finally:
-            _tidied(directory, artifacts)
+            _tidied(directory, {results.OUT: artifacts, CHECKPOINTS: checkpoints})
 
     def _request(self, directory: Path, limits: Limits, entry: str, attempt: trial.Trial | None = None) -> Request:
         strict = self._sandbox == "require" and attempt is None
@@ -151,7 +139,7 @@ class Workshop:
             alone = self._level is not None and self._level.seccomp
             vigil = Vigil(lifeline, wire, output, Path(request.directory), request.limits, alone=alone)
             try:
-                return vigil.keep(listeners.on_progress, listeners.on_log, listeners.should_stop)
+                return vigil.keep(listeners)
             finally:
                 vigil.close()
         finally:
@@ -174,7 +162,7 @@ class Workshop:
 
     def _tried(self, inside: Path, attempt: trial.Trial) -> trial.TrialReport:
         lines: list[str] = []
-        listeners = Listeners(lambda _: None, lambda line: lines.append(line.message), lambda: None)
+        listeners = Listeners(on_log=lambda line: lines.append(line.message))
         verdict = self._watched(self._request(inside, TRIAL_LIMITS, self._entry, attempt), listeners)
         if isinstance(verdict, Verdict):
             return results.read_report(inside, trial.REPORT, trial.TrialReport)
@@ -193,9 +181,9 @@ class Workshop:
             raise DeviceUnavailable("No CUDA device can be used from a job's process.")
 
 
-def _tidied(directory: Path, artifacts: set[str]) -> None:
+def _tidied(directory: Path, keep: Mapping[str, Collection[str]]) -> None:
     """What cannot be deleted is not worth losing the outcome for."""
     try:
-        results.tidy(directory, artifacts)
+        results.tidy(directory, keep)
     except OSError as error:
         log.warning("a job's leftovers could not be deleted: %s", error.strerror)

@@ -24,6 +24,7 @@ from worker.runtime.wire import (
     TRUNCATED,
     Done,
     Failed,
+    Kept,
     Lines,
     LogLine,
     Progress,
@@ -39,6 +40,25 @@ TICK_BYTES: Final = 256 << 10
 OUTPUT_BYTES: Final = 64 << 10
 DEATH_S: Final = 10
 NEARLY: Final = 0.9
+
+
+MAX_CHECKPOINTS: Final = 200
+"""Names of checkpoints that one attempt may use; a job of 16 steps needs some 60."""
+
+
+def _unheard(_: object) -> None:
+    """Ignore what nobody wants to hear."""
+
+
+@dataclass(frozen=True)
+class Listeners:
+    """Whom to tell, from the thread that watches. `should_stop` is asked ten times a second; a text stops."""
+
+    on_progress: Callable[[Progress], None] = _unheard
+    on_log: Callable[[LogLine], None] = _unheard
+    on_checkpoint: Callable[[str], None] = _unheard
+    """Hears the name of a file in the folder of checkpoints that is complete, or was deleted."""
+    should_stop: Callable[[], str | None] = lambda: None
 
 
 @dataclass(frozen=True)
@@ -68,6 +88,8 @@ class Vigil:
         self._lines = Lines()
         self._news: list[Progress] = []
         self._step = 0
+        self._kept: list[str] = []
+        self._names: set[str] = set()
         self._log: list[LogLine] = []
         self._logged = 0
         self._tail: deque[bytes] = deque()
@@ -82,20 +104,15 @@ class Vigil:
             self._selector.register(pipe, selectors.EVENT_READ)
         self._selector.register(lifeline, selectors.EVENT_READ)
 
-    def keep(
-        self,
-        on_progress: Callable[[Progress], None],
-        on_log: Callable[[LogLine], None],
-        should_stop: Callable[[], str | None],
-    ) -> Verdict | Failure | Stopped:
+    def keep(self, listeners: Listeners) -> Verdict | Failure | Stopped:
         """Watch until the end. The caller's own exceptions pass through."""
         deadline = time.monotonic() + self._limits.wall_s
         end: PareError | Stopped | None = None
         try:
             while not self._lifeline.over:
                 self._tick()
-                self._tell(on_progress, on_log)
-                if reason := should_stop():
+                self._tell(listeners)
+                if reason := listeners.should_stop():
                     end = Stopped(reason)
                     break
                 self._check(deadline)
@@ -107,7 +124,7 @@ class Vigil:
         if end is not None:
             self._kill()
         self._add_output()
-        self._tell(on_progress, on_log)
+        self._tell(listeners)
         return end if isinstance(end, Stopped) else self._judged(end)
 
     def close(self) -> None:
@@ -157,6 +174,8 @@ class Vigil:
                 self._add_news(news)
             case LogLine() as said:
                 self._add_line(said)
+            case Kept(name=name):
+                self._add_checkpoint(name)
             case Done() | Failed() as last:
                 self._last = last
             case started:
@@ -171,6 +190,11 @@ class Vigil:
             self._news.pop()
         self._step = news.step
         self._news.append(news)
+
+    def _add_checkpoint(self, name: str) -> None:
+        if name in self._names or len(self._names) < MAX_CHECKPOINTS:
+            self._names.add(name)
+            self._kept.append(name)
 
     def _add_line(self, line: LogLine) -> None:
         if self._logged > MAX_LOG_BYTES:
@@ -193,13 +217,15 @@ class Vigil:
         for line in text.splitlines():
             self._log.append(LogLine(message=plain(scrubber(line))[:MAX_LOG_MESSAGE], source="output"))
 
-    def _tell(self, on_progress: Callable[[Progress], None], on_log: Callable[[LogLine], None]) -> None:
-        news, said = self._news, self._log
-        self._news, self._log = [], []
+    def _tell(self, listeners: Listeners) -> None:
+        news, said, kept = self._news, self._log, self._kept
+        self._news, self._log, self._kept = [], [], []
         for line in said:
-            on_log(line)
+            listeners.on_log(line)
         for progress in news:
-            on_progress(progress)
+            listeners.on_progress(progress)
+        for name in kept:
+            listeners.on_checkpoint(name)
 
     def _check(self, deadline: float) -> None:
         if self._lifeline.over:

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 from pydantic import Field, StringConstraints, TypeAdapter, ValidationError
 
 from app.spec.base import Frozen
-from app.spec.work import Failure
+from app.spec.work import Failure, FileName
 from worker.runtime.errors import Crashed
 
 MAX_LINE_BYTES = 64 << 10
@@ -52,6 +52,13 @@ class LogLine(Frozen):
     source: Literal["engine", "output"] = "engine"
 
 
+class Kept(Frozen):
+    """The file `name` in the folder of checkpoints is complete, or was deleted because it is of no more use."""
+
+    kind: Literal["kept"] = "kept"
+    name: FileName
+
+
 class Started(Frozen):
     """The child is confined as `layers` says and begins."""
 
@@ -72,16 +79,16 @@ class Done(Frozen):
     kind: Literal["done"] = "done"
 
 
-Message = Annotated[Progress | LogLine | Started | Failed | Done, Field(discriminator="kind")]
-_MESSAGE: TypeAdapter[Progress | LogLine | Started | Failed | Done] = TypeAdapter(Message)
+AnyMessage = Progress | LogLine | Kept | Started | Failed | Done
+_MESSAGE: TypeAdapter[AnyMessage] = TypeAdapter(Annotated[AnyMessage, Field(discriminator="kind")])
 
 
-def encode(message: Progress | LogLine | Started | Failed | Done) -> bytes:
+def encode(message: AnyMessage) -> bytes:
     """The message as one line, newline included."""
     return message.model_dump_json().encode() + b"\n"
 
 
-def decode(line: bytes) -> Progress | LogLine | Started | Failed | Done:
+def decode(line: bytes) -> AnyMessage:
     """Check one line and make its texts safe to print. Raises Crashed for anything but a message."""
     try:
         message = _MESSAGE.validate_json(line, strict=True)

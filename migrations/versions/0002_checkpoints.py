@@ -1,0 +1,27 @@
+"""Checkpoints: what an attempt finished, for the next one."""
+
+import sqlalchemy as sa
+from alembic import op
+
+Time = sa.DateTime(timezone=True)
+
+revision = "0002"
+down_revision = "0001"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    op.create_table(
+        "checkpoints",
+        sa.Column("job_id", sa.Uuid(), nullable=False),
+        sa.Column("name", sa.String(length=128), nullable=False),
+        sa.Column("attempt", sa.BigInteger(), nullable=False),
+        sa.Column("sha256", sa.String(length=64), nullable=False),
+        sa.Column("bytes", sa.BigInteger(), nullable=False),
+        sa.Column("key", sa.String(length=300), nullable=False),
+        sa.Column("created_at", Time, nullable=False),
+        sa.ForeignKeyConstraint(["job_id"], ["jobs.id"], name=op.f("fk_checkpoints_job_id_jobs")),
+        sa.PrimaryKeyConstraint("job_id", "name", name=op.f("pk_checkpoints")),
+    )
+    op.create_index("ix_checkpoints_key", "checkpoints", ["key"], unique=False)
