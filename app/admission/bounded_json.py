@@ -1,6 +1,7 @@
 """JSON whose cost is known before it is parsed, and access to it that reports what is not as expected."""
 
 import json
+from collections.abc import Callable
 from typing import Any, NoReturn
 
 from app.admission.errors import Broken, TooComplex
@@ -22,10 +23,13 @@ def parse(archive: Archive, member: Member) -> Any:
     return loads(text)
 
 
-def loads(text: str | bytes) -> Any:
-    """Parse; no NaN, no infinity; raises `Broken` or, where it nests too deep, `TooComplex`."""
+def loads(text: str | bytes, *, pairs: Callable[[list[tuple[str, Any]]], Any] | None = None) -> Any:
+    """Parse; no NaN, no infinity; raises `Broken` or, where it nests too deep, `TooComplex`.
+
+    `pairs` makes an object of its names and values, in their order, where a name may not occur twice.
+    """
     try:
-        return json.loads(text, parse_constant=_not_a_number)
+        return json.loads(text, parse_constant=_not_a_number, object_pairs_hook=pairs)
     except RecursionError as error:
         raise TooComplex("The model's description nests too deep.") from error
     except ValueError as error:

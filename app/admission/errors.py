@@ -148,6 +148,34 @@ class OutdatedModel(AdmissionError):
     remedy = "Re-export with torch >= 2.8, or convert an ONNX file: onnx.version_converter.convert_version(model, 17)."
 
 
+class UnknownArchitecture(AdmissionError):
+    """The architecture is none of the torchvision networks that are known here."""
+
+    code = "architecture.unknown"
+    remedy = "Name a classification network of torchvision, such as torchvision:resnet50; docs/models.md lists them."
+
+
+class ArchitectureUnfit(AdmissionError):
+    """The architecture does not take one of its arguments, or pictures of this size."""
+
+    code = "architecture.unfit"
+    remedy = "Declare the arguments and the input that the weights were trained with."
+
+
+class ArchitectureNotNeeded(AdmissionError):
+    """An architecture was declared for a file that brings its own graph."""
+
+    code = "architecture.not_needed"
+    remedy = "Leave `architecture` out: it is for .safetensors and .pth files, which hold weights only."
+
+
+class WeightsMismatch(AdmissionError):
+    """The weights are not those of the declared architecture: tensors are missing, unexpected or of another shape."""
+
+    code = "model.weights_mismatch"
+    remedy = "Declare the architecture and `kwargs` (num_classes above all) that the weights were saved from."
+
+
 class MalformedDataset(AdmissionError):
     """The data set does not follow its format: it is truncated, damaged or contradicts itself."""
 

@@ -6,6 +6,7 @@ from typing import BinaryIO
 from app.admission.bundle import MAX_GRAPH_BYTES, graph_members, read_bundle, tidy
 from app.admission.errors import (
     EXPORT,
+    ArchitectureNotNeeded,
     Broken,
     EmptyUpload,
     ExternalData,
@@ -23,13 +24,19 @@ from app.admission.onnx import read_onnx
 from app.admission.pt2 import is_legacy_pt2, is_pt2, read_pt2, refuse_legacy_pt2
 from app.admission.sniff import Kind, sniff
 from app.admission.tarred import read_tar
+from app.admission.weights import admit_weights
 from app.admission.zipped import Archive
+from app.spec.architecture import Architecture
 from app.spec.signature import ModelInfo
 
-_WEIGHTS = "It holds weights without a model. " + EXPORT
+DECLARE = (
+    'Declare what the weights are of, \'architecture={"architecture": "torchvision:resnet50"}\' (docs/models.md); or '
+    "send an ONNX file, or a .pt2 written by torch.export.save (torch >= 2.8)."
+)
 _KINDS: dict[Kind, tuple[str, str]] = {
     "pickle": ("The file is a pickle, which runs code when it is loaded.", EXPORT),
-    "safetensors": ("The file is in the safetensors format.", _WEIGHTS),
+    "safetensors": ("The file is in the safetensors format: weights without a graph.", DECLARE),
+    "pth": ("The file was written by torch.save: weights without a graph, or a pickle of a module.", DECLARE),
     "ort": ("The file is in ONNX Runtime's own format, which is made for one runtime.", "Send the .onnx file."),
     "tflite": ("The file is a TensorFlow Lite model.", "Convert the original model to ONNX with tf2onnx."),
     "hdf5": ("The file is HDF5 (Keras).", "Export it: model.export('model.onnx', format='onnx')."),
@@ -41,35 +48,40 @@ _KINDS: dict[Kind, tuple[str, str]] = {
 }
 
 
-def admit_model(path: Path, *, max_inflated_bytes: int) -> ModelInfo:
+def admit_model(path: Path, *, max_inflated_bytes: int, architecture: Architecture | None = None) -> ModelInfo:
     """Read the model at `path`, without loading it, and say what is inside.
 
-    Accepts ONNX files, `.pt2` archives (torch >= 2.8), and a zip or tar of an ONNX file with its external tensors.
-    Raises a subclass of `AdmissionError`.
+    Accepts ONNX files, `.pt2` archives (torch >= 2.8), and a zip or tar of an ONNX file with its external tensors;
+    with an `architecture`, its weights as `.safetensors` or `.pth`. Raises a subclass of `AdmissionError`.
     """
     try:
         with path.open("rb") as file:
-            return _read(file, path.stat().st_size, max_inflated_bytes)
+            info = _read(file, path.stat().st_size, max_inflated_bytes, architecture)
     except Broken as error:
         raise MalformedModel(f"The model is damaged: {error}.") from error
     except Unsafe as error:
         raise UnsafePickle(str(error)) from error
     except Inflating as error:
         raise ModelBomb(f"The model is refused: {error}.") from error
+    if architecture is not None and info.architecture is None:
+        raise ArchitectureNotNeeded(f"An architecture is declared for a file that holds a graph ({info.format}).")
+    return info
 
 
-def _read(file: BinaryIO, size: int, max_inflated_bytes: int) -> ModelInfo:
+def _read(file: BinaryIO, size: int, max_inflated_bytes: int, architecture: Architecture | None) -> ModelInfo:
     kind = sniff(file)
     if kind == "empty":
         raise EmptyUpload("The model has no bytes.")
     if size > max_inflated_bytes:
         raise TooLarge(f"The model has {size} bytes, {max_inflated_bytes} are allowed.", remedy="Send a smaller model.")
     if kind == "zip":
-        return _read_zip(file, size, max_inflated_bytes)
+        return _read_zip(file, size, max_inflated_bytes, architecture)
     if kind == "tar":
         return read_bundle(file, tidy(read_tar(file, size)), None)
     if kind == "onnx":
         return _read_onnx(file, size)
+    if kind in {"safetensors", "pth"} and architecture is not None:
+        return admit_weights(file, size, architecture)
     detail, remedy = _KINDS[kind]
     raise UnsupportedModel(detail, remedy=remedy)
 
@@ -84,7 +96,7 @@ def _read_onnx(file: BinaryIO, size: int) -> ModelInfo:
     return onnx.info
 
 
-def _read_zip(file: BinaryIO, size: int, max_inflated_bytes: int) -> ModelInfo:
+def _read_zip(file: BinaryIO, size: int, max_inflated_bytes: int, architecture: Architecture | None) -> ModelInfo:
     archive = Archive(file, 0, size, max_inflated_bytes=max_inflated_bytes, dotted=True)
     names = archive.members
     inner = {name.partition("/")[2] for name in names}
@@ -98,10 +110,11 @@ def _read_zip(file: BinaryIO, size: int, max_inflated_bytes: int) -> ModelInfo:
         return read_bundle(file, bundled, archive)
     if "constants.pkl" in inner or any(name.startswith("code/") for name in inner):
         raise TorchScriptRejected("The file is a TorchScript archive.")
+    if "data.pkl" in inner and architecture is not None:
+        return admit_weights(file, size, architecture)
     if "data.pkl" in inner:
-        raise UnsupportedModel(
-            "The file was written by torch.save: a pickle, which runs code when it is loaded.", remedy=EXPORT
-        )
+        detail, remedy = _KINDS["pth"]
+        raise UnsupportedModel(detail, remedy=remedy)
     if "model.weights.h5" in names:
         detail, remedy = _KINDS["hdf5"]
         raise UnsupportedModel(detail, remedy=remedy)

@@ -9,12 +9,10 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from math import prod
-from typing import Any
+from typing import IO, Any
 
 from app.admission.errors import Broken, Unsafe
-from app.admission.zipped import Archive
 
-MAX_BYTES = 4 << 20
 MAX_OPCODES = 200_000
 MAX_RANK = 64
 _ITEM_BYTES = {
@@ -24,7 +22,7 @@ _ITEM_BYTES = {
 _STORAGE = re.compile(r"torch (\w+)Storage")
 _CALLABLE = frozenset({
     "collections OrderedDict", "__builtin__ set", "builtins set", "torch._utils _rebuild_tensor_v2",
-    "torch._tensor _rebuild_from_type_v2", "torch Tensor",
+    "torch._utils _rebuild_parameter", "torch._tensor _rebuild_from_type_v2", "torch Tensor",
 })  # fmt: skip
 _CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
 _LITERALS = frozenset({
@@ -36,25 +34,50 @@ _FILLS = {"APPEND": 1, "SETITEM": 2, "APPENDS": None, "SETITEMS": None}
 """How many values an opcode takes; None: all since the mark."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Global:
-    name: str
+class Expanded(Broken):
+    """A tensor repeats its storage, as `expand()` makes it: four bytes could stand for terabytes."""
 
 
 @dataclass(frozen=True, slots=True)
-class _Storage:
+class Storage:
+    """Where a tensor's elements are: the record's key, the kind ("Float", "Long"), how many."""
+
+    key: str
+    kind: str
     elements: int
 
 
-class _Opaque:
-    """A value that is complete and harmless: a tensor, an OrderedDict, or the content of a list or dict."""
+@dataclass(frozen=True, slots=True)
+class PickledTensor:
+    """A dense tensor; offset and strides count elements."""
+
+    storage: Storage
+    offset: int
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
+
+
+@dataclass(eq=False)
+class Container:
+    """A list, set or dict; of a dict `entries` are keys and values in turn."""
+
+    entries: list[Any] = field(default_factory=list)
+    is_ordered: bool = False
+    """It is an OrderedDict, which may carry a `_metadata`."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Global:
+    name: str
 
 
 @dataclass
 class _Machine:
     """The unpickler's stack, of abstract values."""
 
-    records: Mapping[str, int]
+    sizes: Mapping[str, int] | None
+    """Bytes of each storage by its key; None: they follow later in the file and are compared by the caller."""
+    any_device: bool
     stack: list[Any] = field(default_factory=list)
     marks: list[int] = field(default_factory=list)
     memo: dict[int, Any] = field(default_factory=dict)
@@ -65,7 +88,7 @@ class _Machine:
         elif opcode in _LITERALS:
             self.stack.append(argument)
         elif opcode in _EMPTY_CONTAINERS:
-            self.stack.append(_Opaque())
+            self.stack.append(Container())
         elif opcode in _TUPLES:
             count = _TUPLES[opcode]
             self.stack.append(tuple(self._take(self._since_mark() if count is None else count)))
@@ -100,6 +123,14 @@ class _Machine:
     def reduce(self, _: Any) -> None:
         self.stack.append(_call(*self._take(2)))
 
+    def build(self, _: Any) -> None:
+        """Attach `_metadata` to an OrderedDict, as `state_dict()` does; every other object would run its own code."""
+        (state,) = self._take(1)
+        attributes = state.entries[::2] if isinstance(state, Container) else None
+        owner = self.stack[-1]
+        if attributes != ["_metadata"] or not isinstance(owner, Container) or not owner.is_ordered:
+            raise Unsafe("The model carries a pickle that sets the state of an object.")
+
     def _since_mark(self) -> int:
         return len(self.stack) - self.marks.pop()
 
@@ -111,94 +142,97 @@ class _Machine:
         return taken
 
     def _fill(self, count: int | None) -> None:
-        self._take(self._since_mark() if count is None else count)
-        if not isinstance(self.stack[-1], _Opaque):
+        entries = self._take(self._since_mark() if count is None else count)
+        if not isinstance(self.stack[-1], Container):
             raise Broken("a pickle fills something that is no list or dict")
+        self.stack[-1].entries += entries
 
-    def _storage(self, reference: Any) -> _Storage:
+    def _storage(self, reference: Any) -> Storage:
         match reference:
-            case ("storage", _Global(name), str() as key, "cpu", int() as elements) if found := _STORAGE.fullmatch(
-                name
+            case ("storage", _Global(name), str() as key, str() as device, int() as elements, *rest) if (
+                (found := _STORAGE.fullmatch(name)) and (device == "cpu" or self.any_device) and rest in ([], [None])
             ):
-                if self.records.get(key) != elements * _ITEM_BYTES[found[1]]:
+                size = elements * _ITEM_BYTES[found[1]]
+                if elements < 0 or (self.sizes is not None and self.sizes.get(key) != size):
                     raise Broken("a pickled tensor's storage is missing or of another size")
-                return _Storage(elements)
+                return Storage(key, found[1], elements)
         raise Unsafe("The model carries a pickle that refers to something other than a storage on the CPU.")
 
 
 _ACTIONS: dict[str, Callable[[_Machine, Any], None]] = {
     "MARK": _Machine.mark, "BINPUT": _Machine.put, "LONG_BINPUT": _Machine.put, "MEMOIZE": _Machine.memoize,
     "BINGET": _Machine.get, "LONG_BINGET": _Machine.get, "GLOBAL": _Machine.name, "BINPERSID": _Machine.refer,
-    "REDUCE": _Machine.reduce,
+    "REDUCE": _Machine.reduce, "BUILD": _Machine.build,
 }  # fmt: skip
 
 
-def _call(callee: Any, arguments: Any) -> _Opaque:
-    """The value of a call that torch.save writes; everything else is refused."""
-    match (callee.name if isinstance(callee, _Global) else None), arguments:
-        case ("collections OrderedDict", ()) | ("__builtin__ set" | "builtins set", (_Opaque(),)):
-            return _Opaque()
-        case "torch._utils _rebuild_tensor_v2", tuple():
-            return _tensor(arguments)
-        # A tensor with attributes: torch.export marks the dynamic dimensions of its example inputs.
-        case "torch._tensor _rebuild_from_type_v2", (
-            _Global("torch._utils _rebuild_tensor_v2"),
-            _Global("torch Tensor"),
-            tuple() as inner,
-            _Opaque(),
-        ):
-            return _tensor(inner)
-    raise Unsafe("The model carries a pickle that calls something other than a tensor's constructor.")
+def read_pickle(stream: IO[bytes], *, sizes: Mapping[str, int] | None, any_device: bool = False) -> Any:
+    """The value of the pickle that begins at the stream's position, which is left behind its end.
 
-
-def _tensor(arguments: tuple[Any, ...]) -> _Opaque:
-    match arguments:
-        case (_Storage() as storage, int() as offset, tuple() as size, tuple() as stride, bool(), _Opaque()):
-            _require_inside(storage.elements, offset, size, stride)
-            return _Opaque()
-    raise Broken("a pickled tensor is damaged")
-
-
-def require_harmless_tensors(archive: Archive) -> None:
-    """Check a file that `torch.save` wrote; raises `Unsafe` or `Broken`."""
-    members = {name.partition("/")[2]: member for name, member in archive.members.items()}
-    if "data.pkl" not in members or any(not member.stored for member in members.values()):
-        raise Unsafe("The model carries a payload that is not a file written by torch.save.")
-    records = {name[5:]: member.size for name, member in members.items() if name.startswith("data/")}
-    others = members.keys() - {"data.pkl", "byteorder", "version"} - {f"data/{key}" for key in records}
-    if others - {".format_version", ".storage_alignment", ".data/serialization_id"}:
-        raise Unsafe("The model carries a payload with members that torch.save does not write for tensors.")
-    pickle = archive.read(members["data.pkl"], MAX_BYTES)
-    machine = _Machine(records)
+    `sizes`: bytes of the storages it may refer to, by key; None: any. Raises `Unsafe`, `Broken`.
+    """
+    machine = _Machine(sizes, any_device)
     try:
-        _run(machine, pickle)
+        return _run(machine, stream)
     except (ValueError, IndexError, KeyError, TypeError, OverflowError) as error:
         raise Broken("a pickle is damaged") from error
 
 
-def _run(machine: _Machine, pickle: bytes) -> None:
-    for count, (opcode, argument, position) in enumerate(pickletools.genops(pickle)):
+def _run(machine: _Machine, stream: IO[bytes]) -> Any:
+    for count, (opcode, argument, _) in enumerate(pickletools.genops(stream)):
         if count > MAX_OPCODES:
             raise Broken("a pickle has too many opcodes")
         if opcode.name == "PROTO":
-            if position or argument not in {2, 3, 4, 5}:
+            if count or argument not in {2, 3, 4, 5}:
                 raise Broken("a pickle has an unknown protocol")
         elif opcode.name == "STOP":
-            if (position or 0) + 1 != len(pickle) or len(machine.stack) != 1 or machine.marks:
+            if len(machine.stack) != 1 or machine.marks:
                 raise Broken("a pickle does not end with its value")
-            return
+            return machine.stack[0]
         elif opcode.name != "FRAME":
             machine.step(opcode.name, argument)
     raise Broken("a pickle has no end")
 
 
+def _call(callee: Any, arguments: Any) -> Any:
+    """The value of a call that torch.save writes; everything else is refused."""
+    match (callee.name if isinstance(callee, _Global) else None), arguments:
+        case "collections OrderedDict", ():
+            return Container(is_ordered=True)
+        case "__builtin__ set" | "builtins set", (Container(),):
+            return Container()
+        case "torch._utils _rebuild_tensor_v2", tuple():
+            return _tensor(arguments)
+        case "torch._utils _rebuild_parameter", (PickledTensor() as tensor, bool(), Container()):
+            return tensor
+        # A tensor with attributes: torch.export marks the dynamic dimensions of its example inputs.
+        case "torch._tensor _rebuild_from_type_v2", (
+            _Global("torch._utils _rebuild_tensor_v2"),
+            _Global("torch Tensor"),
+            tuple() as inner,
+            Container(),
+        ):
+            return _tensor(inner)
+    raise Unsafe("The model carries a pickle that calls something other than a tensor's constructor.")
+
+
+def _tensor(arguments: tuple[Any, ...]) -> PickledTensor:
+    match arguments:
+        case (Storage() as storage, int() as offset, tuple() as size, tuple() as stride, bool(), Container()):
+            _require_inside(storage.elements, offset, size, stride)
+            return PickledTensor(storage, offset, size, stride)
+    raise Broken("a pickled tensor is damaged")
+
+
 def _require_inside(elements: int, offset: int, size: tuple[Any, ...], stride: tuple[Any, ...]) -> None:
     if len(size) != len(stride) or len(size) > MAX_RANK or offset < 0:
         raise Broken("a pickled tensor has an impossible shape")
-    if not all(type(number) is int and number >= 0 for number in (*size, *stride)):
+    if not all(type(number) is int and 0 <= number < 2**63 for number in (*size, *stride)):
         raise Broken("a pickled tensor has an impossible shape")
     if prod(size) == 0:
         return
     last = offset + sum((count - 1) * step for count, step in zip(size, stride, strict=True))
-    if last >= elements or prod(size) > elements:
+    if last >= elements:
         raise Broken("a pickled tensor reaches beyond its storage")
+    if prod(size) > elements:
+        raise Expanded("a pickled tensor is larger than its storage, which it repeats")

@@ -20,9 +20,9 @@ from typing import Any
 
 from app.admission.bounded_json import as_dict, as_int, as_list, as_text, parse
 from app.admission.errors import Broken, Inflating, NativeCode, OutdatedModel, Unsafe, WrongDevice
-from app.admission.pickles import require_harmless_tensors
 from app.admission.pt2_harmless import require_qualified
 from app.admission.pt2_program import ITEM_BYTES, STRIDED, Weight, read_program
+from app.admission.pth import require_harmless_tensors
 from app.admission.zipped import Archive, Member
 from app.spec.signature import ModelInfo
 

@@ -3,8 +3,8 @@
 from typing import BinaryIO, Literal
 
 Kind = Literal[
-    "empty", "zip", "tar", "compressed", "pickle", "ort", "tflite", "hdf5", "npy", "safetensors", "tensorrt", "image",
-    "onnx", "unknown",
+    "empty", "zip", "tar", "compressed", "pickle", "ort", "tflite", "hdf5", "npy", "safetensors", "pth", "tensorrt",
+    "image", "onnx", "unknown",
 ]  # fmt: skip
 
 HEAD_BYTES = 512
@@ -24,6 +24,8 @@ _MAGIC: tuple[tuple[int, bytes, Kind], ...] = (
     (0, b"\x89PNG\r\n", "image"),
     (0, b"\xff\xd8\xff", "image"),
 )
+LEGACY_PTH = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."
+"""What torch.save wrote first before torch 1.6: the number 0x1950a86a20f9469cfc6c, pickled."""
 _MODEL_PROTO_TAGS = frozenset({0x08, 0x12, 0x1A, 0x22, 0x28, 0x32, 0x3A, 0x42, 0x72})
 """First byte of a serialized ModelProto: the tag of one of its fields (onnx.proto)."""
 
@@ -38,6 +40,8 @@ def sniff(file: BinaryIO) -> Kind:
     for offset, magic, kind in _MAGIC:
         if head[offset : offset + len(magic)] == magic:
             return kind
+    if head.startswith(LEGACY_PTH):
+        return "pth"
     if head[0] == 0x80 and len(head) > 1 and 1 < head[1] < 6:  # PROTO 2 to 5
         return "pickle"
     if len(head) > 8 and head[8:9] == b"{" and (head[7] < 0x80) and head[9:10] in b'"} \n\t\r':

@@ -102,6 +102,10 @@ class Archive:
         begin = self._begin + member.start
         return Archive(self._file, begin, begin + member.size, max_inflated_bytes=member.size)
 
+    def position(self, member: Member) -> int:
+        """Where a stored member's content begins in the file."""
+        return self._begin + member.start
+
     def _require_bounded(self, max_inflated_bytes: int) -> None:
         total = sum(member.size for member in self.members.values())
         if total > max_inflated_bytes:

@@ -2,6 +2,7 @@
 
 from typing import Literal
 
+from app.spec.architecture import Architecture
 from app.spec.base import Frozen
 
 DType = Literal[
@@ -11,7 +12,7 @@ DType = Literal[
 
 FLOATS: frozenset[str] = frozenset({"float64", "float32", "float16", "bfloat16"})
 
-ModelFormat = Literal["onnx", "pt2"]
+ModelFormat = Literal["onnx", "pt2", "weights"]
 
 
 class Dimension(Frozen):
@@ -45,10 +46,13 @@ class ModelInfo(Frozen):
     parameters: int
     """Elements in all weights."""
     nodes: int
+    """Of the graph; 0 for weights, whose graph a worker makes."""
     operators: dict[str, int]
     """How often each operator occurs, by its qualified name ("Conv", "com.microsoft.Gelu", "aten.relu.default")."""
     opset: int | None = None
     """The default domain's opset (ONNX only)."""
     external_data: bool = False
     """The upload is an archive: an ONNX file and the tensor files it refers to."""
+    architecture: Architecture | None = None
+    """The network that the file holds the weights of (format "weights")."""
     warnings: tuple[str, ...] = ()

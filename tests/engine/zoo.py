@@ -2,31 +2,14 @@
 
 import warnings
 from pathlib import Path
-from types import ModuleType
 
 import torch
 from torch import nn
 from torch.export import Dim, ExportedProgram
 
+from worker.engine.architectures import torchvision
+
 Axes = tuple[dict[int, object], ...]
-_kept: list[torch.library.Library] = []
-
-
-def torchvision() -> ModuleType:
-    """The package, imported even where its wheel is linked to CUDA and torch is not.
-
-    Such a wheel fails on import, because its C++ operators are not registered, with "operator torchvision::nms does
-    not exist": its Python part only wants to attach a fake implementation to them.
-    """
-    try:
-        import torchvision as package
-    except RuntimeError:
-        library = torch.library.Library("torchvision", "FRAGMENT")
-        library.define("nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-        library.define("qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-        _kept.append(library)  # the definitions go with the object
-        import torchvision as package
-    return package
 
 
 def resnet(name: str) -> nn.Module:

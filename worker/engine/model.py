@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from app.spec.signature import Signature
+from app.spec.signature import ModelInfo, Signature
 from app.spec.work import ModelFile
 from worker.engine.errors import ExportFailed, InconsistentModel, NoTrainableGraph
 from worker.engine.onnx_export import export_onnx
@@ -83,21 +83,28 @@ def new_folder(parent: Path) -> Path:
 
 
 def open_model(upload: ModelFile, directory: Path, scratch: Path, *, threads: int) -> Model:
-    """Load an upload that admission has accepted; a `.pt2` is exported to ONNX and compared with it.
+    """Load an upload that admission has accepted; a program is exported to ONNX and compared with it.
 
     Raises `LoadFailed`, `ExportFailed`, `InconsistentModel`.
     """
     path, signature, folder = directory / upload.path, upload.info.signature, new_folder(scratch)
-    if upload.info.format == "pt2":
-        # Imported here: torch.export takes a second that an ONNX job can do without.
-        from worker.engine.pt2 import load_program
-
-        model = Model(load_program(path, signature, scratch), signature, folder)
+    if upload.info.format != "onnx":
+        model = Model(_program(path, upload.info, scratch), signature, folder)
         _require_exportable(model, upload)
         return model
     graph = unpack_bundle(path, folder / "bundle") if upload.info.external_data else path
     require_signature(graph, signature, threads)
     return Model(graph, signature, folder)
+
+
+def _program(path: Path, info: ModelInfo, scratch: Path) -> Program:
+    # Imported here: torch.export takes a second, and torchvision another, that an ONNX job can do without.
+    from worker.engine.architectures import load_weights
+    from worker.engine.pt2 import load_program
+
+    if info.architecture is not None:
+        return load_weights(info.architecture, path)
+    return load_program(path, info.signature, scratch)
 
 
 def _require_exportable(model: Model, upload: ModelFile) -> None:
