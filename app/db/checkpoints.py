@@ -5,7 +5,7 @@ Their objects go when no row refers to them: at once when a newer version is rec
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from uuid import UUID
 
 from sqlalchemy import delete, select
@@ -28,18 +28,22 @@ def of(session: Session, job: UUID) -> Sequence[Checkpoint]:
     return session.scalars(select(Checkpoint).where(Checkpoint.job_id == job).order_by(Checkpoint.name)).all()
 
 
-def keep(session: Session, new: Checkpoint) -> tuple[bool, str | None]:
-    """Record the newest version of a file; whether this attempt still may, and the key of the version it replaces."""
-    if not _may_write(session, new.job_id, new.attempt):
-        return False, None
-    replaced = _forget(session, new.job_id, new.name)
-    session.add(new)
-    return True, replaced
+def keep(
+    session: Session, job: UUID, attempt: int, versions: Sequence[Checkpoint], gone: Collection[str]
+) -> Sequence[str] | None:
+    """Record new versions of files, and that others are of no more use.
 
-
-def forget(session: Session, job: UUID, attempt: int, name: str) -> str | None:
-    """Forget a file that is of no more use; the key it had, if this attempt may write and there was one."""
-    return _forget(session, job, name) if _may_write(session, job, attempt) else None
+    Returns the keys that nobody refers to any more; None where this attempt was given up on, and nothing changed.
+    """
+    # Locked, so that the job does not end between this look and the commit.
+    running = select(Job.id).where(Job.id == job, Job.attempt == attempt, Job.state == "running").with_for_update()
+    if session.scalar(running) is None:
+        return None
+    names = {version.name for version in versions}.union(gone)
+    old = delete(Checkpoint).where(Checkpoint.job_id == job, Checkpoint.name.in_(names))
+    replaced = session.scalars(old.returning(Checkpoint.key)).all()
+    session.add_all(versions)
+    return replaced
 
 
 def drop(session: Session, job: UUID) -> None:
@@ -66,14 +70,3 @@ def last_step(session: Session, job: UUID) -> list[Artifact]:
             kind="checkpoint", media_type=OCTETS, target=None, sha256=last.sha256, bytes=last.bytes, key=last.key,
         )
     ]  # fmt: skip
-
-
-def _may_write(session: Session, job: UUID, attempt: int) -> bool:
-    # Locked, so that the job does not end between this look and the commit.
-    running = select(Job.id).where(Job.id == job, Job.attempt == attempt, Job.state == "running").with_for_update()
-    return session.scalar(running) is not None
-
-
-def _forget(session: Session, job: UUID, name: str) -> str | None:
-    gone = delete(Checkpoint).where(Checkpoint.job_id == job, Checkpoint.name == name).returning(Checkpoint.key)
-    return session.scalar(gone)

@@ -16,12 +16,15 @@ __all__ = ["job"]
 WEEK = 7 * 24 * 3600
 
 
-def keep(database: Database, job: UUID, name: str, attempt: int = 1, version: str = "a") -> tuple[bool, str | None]:
+def keep(
+    database: Database, job: UUID, name: str, attempt: int = 1, version: str = "a", gone: tuple[str, ...] = ()
+) -> list[str] | None:
     new = Checkpoint(
         job_id=job, name=name, attempt=attempt, sha256=version * 64, bytes=1, key=f"checkpoints/{name}-{version}"
     )
     with database.write() as session:
-        return checkpoints.keep(session, new)
+        replaced = checkpoints.keep(session, job, attempt, [new], gone)
+        return None if replaced is None else sorted(replaced)
 
 
 def kept(database: Database, job: UUID) -> dict[str, str]:
@@ -38,12 +41,20 @@ def artifacts(database: Database, job: UUID) -> list[tuple[str, str, int]]:
 def test_the_newest_version_counts_and_names_the_one_it_replaces(database: Database, job: UUID) -> None:
     claim(database, job)
 
-    assert keep(database, job, "epoch") == (True, None)
-    assert keep(database, job, "epoch", version="b") == (True, "checkpoints/epoch-a")
+    assert keep(database, job, "epoch") == []
+    assert keep(database, job, "epoch", version="b") == ["checkpoints/epoch-a"]
     assert kept(database, job) == {"epoch": "checkpoints/epoch-b"}
     with database.read() as session:
         both = ["checkpoints/epoch-a", "checkpoints/epoch-b"]
         assert keys.unreferred(session, both) == {"checkpoints/epoch-a"}
+
+
+def test_what_is_of_no_more_use_goes_with_what_replaces_it(database: Database, job: UUID) -> None:
+    claim(database, job)
+    keep(database, job, "epoch")
+
+    assert keep(database, job, "step-1.pt2", gone=("epoch", "never")) == ["checkpoints/epoch-a"]
+    assert set(kept(database, job)) == {"step-1.pt2"}
 
 
 def test_an_attempt_that_was_given_up_on_changes_nothing(database: Database, job: UUID) -> None:
@@ -52,13 +63,11 @@ def test_an_attempt_that_was_given_up_on_changes_nothing(database: Database, job
     expire(database, job)
     lose(database)
 
-    assert keep(database, job, "epoch", version="b") == (False, None)  # it waits for a worker
+    assert keep(database, job, "epoch", version="b") is None  # it waits for a worker
     claim(database, job)
-    assert keep(database, job, "epoch", version="b") == (False, None)  # another attempt has it
-    with database.write() as session:
-        assert checkpoints.forget(session, job, 1, "epoch") is None
+    assert keep(database, job, "epoch", version="b") is None  # another attempt has it
     assert kept(database, job) == {"epoch": "checkpoints/epoch-a"}
-    assert keep(database, job, "epoch", attempt=2, version="b") == (True, "checkpoints/epoch-a")
+    assert keep(database, job, "epoch", attempt=2, version="b") == ["checkpoints/epoch-a"]
 
 
 def test_a_job_whose_last_attempt_is_lost_shows_its_last_step(database: Database, job: UUID) -> None:

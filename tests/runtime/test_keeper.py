@@ -45,6 +45,9 @@ class Unsteady:
             raise StorageUnavailable("The storage does not answer.")
         self._store.put(*arguments, **named)
 
+    def delete(self, key: str) -> None:
+        self._store.delete(key)
+
 
 @dataclass
 class Sending:
@@ -263,3 +266,34 @@ def test_a_storage_that_is_away_for_a_moment_is_waited_for(bench: Bench) -> None
     keep(bench, directory, "epoch.json")
 
     assert set(bench.kept()) == {"epoch.json"}
+
+
+def test_a_description_is_never_recorded_without_what_it_describes(bench: Bench) -> None:
+    directory = running(bench)
+    folder = directory / "checkpoints"
+    seen: list[dict[str, bytes]] = []
+
+    class Slow(Unsteady):
+        """While a file is stored, the child goes on: the next epoch replaces the description."""
+
+        def put(self, *arguments: Any, **named: Any) -> None:
+            seen.append({name: bench.content(one.key) for name, one in bench.kept().items()})
+            self._store.put(*arguments, **named)
+            if len(seen) == 1:
+                write(2)
+
+    def write(epoch: int) -> None:
+        for name in (f"tensors-{epoch % 2}", "description"):
+            (folder / name).unlink(missing_ok=True)
+            (folder / name).write_text(str(epoch))
+            keeper.on_checkpoint(name)
+
+    store = bench.parts.store
+    with Keeper(bench.parts.database, Slow(store), bench.job, 1, directory, max_bytes=1000) as keeper:
+        write(1)
+        keeper.finish(SOON, lambda: False)
+
+    assert seen == [{}, {}, *[{"tensors-1": b"1", "description": b"1"}] * 2]
+    assert {name: bench.content(one.key) for name, one in bench.kept().items()} == {
+        "tensors-1": b"1", "tensors-0": b"2", "description": b"2",
+    }  # fmt: skip

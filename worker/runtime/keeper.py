@@ -1,12 +1,13 @@
 """Brings an attempt's checkpoints into the store while it works, so that the next attempt goes on from there."""
 
 import contextlib
+import itertools
 import logging
 import os
 import stat
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Self
@@ -27,15 +28,18 @@ from worker.runtime.publish import sha256_of
 log = logging.getLogger(__name__)
 
 PAUSE_SECONDS = 1.0
-"""At least; after a longer round of uploads, as long as that took: versions written meanwhile are passed over."""
+"""Between rounds at least; after a longer round, as long as that took. Versions written meanwhile are passed over."""
 LOOK_SECONDS = 0.1
+LINKED = 2
+"""Names of a file that was set aside: the child's and ours. A plain file has no third."""
 
 
 class Keeper(threading.Thread):
-    """Runs beside one attempt. It stores the newest version of each file it is told of, one file at a time.
+    """Runs beside one attempt and stores, round by round, the newest version of each file that it is told of.
 
-    The child is hostile: a file is given a second name where the child cannot reach it, and must then be a plain
-    file; a child that goes on writing to it gets a version whose digest does not fit, which the store refuses.
+    Files may refer to each other (a description to what it describes), so a version is taken when the child names it
+    and a round is recorded whole. The child is hostile: each file gets a second name where the child cannot reach it
+    and must then be a plain one; what the child goes on writing to loses its digest, and the store refuses it.
     """
 
     def __init__(
@@ -47,7 +51,8 @@ class Keeper(threading.Thread):
         self._job, self._attempt = job, attempt
         self._directory, self._max_bytes = directory, max_bytes
         self._lock = threading.Lock()
-        self._waiting: dict[str, None] = {}
+        self._waiting: dict[str, Path | None] = {}
+        self._numbers = itertools.count()
         self._something = threading.Event()
         self._last_round = threading.Event()
         self._over = threading.Event()
@@ -65,9 +70,19 @@ class Keeper(threading.Thread):
         self._aside.cleanup()
 
     def on_checkpoint(self, name: str) -> None:
-        """Hear that this file has a new version, or is gone."""
+        """Take the file's present version; there is none if the child has deleted it."""
+        try:
+            held = self._set_aside(name)
+        except OSError as error:
+            log.warning("job_%s: a checkpoint was refused (%s)", self._job.hex, error.strerror)
+            return
         with self._lock:
-            self._waiting[name] = None
+            _discard(self._waiting.pop(name, None))  # what was named last goes last: it may describe the others
+            if held is not None and _size({**self._waiting, name: held}) > self._max_bytes:
+                log.warning("job_%s: a checkpoint was refused: too large", self._job.hex)
+                _discard(held)
+                return
+            self._waiting[name] = held
         self._something.set()
 
     def finish(self, seconds: float, should_stop: Callable[[], object]) -> None:
@@ -92,67 +107,74 @@ class Keeper(threading.Thread):
 
     def _store_waiting(self) -> None:
         with self._lock:
-            names, self._waiting = list(self._waiting), {}
-        for name in names:
-            if self._over.is_set():
-                return
-            try:
-                self._keep(name)
-            except SERVERS_AWAY as error:
-                log.warning("job_%s: a checkpoint waits (%s)", self._job.hex, type(error).__name__)
-                self.on_checkpoint(name)
-            except (OSError, PareError, SQLAlchemyError) as error:
-                # What cannot be kept costs the next attempt time; it must not cost this one its life.
-                log.warning("job_%s: a checkpoint was not kept (%s)", self._job.hex, type(error).__name__)
+            taken, self._waiting = self._waiting, {}
+        try:
+            self._keep(taken)
+        except SERVERS_AWAY as error:
+            log.warning("job_%s: checkpoints wait (%s)", self._job.hex, type(error).__name__)
+            self._put_back(taken)
+        except (OSError, PareError, SQLAlchemyError) as error:
+            # What cannot be kept costs the next attempt time; it must not cost this one its life.
+            log.warning("job_%s: checkpoints were not kept (%s)", self._job.hex, type(error).__name__)
+        else:
+            for held in taken.values():
+                _discard(held)
 
-    def _keep(self, name: str) -> None:
-        held = Path(self._aside.name, "held")
-        held.unlink(missing_ok=True)
-        if not self._set_aside(name, held):
-            self._forget(name)
-            return
-        size = _plain_size(held)
-        if size is None or size + self._bytes_of_others(name) > self._max_bytes:
-            log.warning("job_%s: a checkpoint was refused: no plain file, or too large", self._job.hex)
-            return
-        key = f"checkpoints/{self._job.hex}/{self._attempt}/{new_id().hex}"
-        digest = sha256_of(held)
-        self._store.put(key, held, sha256=digest, media_type=checkpoints.OCTETS)
-        self._record(Checkpoint(job_id=self._job, name=name, attempt=self._attempt, sha256=digest, bytes=size, key=key))
+    def _put_back(self, taken: Mapping[str, Path | None]) -> None:
+        with self._lock:
+            for name in taken.keys() & self._waiting.keys():
+                _discard(taken[name])
+            self._waiting = {name: held for name, held in taken.items() if name not in self._waiting} | self._waiting
+        self._something.set()
 
-    def _bytes_of_others(self, name: str) -> int:
-        with self._database.read() as session:
-            return sum(one.bytes for one in checkpoints.of(session, self._job) if one.name != name)
-
-    def _set_aside(self, name: str, held: Path) -> bool:
-        """Give the file a second name; False if it is gone."""
+    def _set_aside(self, name: str) -> Path | None:
+        """Give the file a second name. Raises OSError unless it is a plain file."""
+        held = Path(self._aside.name, str(next(self._numbers)))
         with contextlib.suppress(FileNotFoundError):
             folder = os.open(self._directory / FOLDER, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
             try:
                 os.link(name, held, src_dir_fd=folder, follow_symlinks=False)
-                return True
             finally:
                 os.close(folder)
-        return False
+            found = held.lstat()
+            if stat.S_ISREG(found.st_mode) and found.st_nlink <= LINKED:
+                return held
+            held.unlink()
+            raise OSError(0, "no plain file")
+        return None
 
-    def _record(self, version: Checkpoint) -> None:
-        key = version.key
+    def _keep(self, taken: Mapping[str, Path | None]) -> None:
+        with self._database.read() as session:
+            before = sum(one.bytes for one in checkpoints.of(session, self._job) if one.name not in taken)
+        if before + _size(taken) > self._max_bytes:
+            log.warning("job_%s: checkpoints were refused: too large together", self._job.hex)
+            return
+        versions = []
+        for name, held in taken.items():
+            if self._over.is_set():
+                return
+            if held is not None:
+                versions.append(self._stored(name, held))
+        gone = [name for name, held in taken.items() if held is None]
         with self._database.write() as session:
-            ours, replaced = checkpoints.keep(session, version)
-        if not ours:
+            replaced = checkpoints.keep(session, self._job, self._attempt, versions, gone)
+            keys = [version.key for version in versions] if replaced is None else replaced
+        if replaced is None:
             self._over.set()  # somebody else has the job, or it is being canceled
-            replaced = key
-        if replaced:
-            self._store.delete(replaced)
+        for key in keys:
+            self._store.delete(key)
 
-    def _forget(self, name: str) -> None:
-        with self._database.write() as session:
-            gone = checkpoints.forget(session, self._job, self._attempt, name)
-        if gone:
-            self._store.delete(gone)
+    def _stored(self, name: str, held: Path) -> Checkpoint:
+        key = f"checkpoints/{self._job.hex}/{self._attempt}/{new_id().hex}"
+        digest, size = sha256_of(held), held.stat().st_size
+        self._store.put(key, held, sha256=digest, media_type=checkpoints.OCTETS)
+        return Checkpoint(job_id=self._job, name=name, attempt=self._attempt, sha256=digest, bytes=size, key=key)
 
 
-def _plain_size(held: Path) -> int | None:
-    """Bytes of a plain file that has its own name and ours; None for anything else."""
-    found = held.lstat()
-    return found.st_size if stat.S_ISREG(found.st_mode) and found.st_nlink == 2 else None
+def _size(files: Mapping[str, Path | None]) -> int:
+    return sum(held.stat().st_size for held in files.values() if held is not None)
+
+
+def _discard(held: Path | None) -> None:
+    if held is not None:
+        held.unlink(missing_ok=True)

@@ -2,7 +2,7 @@
 
 import os
 import stat
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final, TypeVar
@@ -36,13 +36,13 @@ def collect(directory: Path) -> WorkResult:
     return result
 
 
-def tidy(directory: Path, keep: Mapping[str, Collection[str]]) -> None:
-    """Leave of a job that is over its top-level files, and of the folders in `keep` the plain files named there."""
+def tidy(directory: Path, artifacts: Collection[str]) -> None:
+    """Leave of a job that is over its top-level files, and in `out` the artifacts; delete every other folder."""
     with os.scandir(directory) as entries:
         folders = [entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
     for name in folders:
-        clear(directory / name, keep.get(name, ()))
-        if name not in keep:
+        clear(directory / name, artifacts if name == OUT else ())
+        if name != OUT:
             (directory / name).rmdir()
 
 

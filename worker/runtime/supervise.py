@@ -9,15 +9,12 @@ import os
 import secrets
 import socket
 import tempfile
-from collections.abc import Collection, Mapping
-from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Literal, Self
 
 from app.errors import PareError
 from app.spec.work import Failure, WorkResult
-from worker.engine.checkpoints import FOLDER as CHECKPOINTS
 from worker.runtime import results
 from worker.runtime.errors import DeviceUnavailable, NotStarted, SandboxUnavailable
 from worker.runtime.jail import trial
@@ -97,20 +94,14 @@ class Workshop:
         """Do the job in `directory` (`order.json` and its input files) and wait for its end, however it ends.
 
         Callbacks run in the calling thread; what they raise ends the job and reaches the caller. Several threads
-        may run jobs at once. A result's artifacts are plain files in `directory/out`; the checkpoints that the job
-        spoke of stay in their folder, not looked at yet; whatever else the job left in folders is deleted.
+        may run jobs at once. A result's artifacts are plain files in `directory/out`; whatever else the job left in
+        folders is deleted, checkpoints included: a listener takes what it wants as it hears of it.
         """
         directory = directory.absolute()
         request = self._request(directory, limits, entry or self._entry)
         artifacts: set[str] = set()
-        checkpoints: set[str] = set()
-
-        def on_checkpoint(name: str) -> None:
-            checkpoints.add(name)
-            listeners.on_checkpoint(name)
-
         try:
-            verdict = self._watched(request, replace(listeners, on_checkpoint=on_checkpoint))
+            verdict = self._watched(request, listeners)
             if not isinstance(verdict, Verdict):
                 return verdict
             result = results.collect(directory)
@@ -119,7 +110,7 @@ class Workshop:
         except PareError as error:
             return Failure(code=error.code, detail=error.detail[:MAX_DETAIL], remedy=error.remedy)
         finally:
-            _tidied(directory, {results.OUT: artifacts, CHECKPOINTS: checkpoints})
+            _tidied(directory, artifacts)
 
     def _request(self, directory: Path, limits: Limits, entry: str, attempt: trial.Trial | None = None) -> Request:
         strict = self._sandbox == "require" and attempt is None
@@ -181,9 +172,9 @@ class Workshop:
             raise DeviceUnavailable("No CUDA device can be used from a job's process.")
 
 
-def _tidied(directory: Path, keep: Mapping[str, Collection[str]]) -> None:
+def _tidied(directory: Path, artifacts: set[str]) -> None:
     """What cannot be deleted is not worth losing the outcome for."""
     try:
-        results.tidy(directory, keep)
+        results.tidy(directory, artifacts)
     except OSError as error:
         log.warning("a job's leftovers could not be deleted: %s", error.strerror)
