@@ -30,6 +30,10 @@ class QuantizeStatic(Step):
     equalize: bool = Field(
         False, description="Share out the sizes of channels between layers in a row (cross-layer equalization)."
     )
+    smooth: bool = Field(
+        False, description="Move outlier channels of normalizations into the weights behind them (SmoothQuant)."
+    )
+    smooth_alpha: float = Field(0.5, ge=0, le=1, description="Share of the outliers' size that the weights take over.")
     samples: int = Field(512, ge=1, le=1_000_000, description="Calibration rows used at most.")
     skip: Skip = Skip()
 

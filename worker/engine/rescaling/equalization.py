@@ -12,7 +12,7 @@ from onnx import NodeProto
 
 from worker.engine.rescaling.channels import ChannelExtremes
 from worker.engine.rescaling.index import GraphIndex
-from worker.engine.rescaling.layers import is_layer, largest, scale_inputs, scale_outputs, weight_of
+from worker.engine.rescaling.layers import has_fixed_outputs, is_layer, largest, scale_inputs, scale_outputs, weight_of
 
 HOMOGENEOUS = frozenset({"Relu", "LeakyRelu", "MaxPool", "AveragePool", "GlobalAveragePool"})
 """Operators that a positive factor of a channel passes through."""
@@ -51,7 +51,7 @@ class Equalized:
 def find_pairs(index: GraphIndex) -> tuple[Pair, ...]:
     """Pairs of layers with weights of their own, whose channels in between nothing else reads, in graph order."""
     layers = (node for node in index.graph.node if node.op_type in ("Conv", "Gemm") and is_layer(index, node))
-    return tuple(pair for node in layers for pair in _pair(index, node))
+    return tuple(pair for node in layers if has_fixed_outputs(index, node) for pair in _pair(index, node))
 
 
 def _pair(index: GraphIndex, first: NodeProto) -> Iterator[Pair]:

@@ -16,7 +16,6 @@ class GraphIndex:
         """Index the graph; values that control-flow nodes read from it count as read."""
         self.graph = graph
         self.constants = {tensor.name: tensor for tensor in graph.initializer}
-        self.maker = {name: node for node in graph.node for name in node.output if name}
         described = (*graph.value_info, *graph.input, *graph.output)
         self._ranks = {
             value.name: len(value.type.tensor_type.shape.dim)
@@ -48,6 +47,23 @@ class GraphIndex:
     def is_float(self, name: str) -> bool:
         """Whether this is a float32 constant."""
         return name in self.constants and self.constants[name].data_type == onnx.TensorProto.FLOAT
+
+    def is_vector(self, name: str) -> bool:
+        """Whether this is a float32 constant with one axis."""
+        return self.is_float(name) and len(self.constants[name].dims) == 1
+
+    def unshared(self, node: NodeProto, place: int) -> str:
+        """The name of an operand that the node alone reads: a constant that others read, too, is copied for it."""
+        name = node.input[place]
+        if self._reads[name] > 1:
+            copy = self.graph.initializer.add()
+            copy.CopyFrom(self.constants[name])
+            copy.name = f"{name}/{node.name}"
+            self._reads[name] -= 1
+            self._reads[copy.name] = 1
+            self.constants[copy.name] = copy
+            node.input[place] = copy.name
+        return node.input[place]
 
     def array(self, name: str) -> np.ndarray:
         """A constant's values."""

@@ -11,15 +11,19 @@ LAYERS = frozenset({"Conv", "Gemm", "MatMul"})
 
 
 def is_layer(index: GraphIndex, node: NodeProto) -> bool:
-    """Whether the node has a float32 weight, and a bias if any, that it alone reads, and is a plain product."""
+    """Whether the node is a plain product with a float32 weight that it alone reads."""
     if node.op_type not in LAYERS or len(node.input) < 2 or not index.is_own(node.input[1]):
-        return False
-    bias = bias_of(node)
-    if bias and not (index.is_own(bias) and index.array(bias).ndim == 1):
         return False
     given = attributes(node)
     scaled = given.get("alpha", 1.0) != 1.0 or given.get("beta", 1.0) != 1.0 or given.get("transA", 0)
-    return not scaled and index.array(node.input[1]).ndim >= 2
+    axes = len(index.constants[node.input[1]].dims)
+    return not scaled and (axes >= 3 if node.op_type == "Conv" else axes == 2)
+
+
+def has_fixed_outputs(index: GraphIndex, node: NodeProto) -> bool:
+    """Whether the outputs of a layer follow from its weight and bias: no other value is added to them."""
+    bias = bias_of(node)
+    return bias is None or index.is_vector(bias)
 
 
 def bias_of(node: NodeProto) -> str | None:
@@ -39,7 +43,8 @@ def weight_of(index: GraphIndex, node: NodeProto) -> np.ndarray:
 def scale_outputs(index: GraphIndex, node: NodeProto, factor: np.ndarray) -> None:
     """Multiply a layer's output channels, weight and bias, by `factor` `[channels]`."""
     _scale(index, node, factor.reshape(_groups(node), -1, 1, 1))
-    if bias := bias_of(node):
+    if bias_of(node):
+        bias = index.unshared(node, 2)
         index.write(bias, index.array(bias).astype(np.float64) * factor)
 
 

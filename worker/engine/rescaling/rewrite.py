@@ -9,9 +9,11 @@ from app.spec.quantize import QuantizeStatic
 from worker.engine.data import Rows
 from worker.engine.onnx_file import save
 from worker.engine.passes import Context, Fact
+from worker.engine.rescaling import equalization, smoothing
 from worker.engine.rescaling.channels import channel_extremes
-from worker.engine.rescaling.equalization import equalize, find_pairs, watched
+from worker.engine.rescaling.equalization import equalize, find_pairs
 from worker.engine.rescaling.index import GraphIndex
+from worker.engine.rescaling.smoothing import find_groups, smooth
 
 
 @dataclass(frozen=True)
@@ -27,16 +29,23 @@ def rescale(prepared: Path, step: QuantizeStatic, rows: Rows, context: Context, 
 
     Raises `CalibrationFailed`.
     """
+    if not (step.equalize or step.smooth):
+        return Rescaled(prepared)
     model = onnx.load(prepared)
     index = GraphIndex(model.graph)
     pairs = find_pairs(index) if step.equalize else ()
-    if not pairs:
-        return Rescaled(prepared, {"equalized_pairs": 0} if step.equalize else {})
-    seen = channel_extremes(prepared, watched(pairs), rows, context)
-    equalized = equalize(index, pairs, seen, per_channel=step.per_channel)
-    facts: dict[str, Fact] = {
-        "equalized_pairs": equalized.pairs,
-        "equalized_channels": equalized.channels,
-        "largest_equalization": equalized.largest,
-    }
-    return Rescaled(save(model, folder / "rescaled.onnx")[0], facts)
+    groups = find_groups(index) if step.smooth else ()
+    seen = channel_extremes(prepared, equalization.watched(pairs) | smoothing.watched(groups), rows, context)
+    facts: dict[str, Fact] = {}
+    if step.equalize:
+        equalized = equalize(index, pairs, seen, per_channel=step.per_channel)
+        facts |= {
+            "equalized_pairs": equalized.pairs,
+            "equalized_channels": equalized.channels,
+            "largest_equalization": equalized.largest,
+        }
+    if step.smooth:
+        smoothed = smooth(index, groups, seen, alpha=step.smooth_alpha)
+        facts |= {"smoothed_groups": smoothed.groups, "largest_smoothing": smoothed.largest}
+    graph = save(model, folder / "rescaled.onnx")[0] if pairs or groups else prepared
+    return Rescaled(graph, facts)
