@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
+
 from app.spec.quantize import Observer
 
 
@@ -48,6 +50,9 @@ class StaticPlan:
     per_channel: bool
     grids: Mapping[str, Grid] = field(default_factory=dict)
     """By name of an activation or a weight: a target keeps these codes if it can, else it works from the range."""
+    input_means: Mapping[str, np.ndarray] = field(default_factory=dict)
+    """What meets each weight on average, by node name, float64 `[groups, inputs of a group, kernel]`: biases are
+    corrected by it for what rounding the weights does. Empty: they are not."""
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ import onnx
 from onnx import GraphProto, TensorProto
 
 from app.spec.quantize import QuantizeStatic
+from worker.engine.bias_means import input_means
 from worker.engine.calibration import measure_ranges
 from worker.engine.errors import NothingToQuantize
 from worker.engine.model import Model, new_folder
@@ -37,8 +38,9 @@ def quantize_static(step: QuantizeStatic, model: Model, context: Context) -> Cha
     watched = tuple(name for name in tensors if name not in clamped)
     ranges = measure_ranges(rescaled.graph, watched, rows, step, context)
     ranges |= {before: ranges[after] for before, after in clamped.items() if after in ranges}
+    means = input_means(rescaled.graph, nodes, rows, context) if step.bias_correction else {}
 
-    plan = StaticPlan(rescaled.graph, ranges, step.observer, len(rows), nodes, step.per_channel)
+    plan = StaticPlan(rescaled.graph, ranges, step.observer, len(rows), nodes, step.per_channel, input_means=means)
     return Changed(
         replace(model, plan=plan),
         f"Measured the ranges of {len(watched)} tensors on {len(rows)} rows ({step.observer}); "
@@ -52,6 +54,7 @@ def quantize_static(step: QuantizeStatic, model: Model, context: Context) -> Cha
             "skipped_nodes": len(skipped),
             "nodes": len(graph.node),
             **rescaled.facts,
+            **({"corrected_biases": len(means)} if step.bias_correction else {}),
         },
     )
 

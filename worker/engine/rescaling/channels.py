@@ -16,7 +16,7 @@ from worker.engine.rescaling.index import GraphIndex
 from worker.engine.sessions import session
 
 AXES_ARE_INPUT = 18
-"""The opset from which ReduceMin and ReduceMax take their axes as an input."""
+"""The opset from which ReduceMin, ReduceMax and ReduceMean take their axes as an input."""
 
 
 class ChannelExtremes:
@@ -70,14 +70,18 @@ def channel_extremes(graph: Path, axes: Mapping[str, int], rows: Rows, context: 
 def _add_extremes(model: ModelProto, value: str, axis: int, rank: int) -> None:
     """Minimum and maximum over all axes but one."""
     others = [place for place in range(rank) if place != axis % rank]
-    as_input = default_opset(model) >= AXES_ARE_INPUT
-    if as_input:
-        model.graph.initializer.append(numpy_helper.from_array(np.array(others, np.int64), f"{value}/pare_axes"))
-    for operator, suffix in (("ReduceMin", LOWEST), ("ReduceMax", HIGHEST)):
-        name = value + suffix
-        node = helper.make_node(operator, [value, f"{value}/pare_axes"], [name], name, keepdims=0)
-        if not as_input:
-            del node.input[1:]
-            node.attribute.append(helper.make_attribute("axes", others))
-        model.graph.node.append(node)
-        model.graph.output.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, None))
+    add_reduction(model, "ReduceMin", value, others, LOWEST)
+    add_reduction(model, "ReduceMax", value, others, HIGHEST)
+
+
+def add_reduction(model: ModelProto, operator: str, value: str, axes: list[int], suffix: str) -> None:
+    """Have the graph put out a float32 value reduced over some axes, under its name and the suffix."""
+    name, places = value + suffix, f"{value}{suffix}_axes"
+    node = helper.make_node(operator, [value], [name], name, keepdims=0)
+    if default_opset(model) >= AXES_ARE_INPUT:
+        model.graph.initializer.append(numpy_helper.from_array(np.array(axes, np.int64), places))
+        node.input.append(places)
+    else:
+        node.attribute.append(helper.make_attribute("axes", axes))
+    model.graph.node.append(node)
+    model.graph.output.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, None))

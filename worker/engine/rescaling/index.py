@@ -1,6 +1,7 @@
 """Who makes and who reads each value of an ONNX graph, and changes of its constants."""
 
 from collections import Counter
+from typing import Any
 
 import numpy as np
 import onnx
@@ -16,6 +17,7 @@ class GraphIndex:
         """Index the graph; values that control-flow nodes read from it count as read."""
         self.graph = graph
         self.constants = {tensor.name: tensor for tensor in graph.initializer}
+        self.maker = {name: node for node in graph.node for name in node.output if name}
         described = (*graph.value_info, *graph.input, *graph.output)
         self._ranks = {
             value.name: len(value.type.tensor_type.shape.dim)
@@ -44,9 +46,13 @@ class GraphIndex:
         """Whether this is a float32 constant that a single node reads."""
         return self._reads[name] == 1 and name in self.constants and self.is_float(name)
 
+    def is_constant(self, name: str, data_type: int) -> bool:
+        """Whether this is a constant of a type of `TensorProto`."""
+        return name in self.constants and self.constants[name].data_type == data_type
+
     def is_float(self, name: str) -> bool:
         """Whether this is a float32 constant."""
-        return name in self.constants and self.constants[name].data_type == onnx.TensorProto.FLOAT
+        return self.is_constant(name, onnx.TensorProto.FLOAT)
 
     def is_vector(self, name: str) -> bool:
         """Whether this is a float32 constant with one axis."""
@@ -93,6 +99,6 @@ class GraphIndex:
         return self._ranks.get(value)
 
 
-def attributes(node: NodeProto) -> dict[str, object]:
+def attributes(node: NodeProto) -> dict[str, Any]:
     """The attributes that are given, by name."""
     return {entry.name: helper.get_attribute_value(entry) for entry in node.attribute}

@@ -31,9 +31,24 @@ def bias_of(node: NodeProto) -> str | None:
     return node.input[2] if len(node.input) > 2 and node.input[2] else None
 
 
-def weight_of(index: GraphIndex, node: NodeProto) -> np.ndarray:
-    """A view of the weight as `[groups, outputs of a group, inputs of a group, kernel]`."""
-    weight = index.array(node.input[1])
+def shift_behind(index: GraphIndex, output: str) -> tuple[NodeProto, int] | None:
+    """The Add that alone reads the output of a matrix product, and which of its operands is a constant vector.
+
+    The output may be quantized and dequantized on the way.
+    """
+    adds = index.only_reader(output)
+    while adds is not None and adds.op_type in ("QuantizeLinear", "DequantizeLinear"):
+        output = adds.output[0]
+        adds = index.only_reader(output)
+    if adds is None or adds.op_type != "Add":
+        return None
+    place = 1 - list(adds.input).index(output)
+    return (adds, place) if index.is_vector(adds.input[place]) else None
+
+
+def weight_of(index: GraphIndex, node: NodeProto, weight: np.ndarray | None = None) -> np.ndarray:
+    """The weight, or another of its shape, as a view `[groups, outputs of a group, inputs of a group, kernel]`."""
+    weight = index.array(node.input[1]) if weight is None else weight
     if node.op_type == "Conv":
         groups = _groups(node)
         return weight.reshape(groups, len(weight) // groups, weight.shape[1], -1)

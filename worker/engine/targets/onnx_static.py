@@ -8,6 +8,7 @@ from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
 
 from worker.engine.errors import NothingToQuantize
 from worker.engine.plan import Range, StaticPlan
+from worker.engine.targets.onnx_biases import add_missing_biases, correct_biases
 from worker.engine.targets.onnx_grids import limit_codes, overrides
 from worker.engine.targets.onnx_profiles import Profile
 from worker.engine.targets.topological import sort_nodes
@@ -23,6 +24,7 @@ def lower_static(plan: StaticPlan, profile: Profile) -> ModelProto:
     ]  # fmt: skip
     if not nodes:
         raise NothingToQuantize("The target quantizes none of the operators that the plan names.")
+    add_missing_biases(model.graph, plan.input_means)
     quantizer = QDQQuantizer(
         model,
         plan.per_channel,
@@ -43,6 +45,8 @@ def lower_static(plan: StaticPlan, profile: Profile) -> ModelProto:
     )
     lowered: ModelProto = quantizer.quantize_model()
     limit_codes(lowered.graph, plan.grids, profile)
+    if plan.input_means:
+        correct_biases(lowered.graph, onnx.load(plan.graph).graph, plan.input_means)
     sort_nodes(lowered.graph)
     return lowered
 
