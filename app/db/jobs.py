@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 
 from app.db import checkpoints, events
 from app.db.states import LIVE, move
-from app.db.tables import Artifact, Dataset, Job, JobDataset, JobState
+from app.db.tables import Artifact, Dataset, Job, JobDataset, JobModel, JobState, Model
 from app.db.types import from_now
 
 PUBLISH_BATCH = 100
@@ -38,7 +38,8 @@ def live_users(session: Session, *, model: UUID | None = None, dataset: UUID | N
     """Count the unfinished jobs that read a model or a data set."""
     statement = select(func.count()).select_from(Job).where(Job.state.in_(LIVE))
     if model is not None:
-        statement = statement.where(Job.model_id == model)
+        reads = select(JobModel.job_id).where(JobModel.model_id == model)
+        statement = statement.where(or_(Job.model_id == model, Job.id.in_(reads)))
     if dataset is not None:
         statement = statement.join(JobDataset, JobDataset.job_id == Job.id).where(JobDataset.dataset_id == dataset)
     return session.scalar(statement) or 0
@@ -135,6 +136,12 @@ def datasets_of(session: Session, job: UUID) -> dict[str, Dataset]:
     """Fetch the data sets a job reads, by role."""
     joined = select(JobDataset.role, Dataset).join(Dataset, Dataset.id == JobDataset.dataset_id)
     return {row[0]: row[1] for row in session.execute(joined.where(JobDataset.job_id == job))}
+
+
+def other_models_of(session: Session, job: UUID) -> Sequence[Model]:
+    """Fetch the models a job reads besides its own."""
+    joined = select(Model).join(JobModel, JobModel.model_id == Model.id)
+    return session.scalars(joined.where(JobModel.job_id == job)).all()
 
 
 def succeed(

@@ -137,6 +137,15 @@ class JobDataset(Base):
     dataset_id: Mapped[UUID] = mapped_column(ForeignKey("datasets.id"), index=True)
 
 
+class JobModel(Base):
+    """Which models a job reads besides its own (teachers), so that none is deleted under it."""
+
+    __tablename__ = "job_models"
+
+    job_id: Mapped[UUID] = mapped_column(ForeignKey("jobs.id"), primary_key=True)
+    model_id: Mapped[UUID] = mapped_column(ForeignKey("models.id"), primary_key=True, index=True)
+
+
 class Artifact(Base):
     """A delivered file. Rows appear with the transaction that ends the job, or not at all."""
 

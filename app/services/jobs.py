@@ -13,7 +13,7 @@ from app.db import events, jobs, pages
 from app.db.database import Database
 from app.db.events import Kind
 from app.db.states import ENDED
-from app.db.tables import Artifact, Event, Job, JobDataset, JobState
+from app.db.tables import Artifact, Event, Job, JobDataset, JobModel, JobState
 from app.ids import NotFound, new_id, parse
 from app.services.errors import IdempotencyMismatch, JobEnded, JobNotEnded
 from app.services.submission import Accepted, check, no_worker
@@ -145,6 +145,8 @@ def _insert(session: Session, tenant: str, spec: JobSpec, key: str | None, diges
     session.flush()
     for role, dataset in accepted.data.items():
         session.add(JobDataset(job_id=job.id, role=role, dataset_id=dataset.id))
+    for model in accepted.others.values():
+        session.add(JobModel(job_id=job.id, model_id=model.id))
     first: dict[str, Any] = {"status": "queued"}
     if accepted.warnings:
         first["warnings"] = list(accepted.warnings)

@@ -12,6 +12,7 @@ from app.ids import NotFound, parse
 from app.services.errors import MetricNotMeasurable, NeedsData, StepNotApplicable
 from app.services.matching import check_batch, check_inputs, resolve_split
 from app.services.scoring import RANKS, check_labels, obstacle
+from app.spec.base import ModelId
 from app.spec.data import LABELS, DatasetInfo, DatasetSpec
 from app.spec.job import AnyStep, JobSpec, Role
 from app.spec.signature import FLOATS, ModelInfo
@@ -25,6 +26,8 @@ class Accepted:
     spec: JobSpec
     """The job as submitted, with the default metrics only where they can be measured."""
     model: Model
+    others: dict[ModelId, Model]
+    """Models that steps read besides it."""
     data: dict[Role, Dataset]
     queue: str
     warnings: tuple[str, ...]
@@ -36,7 +39,12 @@ def check(session: Session, tenant: str, spec: JobSpec) -> Accepted:
     The rows stay locked against deletion until the transaction ends. Raises `NotFound`, `DataMismatch`,
     `NoBatchAxis`, `NeedsData`, `MetricNotMeasurable`, `StepNotApplicable`, `SplitUnknown`, `LabelsOutOfRange`.
     """
-    model = _model(session, tenant, spec)
+    model = _model(session, tenant, spec.model, "/model")
+    others = {
+        other: _model(session, tenant, other, f"/steps/{position}")
+        for position, step in enumerate(spec.steps)
+        for other in step.models()
+    }
     info = ModelInfo.model_validate(model.info)
     if not info.signature.inputs:
         raise StepNotApplicable(
@@ -56,7 +64,7 @@ def check(session: Session, tenant: str, spec: JobSpec) -> Accepted:
     if unmeasurable is not None:
         warnings.append(f"No accuracy will be measured: {unmeasurable}.")
         spec = spec.model_copy(update={"evaluate": spec.evaluate.model_copy(update={"metrics": ()})})
-    return Accepted(spec, model, data, _queue(spec), tuple(warnings))
+    return Accepted(spec, model, others, data, _queue(spec), tuple(warnings))
 
 
 def no_worker(session: Session, queue: str) -> str | None:
@@ -66,10 +74,10 @@ def no_worker(session: Session, queue: str) -> str | None:
     return f"waiting: no live worker serves the queue '{queue}'"
 
 
-def _model(session: Session, tenant: str, spec: JobSpec) -> Model:
-    found = uploads.of(session, Model, tenant, parse("mdl", spec.model), lock="use")
+def _model(session: Session, tenant: str, public_id: ModelId, pointer: str) -> Model:
+    found = uploads.of(session, Model, tenant, parse("mdl", public_id), lock="use")
     if found is None:
-        raise NotFound("There is no such model.", pointer="/model")
+        raise NotFound("There is no such model.", pointer=pointer)
     return found
 
 

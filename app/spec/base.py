@@ -8,6 +8,9 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 Name = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]*$")]
 """A person's name for a thing: one printable line. Always escaped where it is shown."""
 
+ModelId = Annotated[str, StringConstraints(pattern=r"^mdl_[0-9a-f]{32}$")]
+"""An uploaded model."""
+
 LABEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,62}")
 LABEL_VALUE = re.compile(r"[^\x00-\x1f\x7f]{0,200}")
 
@@ -50,3 +53,7 @@ class Step(Frozen):
     def requires(self) -> Needs:
         """What this very step needs: parameters may ask for more than the kind does."""
         return self.needs
+
+    def models(self) -> tuple[ModelId, ...]:
+        """The other models that this step reads, such as a teacher."""
+        return ()

@@ -5,13 +5,12 @@ from typing import Annotated, Literal
 
 from pydantic import Field, StringConstraints, field_validator
 
-from app.spec.base import Frozen, Labels, Name
+from app.spec.base import Frozen, Labels, ModelId, Name
 from app.spec.data import SplitName
 from app.spec.evaluate import Evaluate
 from app.spec.quantize import QuantizeDynamic, QuantizeStatic
 from app.spec.target import OnnxTarget, Target
 
-ModelId = Annotated[str, StringConstraints(pattern=r"^mdl_[0-9a-f]{32}$")]
 DatasetId = Annotated[str, StringConstraints(pattern=r"^ds_[0-9a-f]{32}$")]
 Role = Literal["calibration", "train", "validation", "test"]
 

@@ -7,9 +7,9 @@ from typing import Annotated, Literal
 
 from pydantic import Field, StringConstraints
 
-from app.spec.base import Frozen
+from app.spec.base import Frozen, ModelId
 from app.spec.data import DatasetInfo, DatasetSpec
-from app.spec.job import JobSpec, ModelId, Role
+from app.spec.job import JobSpec, Role
 from app.spec.report import Report
 from app.spec.signature import ModelInfo
 

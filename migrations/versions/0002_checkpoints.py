@@ -1,4 +1,4 @@
-"""Checkpoints: what an attempt finished, for the next one."""
+"""Checkpoints: what an attempt finished, for the next one. Models that a job reads besides its own."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -25,3 +25,13 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("job_id", "name", name=op.f("pk_checkpoints")),
     )
     op.create_index("ix_checkpoints_key", "checkpoints", ["key"], unique=False)
+
+    op.create_table(
+        "job_models",
+        sa.Column("job_id", sa.Uuid(), nullable=False),
+        sa.Column("model_id", sa.Uuid(), nullable=False),
+        sa.ForeignKeyConstraint(["job_id"], ["jobs.id"], name=op.f("fk_job_models_job_id_jobs")),
+        sa.ForeignKeyConstraint(["model_id"], ["models.id"], name=op.f("fk_job_models_model_id_models")),
+        sa.PrimaryKeyConstraint("job_id", "model_id", name=op.f("pk_job_models")),
+    )
+    op.create_index("ix_job_models_model_id", "job_models", ["model_id"], unique=False)

@@ -185,6 +185,7 @@ def _patience(outcome: Outcome) -> float:
 
 def _require_safe(order: WorkOrder, workshop: Workshop) -> None:
     level = workshop.jail_level
-    if order.model.info.format in NEEDS_FULL_JAIL and not level.complete:
+    formats = {model.info.format for model in (order.model, *order.teachers.values())}
+    if not level.complete and (risky := sorted(formats & NEEDS_FULL_JAIL)):
         missing = ", ".join((*level.missing, *level.escapes))
-        raise SandboxTooWeak(f"A {order.model.info.format} model is not loaded here; missing: {missing}.")
+        raise SandboxTooWeak(f"A {risky[0]} model is not loaded here; missing: {missing}.")

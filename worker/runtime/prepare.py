@@ -34,8 +34,12 @@ def prepare(database: Database, store: Store, settings: Settings, job: Job, dire
     with database.read() as session:
         model = _model(session, job)
         datasets = jobs.datasets_of(session, job.id)
+        others = jobs.other_models_of(session, job.id)
         kept = checkpoints.of(session, job.id)
-    store.fetch(model.key, directory / MODEL_FILE, sha256=model.sha256)
+    given = _fetched(store, model, directory, MODEL_FILE)
+    teachers = {
+        public("mdl", other.id): _fetched(store, other, directory, f"{MODEL_FILE}-{other.id.hex}") for other in others
+    }
     data: dict[Role, DataFile] = {}
     for role, ref in spec.data.refs().items():
         row = datasets[role]
@@ -48,10 +52,9 @@ def prepare(database: Database, store: Store, settings: Settings, job: Job, dire
         job=public("job", job.id),
         attempt=job.attempt,
         spec=spec,
-        model=ModelFile(
-            path=MODEL_FILE, sha256=model.sha256, bytes=model.bytes, info=ModelInfo.model_validate(model.info)
-        ),
+        model=given,
         data=data,
+        teachers=teachers,
         device="cuda" if settings.queue == "cuda" else "cpu",
         threads=settings.threads,
     )
@@ -74,6 +77,11 @@ def _model(session: Session, job: Job) -> Model:
     if model is None:
         raise LookupError(f"job {job.id} refers to a model that has no row")
     return model
+
+
+def _fetched(store: Store, model: Model, directory: Path, path: str) -> ModelFile:
+    store.fetch(model.key, directory / path, sha256=model.sha256)
+    return ModelFile(path=path, sha256=model.sha256, bytes=model.bytes, info=ModelInfo.model_validate(model.info))
 
 
 def _data_file(role: Role, row: Dataset, path: str, split: str | None) -> DataFile:
