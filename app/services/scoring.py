@@ -27,9 +27,21 @@ def obstacle(metric: MetricName, output: TensorSpec, labels: ArraySpec) -> Obsta
     return _against_labels(labels) or _against_scores(metric, output)
 
 
-def check_labels(output: TensorSpec, info: DatasetInfo, pointer: str) -> None:
-    """Require that integer labels number classes that the output has; raises `LabelsOutOfRange`."""
-    classes = output.shape[-1]
+def are_class_numbers(output: TensorSpec, labels: ArraySpec) -> bool:
+    """Whether training takes labels for numbers of classes, of scores `[rows, classes, ...]`."""
+    if labels.dtype in FLOATS or len(output.shape) < 2 or output.shape[1] == 1:
+        return False
+    return _comparable(output.shape[2:], labels.shape[1:])
+
+
+def learnable(output: TensorSpec, labels: ArraySpec) -> Obstacle | None:
+    """Find what keeps a model from learning labels: numbers of classes, or values shaped like the first output."""
+    return None if are_class_numbers(output, labels) else _against_mse(output, labels)
+
+
+def check_labels(output: TensorSpec, info: DatasetInfo, pointer: str, *, axis: int = -1) -> None:
+    """Require that integer labels number classes, which `axis` of the output counts; raises `LabelsOutOfRange`."""
+    classes = output.shape[axis]
     if info.label_range is None or not isinstance(classes, int):
         return
     low, high = info.label_range

@@ -10,6 +10,7 @@ from app.db import uploads, workers
 from app.db.tables import Dataset, Model
 from app.ids import NotFound, parse
 from app.services.errors import MetricNotMeasurable, NeedsData, StepNotApplicable
+from app.services.learning import check_training
 from app.services.matching import check_batch, check_inputs, resolve_split
 from app.services.scoring import RANKS, check_labels, obstacle
 from app.spec.base import ModelId
@@ -101,6 +102,7 @@ def _check_steps(spec: JobSpec, info: ModelInfo, data: dict[Role, Dataset]) -> I
     for position, step in enumerate(spec.steps):
         pointer = f"/steps/{position}"
         _check_needs(step, info, data, pointer)
+        check_training(step, info, {role: DatasetInfo.model_validate(row.info) for role, row in data.items()}, pointer)
         for target in spec.targets:
             if not supports(target, step.type):
                 raise StepNotApplicable(

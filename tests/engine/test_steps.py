@@ -14,7 +14,7 @@ from tests.engine import zoo
 from tests.engine.orders import context
 from tests.engine.test_program import SIGNATURE, rows
 from worker.engine import passes
-from worker.engine.checkpoints import Checkpoints
+from worker.engine.checkpoints import UNFINISHED, Checkpoints
 from worker.engine.model import Model, new_folder
 from worker.engine.passes import Changed, Context
 from worker.engine.program import Program
@@ -121,3 +121,16 @@ def test_the_caller_hears_of_each_checkpoint_when_it_is_complete(taken: list[Hal
     list(take_steps((Halve(),), model(tmp_path), replace(context(tmp_path)), RECIPE, checkpoints))
 
     assert heard == [("step-1-note.json", True), ("step-1.pt2", True), ("step-1.json", True)]
+
+
+def test_the_state_of_a_step_is_forgotten_when_the_step_is_done(taken: list[Halve], tmp_path: Path) -> None:
+    unfinished = tmp_path / "checkpoints" / f"{UNFINISHED}1.json"
+    unfinished.parent.mkdir()
+    unfinished.write_text("1")
+    with pytest.raises(Died):
+        run(tmp_path, (Halve(fails=True),))
+    assert unfinished.exists()
+
+    run(tmp_path, (Halve(),))
+
+    assert not unfinished.exists()

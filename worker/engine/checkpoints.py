@@ -10,6 +10,8 @@ from worker.engine.progress import Progress
 
 FOLDER = "checkpoints"
 """In the job's directory. Whoever runs the job keeps these files and lays them out again for the next attempt."""
+UNFINISHED = "unfinished-"
+"""Begins the names of files that are of use until the step that wrote them is done."""
 
 
 class Checkpoints:
@@ -37,6 +39,11 @@ class Checkpoints:
         """Forget a file that is of no more use."""
         (self._folder / name).unlink(missing_ok=True)
         self._progress.checkpoint(name)
+
+    def drop_unfinished(self) -> None:
+        """Forget the state of a step that is done: what it led to is kept by now."""
+        for path in sorted(self._folder.glob(f"{UNFINISHED}*")):
+            self.drop(path.name)
 
     def keep_json(self, name: str, value: Any) -> None:
         """Keep a small value."""

@@ -72,6 +72,7 @@ def _keep(taken: Taken, changed: Changed, files: Mapping[str, Path], recipe: str
         "files": sorted(taken.files),
     }
     checkpoints.keep_json(f"step-{number}.json", described)
+    checkpoints.drop_unfinished()
 
 
 def _resumed(

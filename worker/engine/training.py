@@ -57,6 +57,17 @@ class Trained:
         return self.history[self.best_epoch]
 
     @property
+    def outcome(self) -> str:
+        """What the best epoch achieved, as part of a sentence."""
+        before, best = self.history[0], self.best
+        where = f"epoch {self.best_epoch} of {len(self.history) - 1} was the best, with"
+        if before["top1"] is not None and best["top1"] is not None:
+            shares = f"{100 * best['top1']:.1f} % right answers (before: {100 * before['top1']:.1f} %)"
+            return f"{where} {shares} on {self.validation_rows} validation rows"
+        loss = f"a loss of {best['validation_loss']:.3g} (before: {before['validation_loss']:.3g})"
+        return f"{where} {loss} on {self.validation_rows} validation rows"
+
+    @property
     def facts(self) -> dict[str, Fact]:
         """What a report says of every training."""
         figures: dict[str, Fact | None] = {

@@ -10,10 +10,8 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from worker.engine.checkpoints import Checkpoints
+from worker.engine.checkpoints import UNFINISHED, Checkpoints
 
-PREFIX = "training-"
-"""Of the names of all checkpoints of trainings."""
 SLOTS = 2
 """Tensors are written by turns under so many names: those that the JSON refers to are never being replaced."""
 
@@ -61,11 +59,11 @@ def digest(tensors: Mapping[str, Tensor], *parts: str) -> str:
 
 
 class Keeper:
-    """Keeps and finds the state of one training: `training-KEY.json` and the tensors it refers to."""
+    """Keeps and finds the state of one training: `unfinished-KEY.json` and the tensors it refers to."""
 
     def __init__(self, checkpoints: Checkpoints | None, key: str) -> None:
         """Nothing is kept, and nothing found, without `checkpoints`."""
-        self._checkpoints, self._name, self._kept = checkpoints, f"{PREFIX}{key}", 0
+        self._checkpoints, self._name, self._kept = checkpoints, f"{UNFINISHED}{key}", 0
 
     def keep(self, reached: Reached, groups: Mapping[str, Mapping[str, Tensor]]) -> None:
         """Keep groups of tensors, then what describes them."""

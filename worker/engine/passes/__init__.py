@@ -74,6 +74,6 @@ def implements(
 def take(step: Step, model: Model, context: Context) -> Changed:
     """Carry out one step."""
     # Imported here, because each registers itself with this module.
-    from worker.engine.passes import quantize_dynamic, quantize_static  # noqa: F401
+    from worker.engine.passes import finetune, quantize_dynamic, quantize_static  # noqa: F401
 
     return IMPLEMENTATIONS[type(step)](step, model, context)

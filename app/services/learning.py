@@ -1,0 +1,67 @@
+"""Can a step train on these rows? Told from what admission learned of labels and from the model's signature."""
+
+from app.services.errors import StepNotApplicable
+from app.services.scoring import are_class_numbers, check_labels, learnable
+from app.spec.base import Step
+from app.spec.data import LABELS, DatasetInfo
+from app.spec.job import Role
+from app.spec.signature import FLOATS, ModelInfo
+from app.spec.training import Training
+
+LEARNED_FROM: tuple[Role, ...] = ("train", "validation")
+IMAGE_AXES = 4
+"""Rows, channels, height, width."""
+
+
+def check_training(step: Step, info: ModelInfo, data: dict[Role, DatasetInfo], pointer: str) -> None:
+    """Require that a step that trains can use the rows and its parameters.
+
+    Raises `StepNotApplicable`, `LabelsOutOfRange`.
+    """
+    if not isinstance(step, Training):
+        return
+    _check_augmentation(step, info, pointer)
+    if step.requires().labels:
+        for role in LEARNED_FROM:
+            if role in data and LABELS in data[role].arrays:
+                _check_labels(info, data[role], role)
+        _check_class_weights(step, info, data["train"], pointer)
+
+
+def _check_augmentation(step: Training, info: ModelInfo, pointer: str) -> None:
+    images = [one for one in info.signature.inputs if len(one.shape) == IMAGE_AXES and one.dtype in FLOATS]
+    if step.augment and not images:
+        raise StepNotApplicable(
+            "No input of the model is a batch of images: there is nothing to augment.",
+            pointer=f"{pointer}/augment",
+            remedy="Leave `augment` out: it changes float inputs of shape [rows, channels, height, width].",
+        )
+
+
+def _check_labels(info: ModelInfo, rows: DatasetInfo, role: Role) -> None:
+    output = info.signature.outputs[0]
+    found = learnable(output, rows.arrays[LABELS])
+    if found is not None:
+        detail = f"The model cannot learn the labels of the role {role}: {found.reason}."
+        raise StepNotApplicable(detail, pointer=f"/data/{role}", remedy=found.remedy)
+    if are_class_numbers(output, rows.arrays[LABELS]):
+        check_labels(output, rows, axis=1, pointer=f"/data/{role}")
+
+
+def _check_class_weights(step: Training, info: ModelInfo, rows: DatasetInfo, pointer: str) -> None:
+    if step.class_weights is None:
+        return
+    where = f"{pointer}/class_weights"
+    output = info.signature.outputs[0]
+    if not are_class_numbers(output, rows.arrays[LABELS]):
+        raise StepNotApplicable(
+            "Class weights need labels that are class numbers; these are values.", pointer=where,
+            remedy="Leave `class_weights` out.",
+        )  # fmt: skip
+    classes = output.shape[1]
+    if isinstance(step.class_weights, tuple) and isinstance(classes, int) and len(step.class_weights) != classes:
+        raise StepNotApplicable(
+            f"There are {len(step.class_weights)} class weights; output '{output.name}' has {classes} classes.",
+            pointer=where,
+            remedy="Give one weight for each class, in the order of the output, or 'balanced'.",
+        )

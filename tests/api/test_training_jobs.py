@@ -1,0 +1,93 @@
+"""Jobs that train: what cannot be learned is refused when the job is submitted."""
+
+import io
+import json
+import warnings
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.export import Dim
+
+from tests.api.conftest import OCTETS
+from tests.files import npz_bytes
+
+
+class Linear(nn.Linear):
+    """Its input is called x."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return super().forward(x)
+
+
+def exported(outputs: int = 3) -> bytes:
+    """A program: x [batch, 4] to scores [batch, outputs]."""
+    buffer = io.BytesIO()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch deprecates what it calls itself
+        network = Linear(4, outputs).eval()
+        program = torch.export.export(network, (torch.zeros(2, 4),), dynamic_shapes=({0: Dim("batch", max=512)},))
+        torch.export.save(program, buffer)
+    return buffer.getvalue()
+
+
+@pytest.fixture
+def program_id(client: httpx.Client) -> str:
+    answer = client.post("/models", params={"name": "program"}, content=exported(), headers=OCTETS)
+    assert answer.status_code == 201, answer.text
+    return str(answer.json()["id"])
+
+
+def training_job(client: httpx.Client, model: str, step: dict[str, Any], **arrays: np.ndarray) -> httpx.Response:
+    """Validate a job that trains a model on rows like these."""
+    spec = json.dumps({"splits": {"train": 0.5, "validation": 0.2, "test": 0.3}})
+    rows = client.post("/datasets", params={"name": "r", "spec": spec}, content=npz_bytes(**arrays), headers=OCTETS)
+    assert rows.status_code == 201, rows.text
+    data = dict.fromkeys(("train", "validation"), rows.json()["id"])
+    return client.post("/jobs/validate", json={"model": model, "data": data, "steps": [{"type": "finetune"} | step]})
+
+
+@pytest.mark.parametrize(
+    ("step", "arrays"),
+    [
+        ({}, {}),
+        ({"class_weights": [1, 2, 3]}, {"y": np.zeros((40, 1), np.uint8)}),
+        ({"class_weights": "balanced"}, {}),
+        ({}, {"y": np.full((40, 3), 7, np.int64)}),
+        ({}, {"y": np.zeros((40, 3), np.float32)}),
+    ],
+)
+def test_labels_that_can_be_learned_are_taken(client: httpx.Client, program_id: str, step: dict, arrays: dict) -> None:
+    answer = training_job(client, program_id, step, **arrays)
+
+    assert answer.status_code == 200, answer.text
+
+
+@pytest.mark.parametrize(
+    ("step", "arrays", "code", "pointer"),
+    [
+        ({}, {"y": np.full(40, 3)}, "data.labels_out_of_range", "/data/train"),
+        ({}, {"y": np.zeros(40, np.float32)}, "step.not_applicable", "/data/train"),
+        ({"class_weights": [1, 2]}, {}, "step.not_applicable", "/steps/0/class_weights"),
+        ({"class_weights": "balanced"}, {"y": np.zeros((40, 3), np.float32)}, "step.not_applicable", "/steps/0/class"),
+        ({"augment": [{"type": "random_flip"}]}, {}, "step.not_applicable", "/steps/0/augment"),
+        ({"warmup_epochs": 10}, {}, "request.invalid", "/steps/0"),
+    ],
+)
+def test_what_cannot_be_learned_is_refused_with_its_place(
+    client: httpx.Client, program_id: str, step: dict, arrays: dict, code: str, pointer: str
+) -> None:
+    answer = training_job(client, program_id, step, **arrays)
+
+    assert (answer.status_code, answer.json()["code"]) == (422, code)
+    assert answer.json()["errors"][0]["pointer"].startswith(pointer)
+
+
+def test_an_onnx_file_is_not_trained(client: httpx.Client, model_id: str) -> None:
+    answer = training_job(client, model_id, {})
+
+    assert (answer.status_code, answer.json()["code"]) == (422, "step.not_applicable")
+    assert ".pt2" in answer.json()["remedy"]
