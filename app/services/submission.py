@@ -125,9 +125,10 @@ def _check_needs(step: AnyStep, info: ModelInfo, data: dict[Role, Dataset], poin
             pointer=pointer,
             remedy="Name a data set, or a split of one, in `data.train`.",
         )
-    if needs.labels and LABELS not in DatasetInfo.model_validate(data["train"].info).arrays:
+    learns_from: Role = "train" if needs.train else "calibration"
+    if needs.labels and LABELS not in DatasetInfo.model_validate(data[learns_from].info).arrays:
         raise NeedsData(
-            f"{step.type} learns from labels; the training data has no array '{LABELS}'.",
+            f"{step.type} learns from labels; the data in the role {learns_from} has no array '{LABELS}'.",
             pointer=pointer,
             remedy=f"Add the labels as '{LABELS}', or use distill without labels (alpha 1).",
         )

@@ -37,7 +37,7 @@ class Needs(Frozen):
     train: bool = False
     """Rows in the role `train`."""
     labels: bool = False
-    """Labels in the rows it learns from."""
+    """Labels in the rows it learns from: those in the role `train`, or in `calibration` if it does not train."""
     trainable_graph: bool = False
     """A PyTorch program: an ONNX file holds none."""
 

@@ -9,13 +9,17 @@ from app.spec.base import Frozen, Labels, ModelId, Name
 from app.spec.data import SplitName
 from app.spec.evaluate import Evaluate
 from app.spec.finetune import FineTune
+from app.spec.prune import PruneChannels
 from app.spec.quantize import QuantizeDynamic, QuantizeStatic
 from app.spec.target import OnnxTarget, Target
 
 DatasetId = Annotated[str, StringConstraints(pattern=r"^ds_[0-9a-f]{32}$")]
 Role = Literal["calibration", "train", "validation", "test"]
 
-AnyStep = Annotated[FineTune | QuantizeStatic | QuantizeDynamic, Field(discriminator="type")]
+AnyStep = Annotated[
+    FineTune | PruneChannels | QuantizeDynamic | QuantizeStatic,
+    Field(discriminator="type"),
+]
 
 
 class DataRef(Frozen):

@@ -8,7 +8,12 @@ from app.spec.job import AnyStep
 from app.spec.quantize import QuantizeStatic
 from app.spec.target import Target
 from worker.engine import passes, targets
-from worker.engine.passes import finetune, quantize_dynamic, quantize_static  # noqa: F401  # they register themselves
+from worker.engine.passes import (  # noqa: F401
+    finetune,
+    prune_channels,
+    quantize_dynamic,
+    quantize_static,
+)
 from worker.engine.targets import onnx  # noqa: F401
 
 

@@ -74,6 +74,11 @@ def implements(
 def take(step: Step, model: Model, context: Context) -> Changed:
     """Carry out one step."""
     # Imported here, because each registers itself with this module.
-    from worker.engine.passes import finetune, quantize_dynamic, quantize_static  # noqa: F401
+    from worker.engine.passes import (  # noqa: F401
+        finetune,
+        prune_channels,
+        quantize_dynamic,
+        quantize_static,
+    )
 
     return IMPLEMENTATIONS[type(step)](step, model, context)

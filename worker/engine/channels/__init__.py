@@ -1,0 +1,1 @@
+"""Channels of a network as its graph ties them together, and their removal."""

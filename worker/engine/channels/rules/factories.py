@@ -1,0 +1,25 @@
+"""Tensors made in the graph from nothing but a size: every position is like the others, so that any may go."""
+
+from worker.engine.channels.call import Call, Value
+from worker.engine.channels.classes import frozen
+from worker.engine.channels.edit import Edit
+from worker.engine.channels.rules import rewrites, rule
+
+
+@rule("zeros ones full new_zeros new_ones new_full")
+def constant(call: Call) -> Value:
+    """The first state of a recurrent layer, say."""
+    return tuple(call.classes.new(size) if size > 1 else frozen(size) for size in call.shape)
+
+
+@rewrites("zeros ones full new_zeros new_ones new_full")
+def resize(call: Call, edit: Edit) -> None:
+    """Make it as large as what it meets."""
+    dims = call.labels_of(call.node)
+    edit.set_sizes("size", dims or ())
+
+
+@rule("arange rand randn scalar_tensor linspace")
+def whole(call: Call) -> Value:
+    """Positions differ and mean something."""
+    return call.untouchable()

@@ -1,0 +1,54 @@
+"""The effect of each weight on the loss, to first order: |weight x gradient|, of Molchanov et al. 2019.
+
+arXiv:1906.10771.
+"""
+
+import numpy as np
+import torch
+
+from worker.engine.batches import Source, filled_up
+from worker.engine.channels.analysis import Channels
+from worker.engine.channels.importance import Scores, by_elements
+from worker.engine.data import Rows
+from worker.engine.errors import NanLoss, TrainingLabelsOutOfRange
+from worker.engine.losses import LabelLoss, class_numbers
+from worker.engine.progress import Progress
+
+BATCH = 32
+
+
+def by_taylor(channels: Channels, rows: Rows, progress: Progress) -> Scores:
+    """Sum |w dL/dw| over batches of labelled rows, in inference mode. Takes twice the memory of the weights.
+
+    Raises `LabelsMismatch`, `TrainingLabelsOutOfRange`, `NanLoss`.
+    """
+    module, program = channels.program.graph_module(), channels.program
+    weights = {name: one for name, one in module.named_parameters() if one.is_floating_point() and one.ndim > 1}
+    for one in weights.values():
+        one.requires_grad_(True)
+    effects = {name: torch.zeros_like(one) for name, one in weights.items()}
+    loss = LabelLoss(program.signature.outputs[0].name)
+    rows_fixed = program.signature.inputs[0].shape[0]
+    batch = rows_fixed if isinstance(rows_fixed, int) else BATCH
+    order = filled_up(np.arange(len(rows)), batch) if isinstance(rows_fixed, int) else np.arange(len(rows))
+    for number, some in enumerate(Source(rows).batches(order, batch), 1):
+        outputs = program.outputs_of(module, some.inputs)
+        _require_known_classes(outputs[loss.output], some.labels)
+        value = loss(outputs, some)
+        if not value.isfinite():
+            raise NanLoss(f"The loss on the rows that the criterion looks at is {float(value)}.")
+        gradients = torch.autograd.grad(value, list(weights.values()), allow_unused=True)
+        for (name, one), gradient in zip(weights.items(), gradients, strict=True):
+            if gradient is not None:
+                effects[name] += (one.detach() * gradient).abs()
+        progress.advance(min(1.0, number * batch / len(order)), "effect of the weights on the loss")
+    return by_elements(channels, lambda name: effects[name].double() if name in effects else None)
+
+
+def _require_known_classes(scores: torch.Tensor, labels: torch.Tensor | None) -> None:
+    classes = None if labels is None else class_numbers(scores, labels)
+    if classes is not None and not 0 <= int(classes.min()) <= int(classes.max()) < scores.shape[1]:
+        low, high = int(classes.min()), int(classes.max())
+        raise TrainingLabelsOutOfRange(
+            f"The labels reach from {low} to {high}; the model has {scores.shape[1]} classes."
+        )

@@ -1,0 +1,157 @@
+"""prune.channels: remove channels, prove that the result is what it must be, and say what was gained."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from app.spec.prune import PruneChannels
+from app.spec.report import MOST_POINTS, Chart, Series
+from worker.engine.channels.analysis import Channels, analyse
+from worker.engine.channels.choosing import candidates, choose, search
+from worker.engine.channels.cost import Cost, cost_of
+from worker.engine.channels.errors import NothingToPrune
+from worker.engine.channels.exactness import require_exact
+from worker.engine.channels.groups import Group
+from worker.engine.channels.importance import Scores, at_random, by_norm, by_scale, norms, scaled
+from worker.engine.channels.removal import Kept, kept_positions, removed
+from worker.engine.channels.taylor import by_taylor
+from worker.engine.model import Model
+from worker.engine.passes import Changed, Context, Fact, implements
+
+KEPT = "kept-channels.json"
+
+
+@implements(PruneChannels)
+def prune_channels(step: PruneChannels, model: Model, context: Context) -> Changed:
+    """Make the program smaller; parameters keep their names, and zeros that were pruned before stay zero.
+
+    Raises `NoTrainableGraph`, `NothingToPrune`, `UnknownLayer`, `TargetUnreachable`, `ReexportFailed`, `NotExact`.
+    """
+    channels = analyse(model.program)
+    found = candidates(channels, _scores(step, channels, context), step)
+    before = cost_of(channels)
+    if step.target_macs is not None:
+        doomed = search(
+            channels, found, step, lambda gone: cost_of(channels, gone).macs / before.macs, step.target_macs
+        )
+    elif step.target_parameters is not None:
+        doomed = search(
+            channels,
+            found,
+            step,
+            lambda gone: cost_of(channels, gone).parameters / before.parameters,
+            step.target_parameters,
+        )
+    else:
+        doomed = choose(channels, found, step)
+    smaller = model.program.rebuilt(removed(channels, doomed))
+    difference = require_exact(channels, doomed, smaller)
+
+    after, kept = cost_of(channels, doomed), kept_positions(channels, doomed)
+    groups = [one.group for one in found]
+    return Changed(
+        model.with_program(smaller),
+        f"Removed {_gone(groups, doomed)} of {_total(groups)} channels in {len(groups)} groups ({step.criterion}): "
+        f"{_share(after.parameters, before.parameters)} of the parameters and "
+        f"{_share(after.macs, before.macs)} of the multiply-accumulates are left.",
+        _facts(channels, before, after, difference),
+        charts=(_widths(groups, doomed), _norms(channels, groups, doomed)),
+        notes=_notes(step, channels),
+        files={KEPT: _written(kept, context.scratch / KEPT)},
+    )
+
+
+def _scores(step: PruneChannels, channels: Channels, context: Context) -> Scores:
+    match step.criterion:
+        case "l1":
+            return by_norm(channels, 1)
+        case "l2":
+            return by_norm(channels, 2)
+        case "bn_scale":
+            if not any(scaled(group, channels) for group in channels.groups):
+                raise NothingToPrune(
+                    "No batch norm scales a channel that can be removed.", remedy="Use criterion 'l2'."
+                )
+            return by_scale(channels)
+        case "taylor":
+            return by_taylor(channels, context.data[step.rows].sample(step.samples, context.seed), context.progress)
+        case "random":
+            return at_random(channels, context.seed)
+
+
+def _facts(channels: Channels, before: Cost, after: Cost, difference: float) -> dict[str, Fact]:
+    frozen: Mapping[str, Fact] = {f"frozen {name}": count for name, count in channels.frozen_operators.items()}
+    return {
+        "parameters_before": before.parameters,
+        "parameters_after": after.parameters,
+        "macs_before": before.macs,
+        "macs_after": after.macs,
+        "groups": len(channels.groups),
+        "difference_from_masked": difference,
+        **frozen,
+    }
+
+
+def _notes(step: PruneChannels, channels: Channels) -> tuple[str, ...]:
+    notes = []
+    without = sum(not scaled(group, channels) for group in channels.groups)
+    if step.criterion == "bn_scale" and without:
+        notes.append(f"{without} groups pass no batch norm; their channels were ranked by their L2 norm.")
+    if channels.frozen_operators:
+        listed = ", ".join(f"{name} ({count}x)" for name, count in channels.frozen_operators.items())
+        notes.append(f"Channels that meet these operators stayed whole, because no rule is known: {listed}.")
+    return tuple(notes)
+
+
+def _widths(groups: Sequence[Group], doomed: np.ndarray) -> Chart:
+    shown = groups[:MOST_POINTS]
+    return Chart(
+        title="Channels per layer",
+        kind="bars",
+        x_label="layer",
+        y_label="channels",
+        x=tuple(group.name for group in shown),
+        series=(
+            Series(name="before", values=tuple(group.channels for group in shown)),
+            Series(name="after", values=tuple(group.channels - _gone([group], doomed) for group in shown)),
+        ),
+    )
+
+
+def _norms(channels: Channels, groups: Sequence[Group], doomed: np.ndarray) -> Chart:
+    """Every channel's norm in units of its group's mean, sorted: the tail that was cut shows."""
+    before = [values / max(values.mean(), np.finfo(float).tiny) for values in norms(channels, groups)]
+    after = [values[~doomed[group.classes]] for group, values in zip(groups, before, strict=True)]
+    shares = np.linspace(0, 1, 101)
+    return Chart(
+        title="Channel norms, smallest first",
+        kind="line",
+        x_label="share of channels",
+        y_label="L2 norm / mean of its layer",
+        x=tuple(shares.round(2).tolist()),
+        series=tuple(
+            Series(name=name, values=tuple(np.quantile(np.concatenate(values), shares).tolist()))
+            for name, values in (("before", before), ("after", after))
+        ),
+    )
+
+
+def _written(kept: Kept, path: Path) -> Path:
+    """Parameter -> dimension -> the positions of the original that were kept."""
+    plain = {name: {str(axis): one.tolist() for axis, one in dims.items()} for name, dims in kept.items()}
+    path.write_text(json.dumps(plain), encoding="utf-8")
+    return path
+
+
+def _gone(groups: Sequence[Group], doomed: np.ndarray) -> int:
+    return sum(int(doomed[group.classes].sum()) * group.width for group in groups)
+
+
+def _total(groups: Sequence[Group]) -> int:
+    return sum(group.channels for group in groups)
+
+
+def _share(after: int, before: int) -> str:
+    return f"{after / before:.0%}" if before else "all"
