@@ -9,7 +9,7 @@ from app.spec.base import Frozen, Labels, ModelId, Name
 from app.spec.data import SplitName
 from app.spec.evaluate import Evaluate
 from app.spec.finetune import FineTune
-from app.spec.prune import PruneChannels
+from app.spec.prune import PruneChannels, PruneWeights
 from app.spec.quantize import QuantizeDynamic, QuantizeStatic
 from app.spec.target import OnnxTarget, Target
 
@@ -17,7 +17,7 @@ DatasetId = Annotated[str, StringConstraints(pattern=r"^ds_[0-9a-f]{32}$")]
 Role = Literal["calibration", "train", "validation", "test"]
 
 AnyStep = Annotated[
-    FineTune | PruneChannels | QuantizeDynamic | QuantizeStatic,
+    FineTune | PruneChannels | PruneWeights | QuantizeDynamic | QuantizeStatic,
     Field(discriminator="type"),
 ]
 

@@ -2,13 +2,14 @@
 
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, StringConstraints, model_validator
 
 from app.spec.base import Needs, Step
 
 Criterion = Literal["l1", "l2", "bn_scale", "taylor", "random"]
 Patterns = tuple[Annotated[str, Field(min_length=1, max_length=300)], ...]
 DEFAULT_RATIO = 0.5
+DEFAULT_SPARSITY = 0.5
 
 
 class PruneChannels(Step):
@@ -88,3 +89,69 @@ class PruneChannels(Step):
         return Needs(
             trainable_graph=True, train=self.rows == "train", calibration=self.rows == "calibration", labels=True
         )
+
+
+class PruneWeights(Step):
+    """Set the least important weights to zero, one by one. Trainings that follow keep them at zero.
+
+    Files shrink when they are compressed; nothing gets faster on CPU runtimes, whose kernels are dense.
+    """
+
+    type: Literal["prune.weights"] = "prune.weights"
+    sparsity: float | None = Field(
+        None, gt=0, lt=1, description="Share of the weights of the chosen layers set to zero. Left out: 0.5."
+    )
+    pattern: Annotated[str, StringConstraints(pattern=r"^[1-9]\d?:[1-9]\d?$")] | None = Field(
+        None,
+        description="N:M, such as '2:4': of every M weights in a row along the input at most N are left. Layers whose "
+        "inputs are not a multiple of M stay whole.",
+    )
+    criterion: Literal["l1", "l2", "wanda"] = Field(
+        "l1",
+        description="What makes a weight matter: its size (l1), its size relative to the layer's root mean square "
+        "(l2), or its size times the norm of its input on calibration data (wanda).",
+    )
+    scope: Literal["global", "local"] | None = Field(
+        None,
+        description="Rank the weights of all layers together, or those of each layer (wanda: of each output). Left "
+        "out: global, but local for wanda.",
+    )
+    include: Patterns = Field((), max_length=1000, description="Only layers that a glob pattern matches ('layer4.*').")
+    exclude: Patterns = Field((), max_length=1000, description="Not layers that a glob pattern matches.")
+    samples: int = Field(512, ge=1, le=1_000_000, description="Calibration rows used at most (criterion 'wanda').")
+
+    needs: ClassVar[Needs] = Needs(trainable_graph=True)
+
+    @model_validator(mode="after")
+    def _one_amount(self) -> "PruneWeights":
+        if self.pattern is not None:
+            if self.sparsity is not None or self.scope is not None:
+                raise ValueError("pattern decides how much is removed, and where; leave sparsity and scope out")
+            kept, block = self.kept_of or (1, 1)
+            if kept >= block:
+                raise ValueError(f"pattern {self.pattern} keeps every weight: N must be less than M")
+        if self.criterion == "wanda" and self.scope == "global":
+            raise ValueError("wanda compares the weights of one output with each other; leave scope out")
+        return self
+
+    @property
+    def kept_of(self) -> tuple[int, int] | None:
+        """N and M of the pattern."""
+        if self.pattern is None:
+            return None
+        kept, block = self.pattern.split(":")
+        return int(kept), int(block)
+
+    @property
+    def share(self) -> float:
+        """Share of weights removed where there is no pattern."""
+        return DEFAULT_SPARSITY if self.sparsity is None else self.sparsity
+
+    @property
+    def together(self) -> bool:
+        """Whether all layers are ranked together."""
+        return (self.scope or ("local" if self.criterion == "wanda" else "global")) == "global"
+
+    def requires(self) -> Needs:
+        """Only Wanda looks at data."""
+        return Needs(trainable_graph=True, calibration=True) if self.criterion == "wanda" else self.needs

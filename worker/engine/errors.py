@@ -117,3 +117,10 @@ class NothingToAugment(EngineError):
 
     code = "train.nothing_to_augment"
     remedy = "Leave `augment` out: it changes float inputs of shape [rows, channels, height, width]."
+
+
+class NoWeightsToPrune(EngineError):
+    """No layer is left whose single weights could be set to zero."""
+
+    code = "prune.no_weights"
+    remedy = "Widen `include`, shorten `exclude`, use a pattern whose blocks divide the inputs, or drop the step."

@@ -11,6 +11,7 @@ from worker.engine import passes, targets
 from worker.engine.passes import (  # noqa: F401
     finetune,
     prune_channels,
+    prune_weights,
     quantize_dynamic,
     quantize_static,
 )

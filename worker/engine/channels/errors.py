@@ -13,7 +13,7 @@ class NothingToPrune(EngineError):
 
 
 class UnknownLayer(EngineError):
-    """A pattern of a pruning step matches no layer whose channels can be removed."""
+    """A pattern of a pruning step matches no layer that can be pruned."""
 
     code = "prune.unknown_layer"
     remedy = "Use a layer name or pattern such as 'layer4.*'; inspecting the model lists the layers."

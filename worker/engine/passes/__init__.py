@@ -77,6 +77,7 @@ def take(step: Step, model: Model, context: Context) -> Changed:
     from worker.engine.passes import (  # noqa: F401
         finetune,
         prune_channels,
+        prune_weights,
         quantize_dynamic,
         quantize_static,
     )
