@@ -49,6 +49,11 @@ class Settings(BaseSettings):
 
     max_upload_bytes: int = Field(20 * GIB, gt=0, description="Largest model or data set.")
     max_body_bytes: int = Field(1 * MIB, gt=0, description="Of a JSON request.")
+    weights_url: str = Field(
+        "https://download.pytorch.org/models",
+        description="Where torchvision's weights are fetched by name: theirs, or a mirror; empty: nowhere.",
+        pattern=r"^(https?://.*)?$",
+    )
     upload_idle_s: float = Field(30, gt=0, description="A body that stalls this long is given up (408).")
     upload_ttl_s: int = Field(24 * 3600, gt=0, description="Unfinished multipart uploads are deleted after this.")
     part_bytes: int = Field(64 * MIB, ge=5 * MIB, description="Size of a multipart upload's parts.")

@@ -4,6 +4,10 @@ import io
 
 import numpy as np
 from onnx import TensorProto, helper, numpy_helper
+from safetensors.numpy import save
+
+from app.admission.architectures import network
+from app.spec.architecture import Architecture
 
 FEATURES, CLASSES, ROWS = 4, 3, 40
 
@@ -34,3 +38,18 @@ def npz_bytes(rows: int = ROWS, *, seed: int = 0, **replaced: np.ndarray) -> byt
     buffer = io.BytesIO()
     np.savez(buffer, **arrays)
     return buffer.getvalue()
+
+
+def weights_arrays(architecture: Architecture, seed: int = 0) -> dict[str, np.ndarray]:
+    """Random weights as the architecture wants them; variances are positive."""
+    random = np.random.default_rng(seed)
+    return {
+        name: np.abs(random.standard_normal(wanted.shape, dtype=np.float32)) * np.float32(0.02) + np.float32(0.01)
+        for name, wanted in network(architecture).tensors.items()
+        if wanted.dtype == "float32"
+    }
+
+
+def weights_bytes(architecture: Architecture, seed: int = 0) -> bytes:
+    """The same as a `.safetensors` file."""
+    return save(weights_arrays(architecture, seed))

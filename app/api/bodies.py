@@ -2,14 +2,17 @@
 
 import asyncio
 import hashlib
+import json
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from io import BufferedWriter
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, TypeVar
 
 from fastapi import Request
+from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel, ValidationError
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect
 
@@ -18,6 +21,7 @@ from app.api.middleware import BUDGET
 from app.services.library import Arrival
 from app.settings import SPOOL_PREFIX, Settings
 
+Body = TypeVar("Body", bound=BaseModel)
 WRITE_BYTES = 4 << 20
 """The body is handed to the disk and the hash in pieces of this size: large enough to leave the event loop seldom."""
 FILE_TYPES = frozenset({"application/octet-stream", "application/zip", "application/x-tar", ""})
@@ -41,6 +45,23 @@ async def arrival(
         with path.open("wb") as file:
             size, digest = await _receive(request, file)
         yield Arrival(path, size, digest, name, labels)
+
+
+async def json_body(request: Request, model: type[Body]) -> Body:
+    """Read the body as JSON of a model, where a route also takes files. Raises `RequestValidationError`."""
+    text = await request.body()
+    try:
+        return model.model_validate_json(text)
+    except ValidationError as error:
+        found = [{**one, "loc": ("body", *one["loc"])} for one in error.errors(include_url=False)]
+        raise RequestValidationError(found, body=_parsed(text)) from error
+
+
+def _parsed(text: bytes) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return None
 
 
 async def _receive(request: Request, file: BufferedWriter) -> tuple[int, str]:

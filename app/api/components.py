@@ -9,6 +9,7 @@ from app.queue import Publisher, make_celery
 from app.services.dispatch import Dispatcher
 from app.services.jobs import Jobs
 from app.services.library import Library
+from app.services.pretrained import Hub
 from app.services.sweep import Sweeper
 from app.services.uploads import Uploads
 from app.settings import Settings
@@ -26,6 +27,7 @@ class Components:
     publisher: Publisher
     library: Library
     uploads: Uploads
+    hub: Hub
     jobs: Jobs
     dispatcher: Dispatcher
     sweeper: Sweeper
@@ -47,6 +49,7 @@ class Components:
             publisher=publisher,
             library=library,
             uploads=Uploads(database, store, library, settings),
+            hub=Hub(library, settings),
             jobs=Jobs(database, wake=dispatcher.wake),
             dispatcher=dispatcher,
             sweeper=Sweeper(database, store, settings),

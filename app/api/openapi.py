@@ -7,6 +7,7 @@ from fastapi.openapi.utils import get_openapi
 from pydantic.json_schema import models_json_schema
 
 from app.api.problems import MEDIA_TYPE, Problem
+from app.spec.architecture import NamedWeights
 
 REF = "#/components/schemas/{model}"
 
@@ -14,6 +15,15 @@ BINARY_BODY: dict[str, Any] = {
     "requestBody": {
         "required": True,
         "content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}},
+    }
+}
+MODEL_BODY: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            **BINARY_BODY["requestBody"]["content"],
+            "application/json": {"schema": {"$ref": REF.format(model="NamedWeights")}},
+        },
     }
 }
 BINARY_ANSWER: dict[int | str, dict[str, Any]] = {
@@ -56,6 +66,8 @@ def document(app: FastAPI) -> dict[str, Any]:
     for unused in ("HTTPValidationError", "ValidationError"):
         schemas.pop(unused, None)
     schemas |= models_json_schema([(Problem, "serialization")], ref_template=REF)[1]["$defs"]
+    named = models_json_schema([(NamedWeights, "validation")], ref_template=REF)[1]["$defs"]
+    schemas |= {name: schema for name, schema in named.items() if name not in schemas}
     problem = {MEDIA_TYPE: {"schema": {"$ref": REF.format(model="Problem")}}}
     for methods in made["paths"].values():
         for operation in methods.values():

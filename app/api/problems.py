@@ -101,7 +101,7 @@ async def _validation(request: Request, error: Exception) -> JSONResponse:
     found = error.errors()[:MAX_ERRORS]
     if any(one["type"] == "json_invalid" and one["loc"][0] == "body" for one in found):
         return answer(request, RequestMalformed("The body is not valid JSON."))
-    if found[0]["loc"] == ("body",) and not _is_json(request):
+    if found[0]["loc"] == ("body",) and not is_json(request):
         return answer(request, UnsupportedMediaType("The body is not declared as JSON."))
     errors = [FieldError(pointer=_pointer(one["loc"], error.body), message=_message(one)) for one in found]
     summary = errors[0].message if len(errors) == 1 else f"{len(errors)} fields are wrong."
@@ -134,7 +134,8 @@ async def _unexpected(request: Request, error: Exception) -> JSONResponse:
     return answer(request, Internal("The service failed unexpectedly."))
 
 
-def _is_json(request: Request) -> bool:
+def is_json(request: Request) -> bool:
+    """Whether the body is declared as JSON."""
     media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     return media_type == "application/json" or media_type.endswith("+json")
 

@@ -4,9 +4,9 @@ from app.errors import PareError
 from app.ids import NotFound
 
 __all__ = [
-    "DataMismatch", "DigestMismatch", "IdempotencyMismatch", "InUse", "JobEnded", "JobNotEnded", "LabelsOutOfRange",
-    "MetricNotMeasurable", "NeedsData", "NoBatchAxis", "NotFound", "PartsMissing", "SplitUnknown", "StepNotApplicable",
-    "UploadNotOpen", "UploadTooLarge", "WorkerLost",
+    "DataMismatch", "DigestMismatch", "HubMismatch", "HubUnreachable", "IdempotencyMismatch", "InUse", "JobEnded",
+    "JobNotEnded", "LabelsOutOfRange", "MetricNotMeasurable", "NeedsData", "NoBatchAxis", "NotFound", "PartsMissing",
+    "SplitUnknown", "StepNotApplicable", "UnknownWeights", "UploadNotOpen", "UploadTooLarge", "WorkerLost",
 ]  # fmt: skip
 
 
@@ -113,6 +113,27 @@ class PartsMissing(PareError):
 
     code, status = "upload.no_such_part", 422
     remedy = "Send parts 1 to n, as many as the upload's answer listed."
+
+
+class UnknownWeights(PareError):
+    """The architecture has no published weights of this name."""
+
+    code, status = "architecture.unknown_weights", 422
+    remedy = "Name weights that torchvision publishes for the architecture, such as IMAGENET1K_V1."
+
+
+class HubUnreachable(PareError):
+    """The server that publishes the weights cannot be reached from here, or does not have the file."""
+
+    code, status = "model.hub_unreachable", 502
+    remedy = "Download the .pth yourself and upload it with `architecture`; a mirror is set with PARE_WEIGHTS_URL."
+
+
+class HubMismatch(PareError):
+    """What the server of the weights sent is not the file that was asked for."""
+
+    code, status = "model.hub_mismatch", 502
+    remedy = "Ask again; if it recurs, have the operator check PARE_WEIGHTS_URL and any proxy on the way."
 
 
 class WorkerLost(PareError):

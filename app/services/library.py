@@ -13,6 +13,7 @@ from app.db.tables import Dataset, Model
 from app.ids import NAMES, NotFound, Prefix, new_id, parse
 from app.services.errors import DigestMismatch, InUse
 from app.settings import Settings
+from app.spec.architecture import Architecture
 from app.spec.data import DatasetSpec
 from app.storage import Store
 
@@ -46,9 +47,11 @@ class Library:
         self._store = store
         self._inflated = settings.max_upload_bytes
 
-    def add_model(self, tenant: str, arrival: Arrival, *, stored_at: str | None = None) -> Model:
+    def add_model(
+        self, tenant: str, arrival: Arrival, architecture: Architecture | None = None, *, stored_at: str | None = None
+    ) -> Model:
         """Admit a model (`AdmissionError` if it is not fit) and keep it; `stored_at`: the store has the bytes."""
-        info = admit_model(arrival.path, max_inflated_bytes=self._inflated)
+        info = admit_model(arrival.path, max_inflated_bytes=self._inflated, architecture=architecture)
         new = new_id()
         key = stored_at or self._keep("models", new, arrival)
         return self._insert(

@@ -21,6 +21,7 @@ from app.ids import NotFound, new_id, parse, public
 from app.services.errors import DigestMismatch, PartsMissing, UploadNotOpen, UploadTooLarge
 from app.services.library import Arrival, Library
 from app.settings import SPOOL_PREFIX, Settings
+from app.spec.architecture import Architecture
 from app.spec.base import Frozen, Labels, Name
 from app.spec.data import DatasetSpec
 from app.storage import MAX_PARTS, Part, Store
@@ -39,10 +40,14 @@ class UploadRequest(Frozen):
     sha256: Sha256 | None = Field(None, description="Compared with what arrives, if given.")
     dataset: DatasetSpec | None = Field(None, description="How the rows are to be used (kind 'dataset').")
 
+    architecture: Architecture | None = Field(None, description="What weights are of (kind 'model').")
+
     @model_validator(mode="after")
-    def _spec_belongs_to_data(self) -> "UploadRequest":
+    def _spec_belongs_to_kind(self) -> "UploadRequest":
         if self.kind == "model" and self.dataset is not None:
             raise ValueError("'dataset' describes a data set; this is a model")
+        if self.kind == "dataset" and self.architecture is not None:
+            raise ValueError("'architecture' describes a model's weights; this is a data set")
         return self
 
 
@@ -160,7 +165,8 @@ class Uploads:
             arrival = self._bring(upload, request, Path(folder) / "file")
             arrival.require(size=request.bytes, sha256=request.sha256)
             if request.kind == "model":
-                return public("mdl", self._library.add_model(tenant, arrival, stored_at=upload.key).id)
+                model = self._library.add_model(tenant, arrival, request.architecture, stored_at=upload.key)
+                return public("mdl", model.id)
             spec = request.dataset or DatasetSpec()
             return public("ds", self._library.add_dataset(tenant, arrival, spec, stored_at=upload.key).id)
 

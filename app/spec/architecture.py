@@ -48,3 +48,12 @@ class Architecture(Frozen):
     def network(self) -> str:
         """The name within torchvision, such as "resnet50"."""
         return self.architecture.partition(":")[2]
+
+
+class NamedWeights(Frozen):
+    """The JSON body of `POST /models`: a network with weights that torchvision publishes, to be fetched by name."""
+
+    architecture: Architecture
+    weights: Annotated[str, StringConstraints(pattern=r"^[A-Z][A-Z0-9_]{0,60}$")] = Field(
+        description='As torchvision names them, such as "IMAGENET1K_V2".'
+    )

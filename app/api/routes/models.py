@@ -3,35 +3,56 @@
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
+from pydantic import Json
 from starlette.concurrency import run_in_threadpool
 
 from app.admission import AdmissionError
-from app.api.bodies import arrival
+from app.api.bodies import arrival, json_body
 from app.api.content import StoredFile, content
 from app.api.deps import By, LabelQuery, Library, Page, Parts
-from app.api.errors import BodyTimeout, BodyTooLarge, RequestInvalid, UnsupportedMediaType
-from app.api.openapi import BINARY_ANSWER, BINARY_BODY
-from app.api.problems import problems
+from app.api.errors import BodyTimeout, BodyTooLarge, RequestInvalid, RequestMalformed, UnsupportedMediaType
+from app.api.openapi import BINARY_ANSWER, MODEL_BODY
+from app.api.problems import is_json, problems
 from app.api.resources import ModelOut, PageOut
 from app.db.tables import Model
 from app.ids import NotFound, public
-from app.services.errors import InUse
+from app.services.errors import HubMismatch, HubUnreachable, InUse, UnknownWeights
+from app.spec.architecture import Architecture, NamedWeights
 from app.spec.base import Name
 
 router = APIRouter(prefix="/models", tags=["models"])
 
+ArchitectureQuery = Annotated[
+    Json[Architecture | None],
+    Query(
+        description="What weights are of, as JSON; for files that hold no graph.",
+        examples=['{"architecture": "torchvision:resnet50", "kwargs": {"num_classes": 10}}'],
+    ),
+]
+
 
 @router.post(
-    "", status_code=201, operation_id="uploadModel", openapi_extra=BINARY_BODY,
-    responses=problems(*AdmissionError.every(), BodyTooLarge, BodyTimeout, UnsupportedMediaType, RequestInvalid),
+    "", status_code=201, operation_id="uploadModel", openapi_extra=MODEL_BODY,
+    responses=problems(
+        *AdmissionError.every(), BodyTooLarge, BodyTimeout, UnsupportedMediaType, RequestInvalid, RequestMalformed,
+        UnknownWeights, HubUnreachable, HubMismatch,
+    ),
 )  # fmt: skip
 async def upload(
-    request: Request, response: Response, parts: Parts, by: By, name: Annotated[Name, Query()], labels: LabelQuery
-) -> ModelOut:
-    """Upload a model: `.onnx`, an archive of an `.onnx` and its tensor files, or a `.pt2`, as the raw body."""
-    limit = parts.settings.max_upload_bytes
-    async with arrival(request, parts.settings, name=name, labels=labels, limit=limit) as arrived:
-        row = await run_in_threadpool(parts.library.add_model, by.tenant, arrived)
+    request: Request, response: Response, parts: Parts, by: By, name: Annotated[Name, Query()], labels: LabelQuery,
+    architecture: ArchitectureQuery = None,
+) -> ModelOut:  # fmt: skip
+    """Upload a model: `.onnx`, an archive of an `.onnx` and its tensor files, or a `.pt2`, as the raw body.
+
+    With `architecture`, the body is its weights, `.safetensors` or `.pth`. A JSON body asks for published weights.
+    """
+    if is_json(request):
+        wanted = await json_body(request, NamedWeights)
+        row = await run_in_threadpool(parts.hub.add_model, by.tenant, wanted, name=name, labels=labels)
+    else:
+        limit = parts.settings.max_upload_bytes
+        async with arrival(request, parts.settings, name=name, labels=labels, limit=limit) as arrived:
+            row = await run_in_threadpool(parts.library.add_model, by.tenant, arrived, architecture)
     shown = ModelOut.of(row)
     response.headers["Location"] = f"/models/{shown.id}"
     return shown
