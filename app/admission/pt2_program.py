@@ -12,6 +12,7 @@ from typing import Any
 from app.admission.bounded_json import as_dict, as_int, as_list, as_text
 from app.admission.errors import Broken, OutdatedModel, TooComplex, TooLarge, UnsupportedType
 from app.admission.expressions import read_size
+from app.admission.pt2_advice import Export, advice
 from app.admission.pt2_harmless import require_harmless
 from app.spec.signature import Dimension, DType, ModelInfo, Signature, TensorSpec
 
@@ -32,20 +33,6 @@ ITEM_BYTES = {
 }  # fmt: skip
 """Bytes of an element by the schema's ScalarType."""
 
-_TRAINING_FLAGS = frozenset({"training", "train"})
-_RANDOM = frozenset(
-    {"aten.bernoulli.default", "aten.bernoulli.p", "aten.bernoulli_.float", "aten.native_dropout.default"}
-)
-_EVAL = (
-    "The model was exported in training mode: dropout and batch statistics are baked in. Call model.eval() before "
-    "torch.export.export and upload again."
-)
-_DYNAMIC = (
-    "The first dimension of {!r} is fixed at {}, so only this batch size can be run. Export with a dynamic batch and "
-    "an example of at least two rows: torch.export.export(model.eval(), (example,), "
-    "dynamic_shapes=({{0: torch.export.Dim.DYNAMIC}},))."
-)
-
 
 @dataclass(frozen=True)
 class Weight:
@@ -55,6 +42,7 @@ class Weight:
     sizes: tuple[int, ...]
     member: str
     is_parameter: bool
+    is_trainable: bool
 
 
 def read_program(program: Any, weights: dict[str, Weight], constants: dict[str, Weight]) -> ModelInfo:
@@ -85,9 +73,10 @@ class _Program:
         signature = Signature(inputs=tuple(self._inputs()), outputs=tuple(self._outputs()))
         operators = Counter(as_text(node.get("target")).removeprefix("torch.ops.") for node in nodes)
         shared = {weight.member: weight for weight in self._weights.values() if weight.is_parameter}
+        export = Export(self._program, nodes, signature, [weight.is_trainable for weight in shared.values()])
         return ModelInfo(
             format="pt2", signature=signature, parameters=sum(prod(weight.sizes) for weight in shared.values()),
-            nodes=len(nodes), operators=dict(operators), warnings=tuple(_warnings(signature, nodes)),
+            nodes=len(nodes), operators=dict(operators), warnings=tuple(advice(export)),
         )  # fmt: skip
 
     def _inputs(self) -> Iterator[TensorSpec]:
@@ -215,21 +204,3 @@ def _least(value: Any) -> int | None:
 
 def _bound(value: Any) -> int | None:
     return None if value is None or as_int(value) >= MAX_BOUND else as_int(value)
-
-
-def _warnings(signature: Signature, nodes: list[dict[str, Any]]) -> Iterator[str]:
-    for spec in signature.inputs:
-        if spec.shape and isinstance(spec.shape[0], int):
-            yield _DYNAMIC.format(spec.name[:80], spec.shape[0])
-            break
-    if any(_trains(node) for node in nodes):
-        yield _EVAL
-
-
-def _trains(node: dict[str, Any]) -> bool:
-    if as_text(node.get("target")).removeprefix("torch.ops.") in _RANDOM:
-        return True
-    return any(
-        argument.get("name") in _TRAINING_FLAGS and as_dict(argument.get("arg")).get("as_bool") is True
-        for argument in as_list(node.get("inputs"))
-    )

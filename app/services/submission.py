@@ -132,6 +132,12 @@ def _check_needs(step: AnyStep, info: ModelInfo, data: dict[Role, Dataset], poin
             pointer=pointer,
             remedy=f"Add the labels as '{LABELS}', or use distill without labels (alpha 1).",
         )
+    if needs.trainable_graph and info.format != "onnx" and not info.parameters:
+        raise StepNotApplicable(
+            f"{step.type} changes or trains parameters; the model has none: its weights are buffers or constants.",
+            pointer=pointer,
+            remedy="Make the weights nn.Parameter and export the module itself, neither frozen nor traced.",
+        )
     if needs.trainable_graph and info.format == "onnx":
         raise StepNotApplicable(
             f"{step.type} changes or trains the model; an ONNX file holds no trainable graph.",
