@@ -1,6 +1,7 @@
 """Weights of a named network over real HTTP: as a file, in parts, and by name from a server of this test."""
 
 import hashlib
+import io
 import json
 from collections.abc import Iterator
 from dataclasses import replace
@@ -207,3 +208,28 @@ def test_a_json_body_is_checked_like_any_other(hub: httpx.Client) -> None:
         assert [one["pointer"] for one in answer.json()["errors"]] == [pointer]
     malformed = hub.post("/models", params={"name": "x"}, content=b"{", headers={"Content-Type": "application/json"})
     assert (malformed.status_code, malformed.json()["code"]) == (422, "request.malformed")
+
+
+class _Folded(torch.nn.Module):
+    """A linear classifier whose weights became constants."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = torch.randn(4, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x @ self.weight
+
+
+def test_a_model_without_parameters_has_nothing_to_prune(client: httpx.Client) -> None:
+    buffer = io.BytesIO()
+    batch = torch.export.Dim("batch", min=1)
+    torch.export.save(torch.export.export(_Folded(), (torch.randn(2, 4),), dynamic_shapes=({0: batch},)), buffer)
+    model = client.post("/models", params={"name": "folded"}, content=buffer.getvalue(), headers=OCTETS).json()["id"]
+
+    exported = client.post("/jobs/validate", json={"model": model})
+    pruned = client.post("/jobs/validate", json={"model": model, "steps": [{"type": "prune.weights"}]})
+
+    assert "no parameters" in exported.json()["warnings"][0]
+    assert (pruned.status_code, pruned.json()["code"]) == (422, "step.not_applicable")
+    assert "nn.Parameter" in pruned.json()["remedy"]
