@@ -180,7 +180,7 @@ class MalformedDataset(AdmissionError):
     """The data set does not follow its format: it is truncated, damaged or contradicts itself."""
 
     code = "dataset.malformed"
-    remedy = "Write it again with np.savez(file, input_name=array, y=labels) and upload it again."
+    remedy = "Write the file again (np.savez, zip, tar) and upload it again; compare the SHA-256 of both files."
 
 
 class PickledDataset(AdmissionError):
@@ -195,7 +195,10 @@ class UnsupportedDataset(AdmissionError):
 
     code = "dataset.unsupported_format"
     status = 415
-    remedy = "Send an .npz of named arrays: np.savez(file, input_name=array, y=labels)."
+    remedy = (
+        "Send an .npz of named arrays: np.savez(file, input_name=array, y=labels); or a zip or tar with a folder of "
+        "PNG or JPEG files for each class."
+    )
 
 
 class UnsupportedDType(AdmissionError):
@@ -209,7 +212,7 @@ class DatasetBomb(AdmissionError):
     """Compressed data in the data set would grow beyond what is accepted, or beyond what it declares."""
 
     code = "dataset.decompression_bomb"
-    remedy = "Write it without compression: np.savez instead of np.savez_compressed."
+    remedy = "Write it without compression: np.savez, zip -0, or tar."
 
 
 class DatasetTooLarge(AdmissionError):
@@ -217,6 +220,28 @@ class DatasetTooLarge(AdmissionError):
 
     code = "dataset.too_large"
     remedy = "Send fewer rows; a few thousand suffice for calibration."
+
+
+class UnsupportedImage(AdmissionError):
+    """A file in an image folder is no picture, or of a kind that is not accepted."""
+
+    code = "dataset.unsupported_image"
+    status = 415
+    remedy = "Convert the pictures to JPEG or PNG of 8 bits per channel, and pack nothing else."
+
+
+class ImageTooLarge(AdmissionError):
+    """A picture has more pixels or bytes than is accepted."""
+
+    code = "dataset.image_too_large"
+    remedy = "Scale the pictures down before packing them; a model sees a few hundred pixels."
+
+
+class FolderLayout(AdmissionError):
+    """The folders of an image archive do not say what class each picture has."""
+
+    code = "dataset.folder_layout"
+    remedy = "Pack class/picture.jpg, all in one top folder if you like; or train/class/picture.jpg, test/class/..."
 
 
 class NonFinite(AdmissionError):
@@ -258,7 +283,7 @@ class UnknownInput(AdmissionError):
     """Preprocessing is declared for an array that the data set does not have."""
 
     code = "dataset.unknown_input"
-    remedy = "Use the names of the arrays in the .npz file; labels (y) are not preprocessed."
+    remedy = "Use the names of the data set's arrays ('image' for image folders); labels (y) are not preprocessed."
 
 
 class TransformDoesNotFit(AdmissionError):

@@ -8,12 +8,13 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from math import prod
+from typing import BinaryIO
 
 import numpy as np
 
-from app.admission.errors import Broken, FortranOrder, NonFinite, NoRows, Unsafe, UnsupportedDType
+from app.admission.errors import Broken, FortranOrder, NonFinite, NoRows, RowMismatch, Unsafe, UnsupportedDType
 from app.admission.zipped import Archive, Member
-from app.spec.data import ArraySpec
+from app.spec.data import LABELS, ArraySpec, DatasetInfo
 from app.spec.signature import FLOATS, DType
 
 MAX_ARRAYS = 1000
@@ -28,11 +29,41 @@ _DTYPES: dict[str, DType] = {
 }  # fmt: skip
 
 
+def read_npz(file: BinaryIO, size: int, *, max_inflated_bytes: int) -> DatasetInfo:
+    """Read every array to its end and say what the archive holds.
+
+    Raises `TooManyMembers`, `UnsafeMember`, `RowMismatch` and what `scan_array` raises.
+    """
+    archive = Archive(file, 0, size, max_inflated_bytes=max_inflated_bytes, colons=True)
+    arrays = {name.removesuffix(SUFFIX): member for name, member in archive.members.items()}
+    if stray := [name for name in archive.members if not name.endswith(SUFFIX)]:
+        raise Broken(f"{stray[0]!r} is not an .npy array")
+    if len(arrays) > MAX_ARRAYS:
+        raise Broken(f"it holds {len(arrays)} arrays, {MAX_ARRAYS} are allowed")
+    if not arrays.keys() - {LABELS}:
+        raise Broken("it holds labels only, no input")
+    scanned = {name: scan_array(archive, member) for name, member in arrays.items()}
+    return DatasetInfo(
+        format="npz",
+        rows=_rows({name: array.shape[0] for name, array in scanned.items()}),
+        arrays={name: ArraySpec(dtype=array.dtype, shape=array.shape) for name, array in scanned.items()},
+        label_range=scanned[LABELS].range if LABELS in scanned else None,
+    )
+
+
+def _rows(lengths: dict[str, int]) -> int:
+    if len(set(lengths.values())) > 1:
+        few, many = min(lengths, key=lengths.__getitem__), max(lengths, key=lengths.__getitem__)
+        raise RowMismatch(f"Array {few!r} has {lengths[few]} rows, {many!r} has {lengths[many]}.")
+    return next(iter(lengths.values()))
+
+
 @dataclass(frozen=True)
 class Scanned:
     """One array: its type and shape, and the smallest and largest value if it holds integers."""
 
-    spec: ArraySpec
+    dtype: DType
+    shape: tuple[int, ...]
     range: tuple[int, int] | None
 
 
@@ -44,15 +75,15 @@ def scan_array(archive: Archive, member: Member) -> Scanned:
     name = member.name.removesuffix(SUFFIX)
     chunks = archive.chunks(member)
     header, rest = _header(chunks, name)
-    spec = _array(header, name)
-    dtype = np.dtype(spec.dtype)
-    announced = prod(spec.shape) * dtype.itemsize
+    code, shape = _array(header, name)
+    dtype = np.dtype(code)
+    announced = prod(shape) * dtype.itemsize
     if announced != member.size - header.bytes:
-        raise Broken(f"array {name!r} of shape {list(spec.shape)} needs {announced} bytes, its data has "
+        raise Broken(f"array {name!r} of shape {list(shape)} needs {announced} bytes, its data has "
                      f"{member.size - header.bytes}")  # fmt: skip
     if announced == 0:
-        raise NoRows(f"Array {name!r} has shape {list(spec.shape)}.")
-    return Scanned(spec, _values(_whole_items(rest, chunks, dtype), name, spec.dtype))
+        raise NoRows(f"Array {name!r} has shape {list(shape)}.")
+    return Scanned(code, shape, _values(_whole_items(rest, chunks, dtype), name, code))
 
 
 @dataclass(frozen=True)
@@ -86,7 +117,7 @@ def _header(chunks: Iterator[bytes], name: str) -> tuple[_Header, bytes]:
     return _Header(literal, prefix + length), data[prefix + length :]
 
 
-def _array(header: _Header, name: str) -> ArraySpec:
+def _array(header: _Header, name: str) -> tuple[DType, tuple[int, ...]]:
     match header.literal:
         case {"descr": descr, "fortran_order": bool() as fortran, "shape": tuple() as shape, **rest} if not rest:
             pass
@@ -103,7 +134,7 @@ def _array(header: _Header, name: str) -> ArraySpec:
         raise Broken(f"array {name!r} is a single value; the first axis must count the rows")
     if fortran and len(shape) > 1:
         raise FortranOrder(f"Array {name!r} is in Fortran order.")
-    return ArraySpec(dtype=dtype, shape=shape)
+    return dtype, shape
 
 
 def _whole_items(first: bytes, chunks: Iterator[bytes], dtype: np.dtype) -> Iterator[np.ndarray]:

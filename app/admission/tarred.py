@@ -3,7 +3,11 @@
 Format: POSIX ustar, with the GNU long names and pax records that `tar` and Python's `tarfile` write.
 """
 
+from array import array
+from collections.abc import Iterator
 from typing import BinaryIO
+
+import numpy as np
 
 from app.admission.errors import Broken, TooManyMembers, UnsafeMember
 from app.admission.names import require_safe_name
@@ -21,12 +25,25 @@ def read_tar(file: BinaryIO, size: int) -> dict[str, Member]:
     Raises `Broken`, `UnsafeMember`, `TooManyMembers`.
     """
     found: dict[str, Member] = {}
+    for member in walk_tar(file, size):
+        if member.name in found:
+            raise Broken(f"two members are named {member.name!r}")
+        found[member.name] = member
+    return found
+
+
+def walk_tar(file: BinaryIO, size: int, *, max_members: int = MAX_MEMBERS) -> Iterator[Member]:
+    """Yield the plain files in the order of the archive; memory is 8 bytes for each.
+
+    That no two have the same name is known after the last. Raises `Broken`, `UnsafeMember`, `TooManyMembers`.
+    """
+    names = array("q")
     position = headers = 0
     said: dict[str, str] = {}
     while block := _block(file, position, size):
         headers += 1
-        if headers > MAX_MEMBERS:
-            raise TooManyMembers(f"The archive has more than {MAX_MEMBERS} members.")
+        if headers > max_members:
+            raise TooManyMembers(f"The archive has more than {max_members} members.")
         kind, length = block[156:157], _octal(block[124:136])
         position += BLOCK
         if kind in {_LONG_NAME, _PAX}:
@@ -36,14 +53,16 @@ def read_tar(file: BinaryIO, size: int) -> dict[str, Member]:
             length = _decimal(said["size"]) if "size" in said else length
             said = {}
             require_safe_name(name, special=kind not in {_FILE, _OLD_FILE, _DIRECTORY}, dotted=True)
-            if name in found or (kind == _DIRECTORY and length):
-                raise Broken(f"two members are named {name!r}, or a folder has content")
+            if kind == _DIRECTORY and length:
+                raise Broken(f"the folder {name!r} has content")
             if position + length > size:
                 raise Broken("the archive is truncated")
             if kind != _DIRECTORY and not name.endswith("/"):
-                found[name] = Member(name, STORED, 0, position, length, length)
+                names.append(hash(name.removeprefix("./")))
+                yield Member(name, STORED, 0, position, length, length)
         position += -(-length // BLOCK) * BLOCK
-    return found
+    if len(np.unique(np.array(names))) < len(names):
+        raise Broken("two members have the same name")
 
 
 def _block(file: BinaryIO, position: int, size: int) -> bytes:

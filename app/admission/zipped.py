@@ -8,15 +8,19 @@ overlap, hide between others or reach outside of the file. Layout: PKWARE APPNOT
 import stat
 import struct
 import zlib
+from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import BinaryIO
+
+import numpy as np
 
 from app.admission.errors import Broken, Inflating, TooManyMembers
 from app.admission.names import require_safe_name
 
 MAX_MEMBERS = 20_000
-MAX_DIRECTORY_BYTES = 8 << 20
+DIRECTORY_BYTES_EACH = 420
+"""The directory may be as long as this for each member that is allowed: 8 MiB for 20,000."""
 STORED, DEFLATED = 0, 8
 BOMB_BYTES, BOMB_RATIO = 256 << 20, 25
 """An archive is a bomb if its members inflate to more than this and by more than this factor (deflate reaches 1032)."""
@@ -27,6 +31,7 @@ _CENTRAL, _LOCAL = struct.Struct("<4s6H3L5H2L"), struct.Struct("<4s5H3L2H")
 _ENCRYPTED, _DESCRIPTOR, _STRONG, _MASKED = 0x1, 0x8, 0x40, 0x2000
 _DESCRIPTOR_BYTES = 24
 """The longest data descriptor: signature, CRC and two 64-bit sizes. No other gap between members is allowed."""
+_LONGEST_ENTRY = _CENTRAL.size + 3 * 0xFFFF
 _UNIX, _ZIP64 = 3, 1
 _FULL32 = 0xFFFFFFFF
 _FULL = (0xFFFF, _FULL32, _FULL32)
@@ -50,30 +55,52 @@ class Member:
         return self.method == STORED
 
 
-class Archive:
-    """A zip in the bytes `[begin, end)` of a seekable file, checked when it is opened.
+class Directory:
+    """A zip in the bytes `[begin, end)` of a seekable file, whose members are checked while they are walked.
 
-    Raises `Broken`, `TooManyMembers`, `UnsafeMember`, `Inflating`. `members` are the plain files, by name; `dotted`
-    allows names that begin with "./", which loaders of other formats than a bundle do not take for the name without;
-    `colons` allows names such as "input:0", which nothing may be unpacked under.
+    Opening it checks the end of the archive only. `dotted` allows names that begin with "./", which loaders of other
+    formats than a bundle do not take for the name without; `colons` allows names such as "input:0", which nothing may
+    be unpacked under. Memory is 24 bytes for each member.
     """
 
     def __init__(
         self, file: BinaryIO, begin: int, end: int, *,
-        max_inflated_bytes: int, dotted: bool = False, colons: bool = False,
+        max_inflated_bytes: int, max_members: int = MAX_MEMBERS, dotted: bool = False, colons: bool = False,
     ) -> None:  # fmt: skip
         self._file = file
         self._dotted = dotted
         self._colons = colons
         self._begin = begin
-        count, size, offset = self._directory(end)
-        if count > MAX_MEMBERS:
-            raise TooManyMembers(f"The archive has {count} members, {MAX_MEMBERS} are allowed.")
-        if size > MAX_DIRECTORY_BYTES:
+        self._max_inflated_bytes = max_inflated_bytes
+        self._count, self._size, self._limit = self._end_record(end)
+        if self._count > max_members:
+            raise TooManyMembers(f"The archive has {self._count} members, {max_members} are allowed.")
+        if self._size > max_members * DIRECTORY_BYTES_EACH:
             raise Broken("the directory of the archive is larger than its members explain")
-        self._limit = offset
-        self.members = self._members(self._at(offset, size), count)
-        self._require_bounded(max_inflated_bytes)
+
+    def walk(self) -> Iterator[Member]:
+        """Yield the plain files in the order of the directory; only after the last one they are known to be sound.
+
+        Raises `Broken`, `UnsafeMember`, `Inflating`.
+        """
+        spans, names = array("q"), array("q")
+        total = inflated = packed = 0
+        for record, raw, extra in self._records():
+            member, begin = self._member(record, raw, extra)
+            spans.extend((begin, member.start + member.packed))
+            names.append(hash(member.name.removeprefix("./") if self._dotted else member.name))
+            total += member.size
+            if total > self._max_inflated_bytes:
+                raise Inflating(f"it holds more than the {self._max_inflated_bytes} bytes allowed when inflated")
+            if not member.stored:
+                inflated, packed = inflated + member.size, packed + member.packed
+            if not member.name.endswith("/"):
+                yield member
+        if inflated > BOMB_BYTES and inflated > packed * BOMB_RATIO:
+            raise Inflating(f"{packed} compressed bytes would inflate to {inflated}")
+        if len(np.unique(np.array(names))) < len(names):
+            raise Broken("two members have the same name")
+        self._require_no_overlap(np.array(spans).reshape(-1, 2))
 
     def chunks(self, member: Member) -> Iterator[bytes]:
         """Yield the content in pieces of at most 1 MiB; its length and CRC are checked, so is its end."""
@@ -95,25 +122,9 @@ class Archive:
             raise Broken(f"{member.name!r} has {member.size} bytes, {limit} are allowed")
         return b"".join(self.chunks(member))
 
-    def inner(self, member: Member) -> "Archive":
-        """The zip in a stored member; raises what opening raises."""
-        if not member.stored:
-            raise Inflating(f"{member.name!r} is an archive and compressed again")
-        begin = self._begin + member.start
-        return Archive(self._file, begin, begin + member.size, max_inflated_bytes=member.size)
-
     def position(self, member: Member) -> int:
         """Where a stored member's content begins in the file."""
         return self._begin + member.start
-
-    def _require_bounded(self, max_inflated_bytes: int) -> None:
-        total = sum(member.size for member in self.members.values())
-        if total > max_inflated_bytes:
-            raise Inflating(f"it holds {total} bytes when inflated, {max_inflated_bytes} are allowed")
-        deflated = [member for member in self.members.values() if not member.stored]
-        size, packed = sum(member.size for member in deflated), sum(member.packed for member in deflated)
-        if size > BOMB_BYTES and size > packed * BOMB_RATIO:
-            raise Inflating(f"{packed} compressed bytes would inflate to {size}")
 
     def _stored(self, member: Member) -> Iterator[bytes]:
         position, end = member.start, member.start + member.packed
@@ -152,14 +163,14 @@ class Archive:
             raise Broken("the archive is truncated")
         return data
 
-    def _directory(self, end: int) -> tuple[int, int, int]:
+    def _end_record(self, end: int) -> tuple[int, int, int]:
         """Number of members, and size and offset of the central directory, which the end record must follow."""
         last = end - self._begin - _END.size
         signature, disk, first_disk, here, count, size, offset, comment = _END.unpack(self._at(last, _END.size))
         if signature != b"PK\x05\x06" or comment:
             raise Broken("the archive does not end with its directory")
         if last >= _LOCATOR64.size and self._at(last - _LOCATOR64.size, 4) == b"PK\x06\x07":
-            wide = self._directory64(last)
+            wide = self._end_record64(last)
             if any(n not in {w, full} for n, w, full in zip((count, size, offset), wide, _FULL, strict=True)):
                 raise Broken("the two directory records of the archive contradict each other")
             return wide
@@ -167,7 +178,7 @@ class Archive:
             raise Broken("the directory of the archive is not where it is announced")
         return count, size, offset
 
-    def _directory64(self, last: int) -> tuple[int, int, int]:
+    def _end_record64(self, last: int) -> tuple[int, int, int]:
         where = last - _LOCATOR64.size
         signature, disk, position, disks = _LOCATOR64.unpack(self._at(where, _LOCATOR64.size))
         if signature != b"PK\x06\x07" or disk or disks != 1 or position + _END64.size != where:
@@ -180,30 +191,25 @@ class Archive:
             raise Broken("the directory of the archive is not where it is announced")
         return count, size, offset
 
-    def _members(self, directory: bytes, count: int) -> dict[str, Member]:
-        found: dict[str, Member] = {}
-        spans: list[tuple[int, int]] = []
-        position = 0
-        for _ in range(count):
-            if position + _CENTRAL.size > len(directory):
+    def _records(self) -> Iterator[tuple[tuple[int, ...], bytes, bytes]]:
+        """Yield each entry of the directory: its numbers, its name and its extra field; read piece by piece."""
+        held, position, read = b"", 0, 0
+        for _ in range(self._count):
+            if len(held) - position < _LONGEST_ENTRY and read < self._size:
+                piece = self._at(self._limit + read, min(CHUNK_BYTES, self._size - read))
+                held, position, read = held[position:] + piece, 0, read + len(piece)
+            if position + _CENTRAL.size > len(held):
                 raise Broken("the directory of the archive is truncated")
-            record = _CENTRAL.unpack_from(directory, position)
-            lengths = record[10:13]
-            end = position + _CENTRAL.size + sum(lengths)
-            if record[0] != b"PK\x01\x02" or end > len(directory):
+            record = _CENTRAL.unpack_from(held, position)
+            name = position + _CENTRAL.size
+            extra = name + record[10]
+            comment = extra + record[11]
+            position = comment + record[12]
+            if record[0] != b"PK\x01\x02" or position > len(held):
                 raise Broken("the directory of the archive is damaged")
-            raw = directory[position + _CENTRAL.size : position + _CENTRAL.size + lengths[0]]
-            extra = directory[position + _CENTRAL.size + lengths[0] : end - lengths[2]]
-            member, begin = self._member(record, raw, extra)
-            if member.name in found:
-                raise Broken(f"two members are named {member.name!r}")
-            found[member.name] = member
-            spans.append((begin, member.start + member.packed))
-            position = end
-        if position != len(directory):
+            yield record, held[name:extra], held[extra:comment]
+        if position != len(held) or read != self._size:
             raise Broken("the directory of the archive is longer than its members")
-        self._require_no_overlap(spans)
-        return {name: member for name, member in found.items() if not name.endswith("/")}
 
     def _member(self, record: tuple[int, ...], raw: bytes, extra: bytes) -> tuple[Member, int]:
         flags, method, crc = record[3], record[4], record[7]
@@ -235,14 +241,40 @@ class Archive:
             raise Broken("a member's header contradicts the directory")
         return offset + _LOCAL.size + int(name) + int(extra)
 
-    def _require_no_overlap(self, spans: list[tuple[int, int]]) -> None:
-        position = 0
-        for begin, end in sorted(spans):
-            if begin < position or begin - position > (_DESCRIPTOR_BYTES if position else 0):
-                raise Broken("members overlap, or there are bytes between them")
-            position = end
-        if not position <= self._limit <= position + _DESCRIPTOR_BYTES:
+    def _require_no_overlap(self, spans: np.ndarray) -> None:
+        """`spans`: begin and end of each member, `[members, 2]`, int64."""
+        spans = spans[np.lexsort((spans[:, 1], spans[:, 0]))]
+        ends = np.concatenate([[0], spans[:, 1]])
+        gaps = spans[:, 0] - ends[:-1]
+        if (gaps < 0).any() or (gaps > _DESCRIPTOR_BYTES).any() or (gaps[:1] > 0).any():
+            raise Broken("members overlap, or there are bytes between them")
+        if not ends[-1] <= self._limit <= ends[-1] + _DESCRIPTOR_BYTES:
             raise Broken("a member reaches into the directory, or there are bytes before it")
+
+
+class Archive(Directory):
+    """A zip that is checked when it is opened; `members` are the plain files, by name.
+
+    Raises `Broken`, `TooManyMembers`, `UnsafeMember`, `Inflating`.
+    """
+
+    def __init__(
+        self, file: BinaryIO, begin: int, end: int, *,
+        max_inflated_bytes: int, dotted: bool = False, colons: bool = False,
+    ) -> None:  # fmt: skip
+        super().__init__(file, begin, end, max_inflated_bytes=max_inflated_bytes, dotted=dotted, colons=colons)
+        self.members: dict[str, Member] = {}
+        for member in self.walk():
+            if member.name in self.members:
+                raise Broken(f"two members are named {member.name!r}")
+            self.members[member.name] = member
+
+    def inner(self, member: Member) -> "Archive":
+        """The zip in a stored member; raises what opening raises."""
+        if not member.stored:
+            raise Inflating(f"{member.name!r} is an archive and compressed again")
+        begin = self._begin + member.start
+        return Archive(self._file, begin, begin + member.size, max_inflated_bytes=member.size)
 
 
 def _with_zip64(extra: bytes, *, size: int, packed: int, offset: int) -> tuple[int, int, int]:

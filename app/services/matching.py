@@ -3,18 +3,20 @@
 from collections.abc import Iterator
 
 from app.services.errors import DataMismatch, NoBatchAxis, SplitUnknown
-from app.spec.data import LABELS, DatasetInfo, DatasetSpec, Shape, TransformMismatch
+from app.spec.data import LABELS, DatasetInfo, DatasetSpec, array_for, split_names
 from app.spec.signature import Dimension, Signature, TensorSpec
+from app.spec.transforms import Shape, TransformMismatch, varies, written
 
 
-def resolve_split(role: str, wanted: str | None, spec: DatasetSpec) -> str | None:
+def resolve_split(role: str, wanted: str | None, info: DatasetInfo, spec: DatasetSpec) -> str | None:
     """Find the split a reference means: the one named, else the one called like the role, else all rows (None)."""
+    names = split_names(info, spec)
     if wanted is None:
-        return role if role in spec.splits else None
-    if wanted not in spec.splits:
-        declared = ", ".join(spec.splits) or "none"
+        return role if role in names else None
+    if wanted not in names:
         raise SplitUnknown(
-            f"The data set has no split '{wanted}' (declared: {declared}).", pointer=f"/data/{role}/split"
+            f"The data set has no split '{wanted}' (declared: {', '.join(names) or 'none'}).",
+            pointer=f"/data/{role}/split",
         )
     return wanted
 
@@ -55,33 +57,45 @@ def check_batch(signature: Signature) -> None:
 def check_inputs(role: str, signature: Signature, info: DatasetInfo, spec: DatasetSpec) -> Iterator[str]:
     """Require that the arrays, preprocessed, are the model's inputs; yields warnings, raises `DataMismatch`."""
     pointer = f"/data/{role}"
+    inputs = {tensor.name for tensor in signature.inputs}
+    used = {LABELS}
     for tensor in signature.inputs:
-        if tensor.name not in info.arrays:
+        array = array_for(tensor.name, inputs, info.arrays, info.format, spec)
+        if array is None:
             raise DataMismatch(
                 f"The model needs an input '{tensor.name}'; the data set has {_listed(info.arrays)}.", pointer=pointer
             )
-        shape, dtype = _preprocessed(tensor.name, info, spec)
-        if dtype != tensor.dtype:
-            raise DataMismatch(
-                f"Input '{tensor.name}' takes {tensor.dtype}, the data is {dtype}.",
-                pointer=pointer,
-                remedy="Declare preprocessing that ends in that dtype (to_float), or convert the array.",
-            )
-        if not _fits(shape, tensor):
-            raise DataMismatch(
-                f"Input '{tensor.name}' takes samples of shape {written(tensor.shape[1:])}, "
-                f"the data has {written(shape)}.",
-                pointer=pointer,
-            )
+        used.add(array)
+        _check_input(pointer, tensor, *_preprocessed(array, info, spec))
         batch = tensor.shape[0]
         if isinstance(batch, int) and batch > info.rows:
             raise DataMismatch(
                 f"The model takes batches of {batch}; the data set has {info.rows} rows.", pointer=pointer
             )
-    inputs = {tensor.name for tensor in signature.inputs}
     for name in info.arrays:
-        if name != LABELS and name not in inputs:
+        if name not in used:
             yield f"{role}: the array '{name}' is no input of the model and is not used."
+
+
+def _check_input(pointer: str, tensor: TensorSpec, shape: Shape, dtype: str) -> None:
+    if dtype != tensor.dtype:
+        raise DataMismatch(
+            f"Input '{tensor.name}' takes {tensor.dtype}, the data is {dtype}.",
+            pointer=pointer,
+            remedy="Declare preprocessing that ends in that dtype (to_float), or convert the array.",
+        )
+    if varies(shape):
+        raise DataMismatch(
+            f"The samples for input '{tensor.name}' differ in size: {written(shape)}.",
+            pointer=pointer,
+            remedy="Declare preprocessing that makes them alike: to_float, then resize, or resize_shorter and "
+            "center_crop.",
+        )
+    if not _fits(shape, tensor):
+        raise DataMismatch(
+            f"Input '{tensor.name}' takes samples of shape {written(tensor.shape[1:])}, the data has {written(shape)}.",
+            pointer=pointer,
+        )
 
 
 def allows(wanted: int | Dimension, size: int) -> bool:
@@ -89,11 +103,6 @@ def allows(wanted: int | Dimension, size: int) -> bool:
     if isinstance(wanted, int):
         return wanted == size
     return (wanted.min is None or size >= wanted.min) and (wanted.max is None or size <= wanted.max)
-
-
-def written(shape: tuple[int | Dimension, ...]) -> str:
-    """A shape as users write it: [batch, 3, 32, 32]."""
-    return f"[{', '.join(str(size) if isinstance(size, int) else size.name for size in shape)}]"
 
 
 def _preprocessed(name: str, info: DatasetInfo, spec: DatasetSpec) -> tuple[Shape, str]:
@@ -109,7 +118,9 @@ def _preprocessed(name: str, info: DatasetInfo, spec: DatasetSpec) -> tuple[Shap
 
 def _fits(shape: Shape, tensor: TensorSpec) -> bool:
     wanted = tensor.shape[1:]
-    return len(shape) == len(wanted) and all(map(allows, wanted, shape))
+    return len(shape) == len(wanted) and all(
+        isinstance(size, int) and allows(axis, size) for axis, size in zip(wanted, shape, strict=True)
+    )
 
 
 def _listed(names: dict[str, object] | object) -> str:

@@ -3,10 +3,11 @@
 from dataclasses import dataclass
 
 from app.services.errors import LabelsOutOfRange
-from app.services.matching import allows, written
-from app.spec.data import ArraySpec, DatasetInfo, Shape
+from app.services.matching import allows
+from app.spec.data import ArraySpec, DatasetInfo
 from app.spec.evaluate import MetricName
 from app.spec.signature import FLOATS, Dimension, TensorSpec
+from app.spec.transforms import Shape, written
 
 RANKS: dict[MetricName, int] = {"top1": 1, "top5": 5}
 """The metrics that look for the label among so many of the highest scores."""
@@ -98,4 +99,9 @@ def _comparable(output: tuple[int | Dimension, ...], labels: Shape) -> bool:
     """Whether these are the same but for axes of one; in doubt, where a varying axis may be one of them, yes."""
     if all(isinstance(size, int) for size in output):
         return [size for size in output if size != 1] == [size for size in labels if size != 1]
-    return len(output) != len(labels) or 1 in output or 1 in labels or all(map(allows, output, labels))
+    return (
+        len(output) != len(labels)
+        or 1 in output
+        or 1 in labels
+        or all(isinstance(size, int) and allows(axis, size) for axis, size in zip(output, labels, strict=True))
+    )

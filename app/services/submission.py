@@ -94,7 +94,7 @@ def _check_data(spec: JobSpec, info: ModelInfo, data: dict[Role, Dataset]) -> It
     for role, row in data.items():
         declared = DatasetSpec.model_validate(row.spec)
         contents = DatasetInfo.model_validate(row.info)
-        resolve_split(role, refs[role].split, declared)
+        resolve_split(role, refs[role].split, contents, declared)
         yield from check_inputs(role, info.signature, contents, declared)
 
 
@@ -206,7 +206,8 @@ def _check_overlap(spec: JobSpec, data: dict[Role, Dataset]) -> Iterator[str]:
     seen: dict[tuple[UUID, str | None], str] = {}
     refs = spec.data.refs()
     for role, row in data.items():
-        split = resolve_split(role, refs[role].split, DatasetSpec.model_validate(row.spec))
+        contents, declared = DatasetInfo.model_validate(row.info), DatasetSpec.model_validate(row.spec)
+        split = resolve_split(role, refs[role].split, contents, declared)
         twin = seen.setdefault((row.id, split), role)
         if twin != role and "test" in {twin, role}:
             yield f"'{twin}' and '{role}' are the same rows: what is measured on them is not held out."

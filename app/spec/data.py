@@ -1,119 +1,21 @@
 """Datasets: data and a declaration of how to use it, never code."""
 
-from abc import abstractmethod
+from collections.abc import Collection
 from typing import Annotated, Literal
 
 from pydantic import Field, StringConstraints, model_validator
 
 from app.spec.base import Frozen
-from app.spec.signature import FLOATS, DType
+from app.spec.signature import DType
+from app.spec.transforms import Shape, Transform
 
 LABELS = "y"
 """The array that holds the labels; every other array is a model input of that name."""
 
+IMAGE = "image"
+"""The array that holds the pictures of an image folder, unless the data set names another."""
+
 SplitName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,31}$")]
-Shape = tuple[int, ...]
-
-
-class TransformMismatch(ValueError):
-    """A transform cannot be applied to samples of this shape or dtype."""
-
-
-class _Transform(Frozen):
-    @abstractmethod
-    def after(self, shape: Shape, dtype: DType) -> tuple[Shape, DType]:
-        """Shape (without the batch) and dtype of a sample after this transform; raises `TransformMismatch`."""
-
-
-class ToFloat(_Transform):
-    """Convert to float32 and multiply by `scale`."""
-
-    type: Literal["to_float"] = "to_float"
-    scale: float = Field(1 / 255, description="Factor applied after the conversion; 1/255 maps bytes to 0..1.")
-
-    def after(self, shape: Shape, dtype: DType) -> tuple[Shape, DType]:  # noqa: ARG002  # any dtype becomes float32
-        return shape, "float32"
-
-
-class Normalize(_Transform):
-    """Subtract `mean` and divide by `std`, per channel (or one value for all)."""
-
-    type: Literal["normalize"] = "normalize"
-    mean: tuple[float, ...] = Field(min_length=1)
-    std: tuple[Annotated[float, Field(gt=0)], ...] = Field(min_length=1)
-    axis: int = Field(0, ge=0, description="The channel axis of a sample (without the batch).")
-
-    @model_validator(mode="after")
-    def _same_length(self) -> "Normalize":
-        if len(self.mean) != len(self.std):
-            raise ValueError("mean and std must have the same length")
-        return self
-
-    def after(self, shape: Shape, dtype: DType) -> tuple[Shape, DType]:
-        if dtype not in FLOATS:
-            raise TransformMismatch(f"normalize needs float data, these are {dtype}; put to_float before it")
-        if len(self.mean) > 1 and (self.axis >= len(shape) or shape[self.axis] != len(self.mean)):
-            raise TransformMismatch(
-                f"normalize has {len(self.mean)} channels, axis {self.axis} of {list(shape)} has not"
-            )
-        return shape, dtype
-
-
-class ChannelsFirst(_Transform):
-    """Move the last axis to the front: height, width, channels becomes channels, height, width."""
-
-    type: Literal["channels_first"] = "channels_first"
-
-    def after(self, shape: Shape, dtype: DType) -> tuple[Shape, DType]:
-        if len(shape) < 2:
-            raise TransformMismatch(f"channels_first needs at least two axes, samples are {list(shape)}")
-        return (shape[-1], *shape[:-1]), dtype
-
-
-class Grayscale(_Transform):
-    """Weigh red, green and blue (ITU-R BT.601) into one channel; samples are channels, height, width."""
-
-    type: Literal["grayscale"] = "grayscale"
-
-    def after(self, shape: Shape, dtype: DType) -> tuple[Shape, DType]:
-        if len(shape) != 3 or shape[0] != 3:
-            raise TransformMismatch(f"grayscale needs samples of shape [3, height, width], these are {list(shape)}")
-        if dtype not in FLOATS:
-            raise TransformMismatch(f"grayscale needs float data, these are {dtype}; put to_float before it")
-        return (1, *shape[1:]), dtype
-
-
-class Resize(_Transform):
-    """Scale height and width bilinearly with antialiasing; samples are channels, height, width."""
-
-    type: Literal["resize"] = "resize"
-    height: int = Field(ge=1, le=4096)
-    width: int = Field(ge=1, le=4096)
-
-    def after(self, shape: Shape, dtype: DType) -> tuple[Shape, DType]:
-        if len(shape) != 3:
-            raise TransformMismatch(f"resize needs samples of shape [channels, height, width], these are {list(shape)}")
-        if dtype not in FLOATS:
-            raise TransformMismatch(f"resize needs float data, these are {dtype}; put to_float before it")
-        return (shape[0], self.height, self.width), dtype
-
-
-class CenterCrop(_Transform):
-    """Cut the middle; samples are channels, height, width."""
-
-    type: Literal["center_crop"] = "center_crop"
-    height: int = Field(ge=1, le=4096)
-    width: int = Field(ge=1, le=4096)
-
-    def after(self, shape: Shape, dtype: DType) -> tuple[Shape, DType]:
-        if len(shape) != 3 or shape[1] < self.height or shape[2] < self.width:
-            raise TransformMismatch(f"center_crop to {self.height}x{self.width} does not fit samples of {list(shape)}")
-        return (shape[0], self.height, self.width), dtype
-
-
-Transform = Annotated[
-    ToFloat | Normalize | ChannelsFirst | Grayscale | Resize | CenterCrop, Field(discriminator="type")
-]
 
 
 def split_bounds(rows: int, shares: dict[str, float]) -> dict[str, tuple[int, int]]:
@@ -137,22 +39,35 @@ class DatasetSpec(Frozen):
     splits: dict[SplitName, Annotated[float, Field(gt=0, le=1)]] = Field(
         default_factory=dict,
         description="Named shares of the rows, e.g. {'train': 0.6, 'calibration': 0.2, 'test': 0.2}. Rows are "
-        "shuffled once with `seed`; splits never overlap. Empty: the data set is used whole.",
+        "shuffled once with `seed`; splits never overlap. Empty: the data set is used whole, or by the split folders "
+        "that an image archive has.",
     )
     seed: int = Field(0, ge=0, lt=2**32)
     preprocess: dict[str, tuple[Transform, ...]] = Field(
         default_factory=dict, description="Transforms by input name, applied to each sample in order."
+    )
+    image: str | None = Field(
+        None,
+        min_length=1,
+        max_length=200,
+        description="The model's input that takes the pictures of an image folder. If it is not given, the pictures "
+        "are called 'image', and feed the only input of a model that has one.",
     )
 
     @model_validator(mode="after")
     def _shares_fit(self) -> "DatasetSpec":
         if sum(self.splits.values()) > 1 + 1e-9:
             raise ValueError("the splits' shares add up to more than 1")
+        if self.image == LABELS:
+            raise ValueError(f"'{LABELS}' are the labels, not an input")
         return self
 
 
+DataFormat = Literal["npz", "images"]
+
+
 class ArraySpec(Frozen):
-    """One array of a data set; `shape` includes the rows."""
+    """One array of a data set; `shape` includes the rows, and a range where samples differ in size."""
 
     dtype: DType
     shape: Shape
@@ -161,8 +76,27 @@ class ArraySpec(Frozen):
 class DatasetInfo(Frozen):
     """What reading a data set, without keeping it in memory, tells."""
 
-    format: Literal["npz"]
+    format: DataFormat
     rows: int
     arrays: dict[str, ArraySpec]
     label_range: tuple[int, int] | None = None
     """Smallest and largest value of integer labels `y`."""
+    classes: tuple[str, ...] = ()
+    """What the labels stand for, from 0, where the data set says so: the folders' names, in order."""
+    splits: dict[SplitName, int] = Field(default_factory=dict)
+    """Rows of each split that the archive itself makes with its folders."""
+
+
+def split_names(info: DatasetInfo, spec: DatasetSpec) -> tuple[str, ...]:
+    """The splits that may be asked for: those declared, or else those that the archive has."""
+    return tuple(spec.splits or info.splits)
+
+
+def array_for(
+    name: str, inputs: Collection[str], arrays: Collection[str], format_: DataFormat, spec: DatasetSpec
+) -> str | None:
+    """The one of `arrays` that feeds the input `name` of a model with these inputs; None if there is none."""
+    if name in arrays:
+        return name
+    only_one = format_ == "images" and spec.image is None and len(inputs) == 1
+    return IMAGE if only_one else None

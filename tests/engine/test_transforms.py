@@ -4,10 +4,12 @@ from typing import get_args
 
 import numpy as np
 import pytest
+from PIL import Image
 from pydantic import TypeAdapter
 
-from app.spec.data import Transform
+from app.spec.transforms import ResizeShorter, Transform
 from worker.engine import transforms
+from worker.engine.errors import UnreadableData
 
 CASES = [
     ({"type": "to_float"}, (3, 8, 8), "uint8"),
@@ -19,6 +21,8 @@ CASES = [
     ({"type": "grayscale"}, (3, 4, 5), "float32"),
     ({"type": "resize", "height": 5, "width": 9}, (3, 12, 7), "float32"),
     ({"type": "resize", "height": 5, "width": 9}, (1, 3, 4), "float16"),
+    ({"type": "resize_shorter", "size": 6}, (3, 12, 7), "float32"),
+    ({"type": "resize_shorter", "size": 9}, (1, 5, 5), "float16"),
     ({"type": "center_crop", "height": 3, "width": 2}, (3, 8, 7), "uint8"),
 ]
 ANY = TypeAdapter(Transform)
@@ -69,3 +73,23 @@ def test_resize_averages_when_it_shrinks() -> None:
 def test_center_crop_takes_the_middle() -> None:
     image = np.arange(25.0).reshape(1, 1, 5, 5)
     assert np.array_equal(apply({"type": "center_crop", "height": 1, "width": 3}, image)[0, 0], [[11, 12, 13]])
+
+
+@pytest.mark.parametrize(
+    ("size", "wanted"),
+    [((30, 20), (24, 16)), ((20, 30), (16, 24)), ((17, 50), (16, 47)), ((25, 25), (16, 16)), ((12, 40), (16, 53))],
+)
+def test_the_shorter_side_is_scaled_as_torchvision_does(size: tuple[int, int], wanted: tuple[int, int]) -> None:
+    """Its sizes, and Pillow's bilinear filter, which it uses for pictures."""
+    pixels = np.random.default_rng(0).integers(0, 256, (3, *size), np.uint8)
+
+    (scaled,) = transforms.apply((ResizeShorter(size=16),), pixels[None].astype(np.float32))
+
+    assert scaled.shape == (3, *wanted)
+    picture = Image.fromarray(pixels.transpose(1, 2, 0)).resize(wanted[::-1], Image.Resampling.BILINEAR)
+    assert np.abs(scaled - np.asarray(picture).transpose(2, 0, 1)).max() < 1.5
+
+
+def test_a_line_is_not_scaled_to_its_shorter_side() -> None:
+    with pytest.raises(UnreadableData, match="a line"):
+        transforms.apply((ResizeShorter(size=4096),), np.zeros((1, 3, 1, 65), np.float32))

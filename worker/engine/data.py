@@ -1,16 +1,18 @@
 """The rows of one role, preprocessed and in batches, streamed from disk."""
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 
-from app.spec.data import LABELS, Transform, split_bounds
+from app.spec.data import LABELS, array_for, split_bounds
+from app.spec.transforms import Transform
 from app.spec.work import DataFile
 from worker.engine import transforms
+from worker.engine.columns import Column, open_columns
 from worker.engine.errors import UnreadableData
-from worker.engine.npz import StoredArray, open_arrays
 
 Batch = tuple[dict[str, np.ndarray], np.ndarray | None]
 """Model inputs by name, each `[rows, *sample]`, and the labels of these rows, `[rows, ...]`, if there are any."""
@@ -23,8 +25,9 @@ SCRATCH = "scratch"
 class Rows:
     """Rows of a data set: iterated as often as wanted, always in the same order, never in memory at once."""
 
-    arrays: dict[str, StoredArray]
-    preprocess: dict[str, tuple[Transform, ...]]
+    arrays: Mapping[str, Column]
+    """By the names of the model's inputs; the labels as `y`."""
+    preprocess: Mapping[str, tuple[Transform, ...]]
     indices: np.ndarray
     """Positions in the data set, int64."""
 
@@ -34,16 +37,19 @@ class Rows:
 
         Raises `UnreadableData`.
         """
-        arrays = open_arrays(directory / file.path, directory / SCRATCH)
+        opened = open_columns(directory / file.path, file, directory / SCRATCH)
+        columns, preprocess = opened.columns, file.spec.preprocess
         if inputs is not None:
-            if missing := sorted(set(inputs) - arrays.keys()):
+            feeds = {name: array_for(name, inputs, columns, file.info.format, file.spec) for name in inputs}
+            if missing := sorted(name for name, column in feeds.items() if column is None):
                 raise UnreadableData(f"The data set has no array named {', '.join(missing)}.")
-            arrays = {name: array for name, array in arrays.items() if name in inputs or name == LABELS}
-        lengths = {array.shape[0] if array.shape else 0 for array in arrays.values()}
+            feeds |= {LABELS: LABELS} if LABELS in columns else {}
+            columns = {name: columns[column] for name, column in feeds.items() if column is not None}
+            preprocess = {name: preprocess[column] for name, column in feeds.items() if column in preprocess}
+        lengths = {len(column) for column in columns.values()}
         if len(lengths) != 1:
             raise UnreadableData("The arrays of the data set differ in their number of rows.")
-        rows = lengths.pop()
-        return cls(arrays, dict(file.spec.preprocess), split_rows(rows, file))
+        return cls(columns, dict(preprocess), split_rows(lengths.pop(), file, opened.splits))
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -52,11 +58,7 @@ class Rows:
         """Yield every row once, `size` at a time; the last batch may be smaller."""
         for start in range(0, len(self.indices), size):
             rows = self.indices[start : start + size]
-            inputs = {
-                name: transforms.apply(self.preprocess.get(name, ()), array.take(rows))
-                for name, array in self.arrays.items()
-                if name != LABELS
-            }
+            inputs = {name: self._input(name, rows) for name in self.arrays if name != LABELS}
             yield inputs, self.arrays[LABELS].take(rows) if LABELS in self.arrays else None
 
     def sample(self, count: int, seed: int) -> "Rows":
@@ -66,14 +68,26 @@ class Rows:
         drawn = np.random.default_rng(seed).choice(len(self.indices), count, replace=False)
         return replace(self, indices=self.indices[np.sort(drawn)])
 
+    def _input(self, name: str, rows: np.ndarray) -> np.ndarray:
+        column, steps = self.arrays[name], self.preprocess.get(name, ())
+        if column.uniform:
+            return transforms.apply(steps, column.take(rows))
+        samples = [transforms.apply(steps, column.take(rows[place : place + 1])) for place in range(len(rows))]
+        if len({sample.shape for sample in samples}) > 1:
+            raise UnreadableData(f"The samples for input {name} differ in size after preprocessing.")
+        return np.concatenate(samples)
 
-def split_rows(rows: int, file: DataFile) -> np.ndarray:
+
+def split_rows(rows: int, file: DataFile, made: Mapping[str, np.ndarray] = MappingProxyType({})) -> np.ndarray:
     """Positions of the split's rows: a slice of one permutation that the data set's seed decides.
 
-    Raises `UnreadableData` if there is no such split.
+    Where no split is declared, those `made` by the file itself count. Raises `UnreadableData` if there is no such
+    split.
     """
     if file.split is None:
         return np.arange(rows)
+    if not file.spec.splits and file.split in made:
+        return made[file.split]
     bounds = split_bounds(rows, file.spec.splits)
     if file.split not in bounds:
         raise UnreadableData(f"The data set declares no split named {file.split}.")

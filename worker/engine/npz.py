@@ -5,7 +5,7 @@ import zipfile
 from dataclasses import dataclass
 from io import FileIO
 from pathlib import Path
-from typing import IO
+from typing import IO, ClassVar
 
 import numpy as np
 from numpy.lib import format as npy
@@ -26,6 +26,10 @@ class StoredArray:
     offset: int
     dtype: np.dtype
     shape: tuple[int, ...]
+    uniform: ClassVar[bool] = True
+
+    def __len__(self) -> int:
+        return self.shape[0] if self.shape else 0
 
     def take(self, rows: np.ndarray) -> np.ndarray:
         """The rows at these positions, in this order, in the machine's byte order."""

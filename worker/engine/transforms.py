@@ -7,10 +7,23 @@ import numpy as np
 import torch
 from torch.nn.functional import interpolate
 
-from app.spec.data import CenterCrop, ChannelsFirst, Grayscale, Normalize, Resize, ToFloat, Transform
+from app.spec.transforms import (
+    CenterCrop,
+    ChannelsFirst,
+    Grayscale,
+    Normalize,
+    Resize,
+    ResizeShorter,
+    ToFloat,
+    Transform,
+)
+from worker.engine.errors import UnreadableData
 
 LUMA_BT601 = (0.299, 0.587, 0.114)
 """Weights of red, green and blue: ITU-R BT.601, as Pillow and OpenCV use them."""
+
+MAX_ASPECT = 64
+"""Longest picture that is scaled to its shorter side: what comes out grows with the proportions."""
 
 
 def to_float(step: ToFloat, batch: np.ndarray) -> np.ndarray:
@@ -35,8 +48,21 @@ def grayscale(step: Grayscale, batch: np.ndarray) -> np.ndarray:  # noqa: ARG001
 
 
 def resize(step: Resize, batch: np.ndarray) -> np.ndarray:
+    return _scaled(batch, step.height, step.width)
+
+
+def resize_shorter(step: ResizeShorter, batch: np.ndarray) -> np.ndarray:
+    height, width = step.sides(*batch.shape[2:])
+    if max(height, width) > step.size * MAX_ASPECT:
+        raise UnreadableData(f"A picture of {batch.shape[2]} x {batch.shape[3]} pixels is a line, not a picture.")
+    return _scaled(batch, height, width)
+
+
+def _scaled(batch: np.ndarray, height: int, width: int) -> np.ndarray:
+    if batch.shape[2:] == (height, width):
+        return batch
     pixels = torch.from_numpy(np.ascontiguousarray(batch, np.float32))  # torch resizes no float16 on a CPU
-    resized = interpolate(pixels, (step.height, step.width), mode="bilinear", antialias=True, align_corners=False)
+    resized = interpolate(pixels, (height, width), mode="bilinear", antialias=True, align_corners=False)
     return resized.numpy().astype(batch.dtype, copy=False)
 
 
@@ -51,6 +77,7 @@ IMPLEMENTATIONS: dict[type, Callable[[Any, np.ndarray], np.ndarray]] = {
     ChannelsFirst: channels_first,
     Grayscale: grayscale,
     Resize: resize,
+    ResizeShorter: resize_shorter,
     CenterCrop: center_crop,
 }
 

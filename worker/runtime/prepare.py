@@ -87,4 +87,4 @@ def _fetched(store: Store, model: Model, directory: Path, path: str) -> ModelFil
 def _data_file(role: Role, row: Dataset, path: str, split: str | None) -> DataFile:
     spec = DatasetSpec.model_validate(row.spec)
     info = DatasetInfo.model_validate(row.info)
-    return DataFile(path=path, info=info, spec=spec, split=resolve_split(role, split, spec))
+    return DataFile(path=path, info=info, spec=spec, split=resolve_split(role, split, info, spec))
