@@ -104,9 +104,14 @@ def _check_steps(spec: JobSpec, info: ModelInfo, data: dict[Role, Dataset]) -> I
         _check_needs(step, info, data, pointer)
         check_training(step, info, {role: DatasetInfo.model_validate(row.info) for role, row in data.items()}, pointer)
         for target in spec.targets:
+            place = f"{target.format}/{target.profile}"
             if not supports(target, step.type):
+                raise StepNotApplicable(f"{step.type} cannot be delivered for {place}.", pointer=pointer)
+            if refused := sorted(one for one in step.demands() if not supports(target, one)):
                 raise StepNotApplicable(
-                    f"{step.type} cannot be delivered for {target.format}/{target.profile}.", pointer=pointer
+                    f"{step.type} cannot be delivered for {place}: it has no {refused[0]}.",
+                    pointer=pointer,
+                    remedy="Change the step's parameters, or put this target into a job of its own.",
                 )
     _check_precision(spec, info)
     _check_opset(spec, info)

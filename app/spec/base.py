@@ -54,6 +54,10 @@ class Step(Frozen):
         """What this very step needs: parameters may ask for more than the kind does."""
         return self.needs
 
+    def demands(self) -> frozenset[str]:
+        """What its parameters demand of a target beside the step's kind, by the names in `app.spec.target`."""
+        return frozenset()
+
     def models(self) -> tuple[ModelId, ...]:
         """The other models that this step reads, such as a teacher."""
         return ()

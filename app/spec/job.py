@@ -10,14 +10,14 @@ from app.spec.data import SplitName
 from app.spec.evaluate import Evaluate
 from app.spec.finetune import FineTune
 from app.spec.prune import PruneChannels, PruneWeights
-from app.spec.quantize import QuantizeDynamic, QuantizeStatic
+from app.spec.quantize import QuantizeDynamic, QuantizeStatic, QuantizeWeights
 from app.spec.target import OnnxTarget, Target
 
 DatasetId = Annotated[str, StringConstraints(pattern=r"^ds_[0-9a-f]{32}$")]
 Role = Literal["calibration", "train", "validation", "test"]
 
 AnyStep = Annotated[
-    FineTune | PruneChannels | PruneWeights | QuantizeDynamic | QuantizeStatic,
+    FineTune | PruneChannels | PruneWeights | QuantizeDynamic | QuantizeStatic | QuantizeWeights,
     Field(discriminator="type"),
 ]
 

@@ -2,7 +2,7 @@
 
 from typing import ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from app.spec.base import Frozen, Needs, Step
 
@@ -53,3 +53,48 @@ class QuantizeDynamic(Step):
     skip: Skip = Skip()
 
     makes_plan: ClassVar[bool] = True
+
+
+class QuantizeWeights(Step):
+    """Weights and embeddings in 8, 4, 3 or 2 bits; the model computes in float32. For small files, not for speed."""
+
+    type: Literal["quantize.weights"] = "quantize.weights"
+    weights: Literal["int8", "int4", "int3", "int2"] = "int8"
+    method: Literal["rtn", "hqq"] = Field(
+        "rtn",
+        description="'rtn': round to nearest, on the range with the least squared error. 'hqq': half-quadratic, which "
+        "moves zero-points until errors are sparse.",
+    )
+    block: int | None = Field(
+        None,
+        ge=8,
+        le=65_536,
+        description="Weights of one output that share a scale, at most. None: 32; for int8 all of an output.",
+    )
+    symmetric: bool | None = Field(
+        None,
+        description="Zero stays exactly zero, and needs no zero-point. None: for int8, and for weights of which a "
+        "quarter is zero. TensorRT takes no others.",
+    )
+    skip: Skip = Skip()
+
+    makes_plan: ClassVar[bool] = True
+
+    @model_validator(mode="after")
+    def _hqq_moves_zeros(self) -> "QuantizeWeights":
+        if self.method == "hqq" and self.symmetric:
+            raise ValueError("hqq moves zero-points, which a symmetric grid has not: use rtn, or symmetric false")
+        return self
+
+    @property
+    def bits(self) -> int:
+        """Of one weight."""
+        return int(self.weights.removeprefix("int"))
+
+    @property
+    def may_shift_zero(self) -> bool:
+        """Whether grids may have zero-points."""
+        return self.method == "hqq" or self.symmetric is False or (self.symmetric is None and self.bits < 8)
+
+    def demands(self) -> frozenset[str]:
+        return frozenset({f"{self.weights} weights", *(["asymmetric weights"] if self.may_shift_zero else [])})

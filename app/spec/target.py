@@ -22,9 +22,9 @@ class OnnxTarget(Frozen):
 Target = OnnxTarget
 
 UNSUPPORTED_STEPS: dict[tuple[str, str], frozenset[str]] = {
-    ("onnx", "tensorrt"): frozenset({"quantize.dynamic"}),
+    ("onnx", "tensorrt"): frozenset({"quantize.dynamic", "int3 weights", "int2 weights", "asymmetric weights"}),
 }
-"""Steps whose result a target cannot carry out, by format and profile; refused when a job is submitted."""
+"""Steps, or what a step may demand, that a target cannot carry out, by format and profile; refused at submission."""
 
 LAST_OPSET: dict[tuple[str, str], int] = {("onnx", "tensorrt"): 20}
 """The newest opset a target reads, by format and profile: that of TensorRT 10.0, the release that Jetson keeps."""
@@ -36,7 +36,7 @@ def last_opset(target: Target) -> int | None:
 
 
 def supports(target: Target, step: str) -> bool:
-    """Whether the target can deliver what a step of this type makes."""
+    """Whether the target can deliver what a step of this type makes, or something that a step demands."""
     return step not in UNSUPPORTED_STEPS.get((target.format, target.profile), frozenset())
 
 

@@ -94,6 +94,11 @@ def test_test_rows_that_are_not_held_out_are_a_warning(client: httpx.Client, mod
         ({"evaluate": {"limits": {"max_drop": {"mse": 0.1}}}}, "request.invalid"),
         ({"steps": [{"type": "quantize.dynamic"}], "targets": [{"profile": "tensorrt"}]}, "step.not_applicable"),
         (
+            {"steps": [{"type": "quantize.weights", "weights": "int3"}], "targets": [{"profile": "tensorrt"}]},
+            "step.not_applicable",
+        ),
+        ({"steps": [{"type": "quantize.weights", "method": "hqq", "symmetric": True}]}, "request.invalid"),
+        (
             {"targets": [{"profile": "tensorrt"}], "evaluate": {"limits": {"min_speedup": 2}}},
             "evaluate.not_measurable",
         ),

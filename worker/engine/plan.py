@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from app.spec.quantize import Observer
+from worker.engine.weights.grids import CodedWeight
 
 
 @dataclass(frozen=True)
@@ -66,4 +67,14 @@ class DynamicPlan:
     per_channel: bool
 
 
-Plan = StaticPlan | DynamicPlan
+@dataclass(frozen=True)
+class WeightsPlan:
+    """Weights stored in fewer bits; activations stay float32."""
+
+    graph: Path
+    """The pre-processed float graph."""
+    weights: Mapping[str, CodedWeight]
+    """By name of the initializer."""
+
+
+Plan = StaticPlan | DynamicPlan | WeightsPlan

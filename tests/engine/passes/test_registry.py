@@ -14,6 +14,7 @@ from worker.engine.passes import (  # noqa: F401
     prune_weights,
     quantize_dynamic,
     quantize_static,
+    quantize_weights,
 )
 from worker.engine.targets import onnx  # noqa: F401
 

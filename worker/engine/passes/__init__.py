@@ -80,6 +80,7 @@ def take(step: Step, model: Model, context: Context) -> Changed:
         prune_weights,
         quantize_dynamic,
         quantize_static,
+        quantize_weights,
     )
 
     return IMPLEMENTATIONS[type(step)](step, model, context)

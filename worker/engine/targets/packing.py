@@ -50,19 +50,22 @@ def add_signed(graph: GraphProto, name: str, codes: np.ndarray, bits: int) -> No
     if shifted.min(initial=0) < 0 or shifted.max(initial=0) >= 2 * offset:
         raise ValueError(f"a code of {name} does not fit {bits} bits")
     add_unsigned(graph, f"{name}/u", shifted.astype(np.uint8), bits)
-    _node(graph, "Cast", [f"{name}/u"], f"{name}/i", to=TensorProto.INT8)
-    _node(graph, "Sub", [f"{name}/i", shared_constant(graph, np.array(offset, np.int8))], name)
+    add_node(graph, "Cast", [f"{name}/u"], f"{name}/i", to=TensorProto.INT8)
+    add_node(graph, "Sub", [f"{name}/i", shared_constant(graph, np.array(offset, np.int8))], name)
 
 
 def add_unsigned(graph: GraphProto, name: str, codes: np.ndarray, bits: int) -> None:
     """Add nodes that compute the value `name`: these uint8 codes, of any shape, from packed bytes."""
+    if bits == 8:
+        add_constant(graph, name, codes)
+        return
     whole, low = "", 0
     for width, plane in zip(PLANES[bits], pack(codes, bits), strict=True):
         part = f"{name}/{low}"
         _add_plane(graph, part, plane, codes.size, width, low)
-        whole = _node(graph, "Add", [whole, part], f"{part}/sum") if whole else part
+        whole = add_node(graph, "Add", [whole, part], f"{part}/sum") if whole else part
         low += width
-    _node(graph, "Reshape", [whole, shared_constant(graph, np.array(codes.shape, np.int64))], name)
+    add_node(graph, "Reshape", [whole, shared_constant(graph, np.array(codes.shape, np.int64))], name)
 
 
 def _add_plane(graph: GraphProto, name: str, plane: np.ndarray, count: int, width: int, low: int) -> None:
@@ -72,21 +75,22 @@ def _add_plane(graph: GraphProto, name: str, plane: np.ndarray, count: int, widt
     """
     per_byte = 8 // width
     value = f"{name}/packed"
-    graph.initializer.append(numpy_helper.from_array(plane.reshape(-1, 1), value))
+    add_constant(graph, value, plane.reshape(-1, 1))
     to_top = [8 - width * (place + 1) for place in range(per_byte)]
     for step, direction, by in (("t", "LEFT", to_top), ("b", "RIGHT", 8 - width), ("p", "LEFT", low)):
         if by:
             distance = shared_constant(graph, np.array(by, np.uint8))
-            value = _node(graph, "BitShift", [value, distance], f"{name}/{step}", direction=direction)
+            value = add_node(graph, "BitShift", [value, distance], f"{name}/{step}", direction=direction)
     filled = count % per_byte != 0
     flat = f"{name}/f" if filled else name
-    _node(graph, "Reshape", [value, shared_constant(graph, np.array([-1], np.int64))], flat)
+    add_node(graph, "Reshape", [value, shared_constant(graph, np.array([-1], np.int64))], flat)
     if filled:
         bounds = [shared_constant(graph, np.array([bound], np.int64)) for bound in (0, count)]
-        _node(graph, "Slice", [flat, *bounds], name)
+        add_node(graph, "Slice", [flat, *bounds], name)
 
 
-def _node(graph: GraphProto, operator: str, inputs: list[str], output: str, **attributes: Any) -> str:
+def add_node(graph: GraphProto, operator: str, inputs: list[str], output: str, **attributes: Any) -> str:
+    """Append a node named like its output; the output."""
     graph.node.append(helper.make_node(operator, inputs, [output], output, **attributes))
     return output
 
@@ -95,5 +99,10 @@ def shared_constant(graph: GraphProto, array: np.ndarray) -> str:
     """The name of a small constant, which is stored once however many nodes read it."""
     name = f"pare/{array.dtype}/{'x'.join(map(str, array.shape))}/{','.join(map(str, array.reshape(-1)))}"
     if all(tensor.name != name for tensor in graph.initializer):
-        graph.initializer.append(numpy_helper.from_array(array, name))
+        add_constant(graph, name, array)
     return name
+
+
+def add_constant(graph: GraphProto, name: str, array: np.ndarray) -> None:
+    """Append an initializer."""
+    graph.initializer.append(numpy_helper.from_array(array, name))

@@ -1,0 +1,94 @@
+"""quantize.weights: store weights and embeddings in fewer bits; the model goes on computing in float32."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from math import prod
+from pathlib import Path
+
+import numpy as np
+import onnx
+from onnx import GraphProto, numpy_helper
+
+from app.spec.quantize import QuantizeWeights
+from worker.engine.errors import NothingToQuantize
+from worker.engine.model import Model
+from worker.engine.packing import packed_bytes
+from worker.engine.passes import Changed, Context, implements
+from worker.engine.plan import WeightsPlan
+from worker.engine.selection import require_float32_weights, skipped_nodes
+from worker.engine.weights import report
+from worker.engine.weights.grids import (
+    CodedWeight,
+    Grid,
+    GridShape,
+    coded,
+    fit_half_quadratic,
+    fit_least_squares,
+)
+from worker.engine.weights.layout import SMALLEST, Weight, weights_of
+
+DEFAULT_BLOCK = 32
+"""Weights that share a scale below 8 bits. A MiniLM's embeddings at 4 bits had a cosine of .974 to the original's with
+blocks of 32, .964 with 64 and .953 with 128, at .158, .143 and .135 of the size."""
+SPARSE = 0.25
+"""Share of zeros from which a weight counts as pruned: its zeros are kept."""
+FITS: dict[str, Callable[[np.ndarray, GridShape], Grid]] = {"rtn": fit_least_squares, "hqq": fit_half_quadratic}
+UNPACKED = (
+    "On CPUs the weights are unpacked to float32 when the model is loaded: the file is smaller, but speed and memory "
+    "are those of the float model."
+)
+
+
+@implements(QuantizeWeights)
+def quantize_weights(step: QuantizeWeights, model: Model, context: Context) -> Changed:
+    """Attach a `WeightsPlan` to the model. Raises `UnknownNode`, `NothingToQuantize`."""
+    prepared = model.prepared
+    graph = onnx.load(prepared).graph
+    weights = chosen_weights(step, graph, model.graph)
+    tensors = {tensor.name: tensor for tensor in graph.initializer}
+    plan, stored = {}, []
+    for number, weight in enumerate(weights):
+        context.progress.advance(number / len(weights), f"weight {number + 1} of {len(weights)}")
+        tensor = numpy_helper.to_array(tensors[weight.name])
+        plan[weight.name] = code(tensor, weight, step)
+        stored.append(described(weight, tensor, plan[weight.name]))
+    facts = report.facts(stored, sum(4 * prod(tensor.dims) for tensor in graph.initializer))
+    return Changed(
+        replace(model, plan=WeightsPlan(prepared, plan)),
+        f"{len(weights)} weights are stored in {step.bits} bits ({step.method}), with their scales in "
+        f"{facts['bits_per_weight']:.3g} bits each.",
+        {"method": step.method, "bits": step.bits, **facts},
+        charts=(report.chart(stored),),
+        tables=(report.table(stored, "Weights by size and error"),),
+        notes=(UNPACKED,),
+    )
+
+
+def chosen_weights(step: QuantizeWeights, graph: GraphProto, original: Path) -> tuple[Weight, ...]:
+    """The weights that the skip list leaves. Raises `UnknownNode`, `NothingToQuantize`."""
+    uploaded = onnx.load(original, load_external_data=False).graph
+    weights = weights_of(graph, skipped_nodes(step.skip, uploaded, graph))
+    if not weights:
+        require_float32_weights(uploaded)
+        raise NothingToQuantize(
+            f"No float32 weight of at least {SMALLEST} values is left.", remedy="Shorten the skip list."
+        )
+    return weights
+
+
+def code(tensor: np.ndarray, weight: Weight, step: QuantizeWeights) -> CodedWeight:
+    """The codes of a float32 weight. A pruned one has a symmetric grid, unless another was asked for."""
+    pruned = step.symmetric is None and int(np.count_nonzero(tensor)) < (1 - SPARSE) * tensor.size
+    block = step.block or (None if step.bits == 8 else DEFAULT_BLOCK)
+    shape = GridShape(step.bits, block, symmetric=pruned or not step.may_shift_zero)
+    fit = fit_least_squares if shape.symmetric else FITS[step.method]
+    matrix = weight.layout.matrix(tensor)
+    return coded(matrix, weight.layout, fit(matrix, shape))
+
+
+def described(weight: Weight, before: np.ndarray, after: CodedWeight) -> report.Stored:
+    """What coding did to a weight."""
+    zeros = 0 if after.grid.zeros is None else after.grid.zeros.nbytes
+    size = packed_bytes(after.codes.size, after.bits) + after.grid.scales.nbytes + zeros
+    form = f"{after.bits} bits, blocks of {after.codes.shape[2]}"
+    return report.Stored.of(weight, before, after.values(), form, size)

@@ -1,0 +1,1 @@
+"""Weights in fewer bits: which tensors, as what matrices, on which grids."""
