@@ -4,6 +4,7 @@ What is counted is what hardware multiplies; additions, activations, norms and t
 """
 
 import math
+from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -14,8 +15,14 @@ from worker.engine.shapes import Shape
 
 ShapeOf = Callable[[fx.Node], Any]
 """Of a node: the shape of a tensor, or a list of them."""
-COSTLY_WITHOUT_RULE = ("conv", "matmul", "mm", "einsum", "attention", "lstm", "gru", "rnn")
-"""Parts of the names of operators that multiply, and are not counted unless they are listed below."""
+ALSO_MULTIPLY = frozenset(
+    {
+        "_convolution", "_native_multi_head_attention", "_trilinear", "bilinear", "cdist", "chain_matmul", "conv_tbc",
+        "convolution", "einsum", "gru_cell", "inner", "linalg_multi_dot", "lstm_cell", "rnn_relu_cell", "rnn_tanh_cell",
+        "tensordot", "torchvision::deform_conv2d",
+    }
+)  # fmt: skip
+"""Operators that multiply and are not counted."""
 
 
 def count_macs(graph: fx.Graph, shape_of: ShapeOf, rows: int) -> int:
@@ -24,14 +31,8 @@ def count_macs(graph: fx.Graph, shape_of: ShapeOf, rows: int) -> int:
 
 
 def uncounted(graph: fx.Graph) -> dict[str, int]:
-    """Operators that multiply and are not counted, by name."""
-    found: dict[str, int] = {}
-    for node in graph.nodes:
-        if node.op == "call_function":
-            name = operator_name(node)
-            if name not in COUNTED and any(part in name for part in COSTLY_WITHOUT_RULE):
-                found[name] = found.get(name, 0) + 1
-    return found
+    """How often operators occur that multiply and are not counted."""
+    return dict(Counter(name for node in graph.nodes if (name := operator_name(node)) in ALSO_MULTIPLY))
 
 
 def _macs(node: fx.Node, shape_of: ShapeOf) -> int:
@@ -67,13 +68,9 @@ def _attention(node: fx.Node, shape_of: ShapeOf) -> int:
 def _recurrent(node: fx.Node, shape_of: ShapeOf) -> int:
     """Both matrices of every layer and direction, for every step of every row."""
     series: Shape = shape_of(_arg(node, 0))
-    weights: Any = node.args[3] if operator_name(node) == "lstm" and _is_packed(node) else node.args[2]
+    weights: Any = node.args[2]
     matrices = (shape for one in weights if len(shape := shape_of(one)) == 2)
     return math.prod(series[:-1]) * sum(math.prod(shape) for shape in matrices)
-
-
-def _is_packed(node: fx.Node) -> bool:
-    return "data" in str(node.target)
 
 
 def _arg(node: fx.Node, place: int) -> fx.Node:

@@ -6,7 +6,8 @@ from typing import Any
 import torch
 from torch import fx
 
-from worker.engine.program import Program
+from worker.engine.program import EXAMPLE_ROWS, Program
+from worker.engine.synthetic import example_shapes
 
 Shape = tuple[int, ...]
 Shapes = Shape | list[Any] | None
@@ -17,8 +18,8 @@ UNKNOWN_SIZE = 13
 
 
 def shapes_of(program: Program, module: fx.GraphModule) -> dict[fx.Node, Shapes]:
-    """By node of a graph module of this program; varying dimensions have their sizes in `program.example()`."""
-    example = {name: tuple(tensor.shape) for name, tensor in program.example().items()}
+    """By node of a graph module of this program; varying dimensions have their sizes in `example_batch`."""
+    example = example_shapes(program.signature, EXAMPLE_ROWS)
     sizes: dict[Any, int] = {}
     for name, node in program.input_nodes(module).items():
         for size, number in zip(node.meta["val"].shape, example[name], strict=True):
@@ -43,3 +44,9 @@ def _size(size: Any, sizes: Mapping[Any, int]) -> int:
         return sizes[expression]
     number = expression.xreplace({symbol: sizes.get(symbol, UNKNOWN_SIZE) for symbol in expression.free_symbols})
     return int(number)
+
+
+def rows_of(program: Program) -> int:
+    """The batch that `shapes_of` is for: the first dimension of the first input."""
+    first = program.signature.inputs[0]
+    return example_shapes(program.signature, EXAMPLE_ROWS)[first.name][0] if first.shape else 1

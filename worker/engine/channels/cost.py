@@ -11,6 +11,7 @@ from worker.engine.channels.analysis import Channels
 from worker.engine.channels.call import Value
 from worker.engine.channels.classes import count_left
 from worker.engine.macs import count_macs
+from worker.engine.shapes import rows_of
 
 
 @dataclass(frozen=True)
@@ -33,14 +34,7 @@ def cost_of(channels: Channels, doomed: np.ndarray | None = None) -> Cost:
     def shape_of(node: fx.Node) -> Any:
         return _left(channels.labels.get(node), doomed)
 
-    rows = rows_of(channels)
-    return Cost(parameters, count_macs(channels.module.graph, shape_of, rows))
-
-
-def rows_of(channels: Channels) -> int:
-    """The batch that the shapes are for: the first dimension of the first input."""
-    first = channels.program.signature.inputs[0]
-    return next(iter(channels.program.example().values())).shape[0] if first.shape else 1
+    return Cost(parameters, count_macs(channels.module.graph, shape_of, rows_of(channels.program)))
 
 
 def _left(value: Value, doomed: np.ndarray) -> Any:
