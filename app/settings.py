@@ -68,6 +68,8 @@ class Settings(BaseSettings):
     child_memory_bytes: int = Field(8 * GIB, gt=0, description="Resident memory a job may use.")
     child_disk_bytes: int = Field(20 * GIB, gt=0, description="Largest file a job may write.")
 
+    inspect_uploads: bool = Field(True, description="Have a worker look at each uploaded model.")
+
     lease_s: float = Field(60, gt=0, description="A claim is void this long after its last heartbeat.")
     heartbeat_s: float = Field(15, gt=0, description="How often a worker renews its claim.")
     dispatch_s: float = Field(1, gt=0, description="How often queued jobs are looked for.")

@@ -1,7 +1,7 @@
 """What clients see: one class per resource, made from rows."""
 
 from datetime import datetime
-from typing import Any, Generic, Literal, TypeVar
+from typing import Annotated, Any, Generic, Literal, TypeVar
 
 from pydantic import BaseModel, Field
 
@@ -10,6 +10,7 @@ from app.db.tables import Artifact, Dataset, Event, Job, JobState, Model, Upload
 from app.ids import public
 from app.services.uploads import PartSlot
 from app.spec.data import DatasetInfo, DatasetSpec
+from app.spec.inspection import Inspection
 from app.spec.job import JobSpec
 from app.spec.signature import ModelInfo
 from app.spec.work import Failure
@@ -43,6 +44,39 @@ class ModelOut(BaseModel):
             id=public("mdl", row.id), name=row.name, labels=row.labels, bytes=row.bytes, sha256=row.sha256,
             info=ModelInfo.model_validate(row.info), created_at=row.created_at,
         )  # fmt: skip
+
+
+class InspectionPending(BaseModel):
+    """A worker will look at the model when one has time."""
+
+    status: Literal["pending"]
+
+
+class InspectionFailed(BaseModel):
+    """A worker could not look at the model; jobs may still work."""
+
+    status: Literal["failed"]
+    error: Failure
+
+
+class InspectionReady(Inspection):
+    """What a worker found."""
+
+    status: Literal["ready"]
+
+
+InspectionOut = Annotated[InspectionPending | InspectionFailed | InspectionReady, Field(discriminator="status")]
+
+
+class ModelDetailOut(ModelOut):
+    """A model, and what looking at it told: what it costs, and what each step could do to it."""
+
+    inspection: InspectionOut | None = Field(description="None: this service looks at no models.")
+
+    @classmethod
+    def of(cls, row: Model) -> "ModelDetailOut":
+        """Show a row."""
+        return cls.model_validate({**ModelOut.of(row).model_dump(), "inspection": row.inspection})
 
 
 class DatasetOut(BaseModel):

@@ -8,7 +8,7 @@ from uuid import UUID
 from sqlalchemy import Select, and_, delete, func, or_, select, update
 from sqlalchemy.orm import Session
 
-from app.db import checkpoints, events
+from app.db import checkpoints, events, inspections
 from app.db.states import LIVE, move
 from app.db.tables import Artifact, Dataset, Job, JobDataset, JobModel, JobState, Model
 from app.db.types import from_now
@@ -19,8 +19,8 @@ REPUBLISHED = 20
 
 
 def of(session: Session, tenant: str, job: UUID) -> Job | None:
-    """Fetch one job of a tenant."""
-    return session.scalar(select(Job).where(Job.tenant == tenant, Job.id == job))
+    """Fetch one job of a tenant's own."""
+    return session.scalar(select(Job).where(Job.tenant == tenant, Job.id == job, Job.kind == "compress"))
 
 
 def by_idempotency_key(session: Session, tenant: str, key: str) -> Job | None:
@@ -30,13 +30,13 @@ def by_idempotency_key(session: Session, tenant: str, key: str) -> Job | None:
 
 def page(tenant: str, *, status: JobState | None) -> Select[Job]:
     """Select a tenant's jobs, optionally in one state; `app.db.pages` cuts the page."""
-    statement = select(Job).where(Job.tenant == tenant)
+    statement = select(Job).where(Job.tenant == tenant, Job.kind == "compress")
     return statement if status is None else statement.where(Job.state == status)
 
 
 def live_users(session: Session, *, model: UUID | None = None, dataset: UUID | None = None) -> int:
-    """Count the unfinished jobs that read a model or a data set."""
-    statement = select(func.count()).select_from(Job).where(Job.state.in_(LIVE))
+    """Count the unfinished jobs that read a model or a data set; an inspection may lose its model at any time."""
+    statement = select(func.count()).select_from(Job).where(Job.state.in_(LIVE), Job.kind == "compress")
     if model is not None:
         reads = select(JobModel.job_id).where(JobModel.model_id == model)
         statement = statement.where(or_(Job.model_id == model, Job.id.in_(reads)))
@@ -260,9 +260,12 @@ _WAIT: dict[str, Any] = {
 def _finish(
     session: Session, job: UUID, statement: Any, event: dict[str, Any], artifacts: Sequence[Artifact] = ()
 ) -> bool:
-    if session.execute(statement.returning(Job.id)).first() is None:
+    moved = session.scalar(statement.returning(Job), execution_options={"populate_existing": True})
+    if moved is None:
         return False
     session.add_all(artifacts)
+    if moved.kind == "inspect":
+        inspections.record(session, moved)
     match event["status"]:
         case "succeeded" | "canceled":
             checkpoints.drop(session, job)

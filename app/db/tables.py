@@ -8,6 +8,7 @@ from sqlalchemy import BigInteger, CheckConstraint, Float, ForeignKey, Index, Me
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from app.db.types import Json, UtcTime, from_now
+from app.spec.work import WorkKind
 
 JobState = Literal["queued", "running", "canceling", "succeeded", "failed", "canceled"]
 UploadState = Literal["open", "completing", "completed", "aborted"]
@@ -54,6 +55,9 @@ class Model(Admitted, Base):
 
     __tablename__ = "models"
 
+    inspection: Mapped[dict[str, Any] | None]
+    """`status`, and what was found or why not; None: nobody looks at it."""
+
 
 class Dataset(Admitted, Base):
     """An uploaded data set and how its rows are to be used."""
@@ -94,6 +98,8 @@ class Job(Base):
 
     id: Mapped[UUID] = mapped_column(primary_key=True)
     tenant: Mapped[str] = mapped_column(String(64))
+    kind: Mapped[WorkKind] = mapped_column(String(16), default="compress")
+    """Only people's own jobs, `compress`, are shown to them."""
     name: Mapped[str] = mapped_column(String(200))
     labels: Mapped[dict[str, Any]]
     spec: Mapped[dict[str, Any]]

@@ -7,7 +7,7 @@ from typing import TypeVar
 from uuid import UUID
 
 from app.admission import admit_dataset, admit_model
-from app.db import jobs, pages, uploads
+from app.db import inspections, jobs, pages, uploads
 from app.db.database import Database
 from app.db.tables import Dataset, Model
 from app.ids import NAMES, NotFound, Prefix, new_id, parse
@@ -46,11 +46,15 @@ class Library:
         self._database = database
         self._store = store
         self._inflated = settings.max_upload_bytes
+        self._inspects = settings.inspect_uploads
 
     def add_model(
         self, tenant: str, arrival: Arrival, architecture: Architecture | None = None, *, stored_at: str | None = None
     ) -> Model:
-        """Admit a model (`AdmissionError` if it is not fit) and keep it; `stored_at`: the store has the bytes."""
+        """Admit a model (`AdmissionError` if it is not fit) and keep it; `stored_at`: the store has the bytes.
+
+        A worker looks at it when one has time.
+        """
         info = admit_model(arrival.path, max_inflated_bytes=self._inflated, architecture=architecture)
         new = new_id()
         key = stored_at or self._keep("models", new, arrival)
@@ -104,6 +108,8 @@ class Library:
             )
             if users:
                 raise InUse(f"{users} unfinished job(s) read this {NAMES[prefix]}.")
+            for inspecting in inspections.unfinished(session, uuid):
+                jobs.request_cancel(session, inspecting)
             uploads.delete(session, table, uuid)
         self._store.delete(found.key)
 
@@ -115,4 +121,6 @@ class Library:
     def _insert(self, row: Resource) -> Resource:
         with self._database.write() as session:
             session.add(row)
+            if isinstance(row, Model) and self._inspects:
+                inspections.begin(session, row)
         return row

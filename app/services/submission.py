@@ -65,7 +65,7 @@ def check(session: Session, tenant: str, spec: JobSpec) -> Accepted:
     if unmeasurable is not None:
         warnings.append(f"No accuracy will be measured: {unmeasurable}.")
         spec = spec.model_copy(update={"evaluate": spec.evaluate.model_copy(update={"metrics": ()})})
-    return Accepted(spec, model, others, data, _queue(spec), tuple(warnings))
+    return Accepted(spec, model, others, data, _queue(session, spec), tuple(warnings))
 
 
 def no_worker(session: Session, queue: str) -> str | None:
@@ -218,6 +218,8 @@ def _check_overlap(spec: JobSpec, data: dict[Role, Dataset]) -> Iterator[str]:
             yield f"'{twin}' and '{role}' are the same rows: what is measured on them is not held out."
 
 
-def _queue(spec: JobSpec) -> str:
-    # Post-training steps run on ONNX Runtime's CPU kernels: 'auto' has no use for a GPU until a step trains.
+def _queue(session: Session, spec: JobSpec) -> str:
+    # Post-training steps run on ONNX Runtime's CPU kernels: only training has a use for a GPU, where there is one.
+    if spec.device == "auto" and any(step.requires().train for step in spec.steps):
+        return "cuda" if workers.serving(session, "cuda") else "cpu"
     return "cuda" if spec.device == "cuda" else "cpu"

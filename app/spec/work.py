@@ -48,6 +48,9 @@ class WorkOrder(Frozen):
     threads: int = Field(description="Size of every thread pool, except where the spec asks to measure another.")
 
 
+WorkKind = Literal["compress", "inspect"]
+"""What a job of the queue is: one that somebody submitted, or the service's own look at an uploaded model."""
+
 ArtifactKind = Literal["model", "checkpoint", "data"]
 
 

@@ -1,4 +1,4 @@
-"""Checkpoints: what an attempt finished, for the next one. Models that a job reads besides its own."""
+"""Checkpoints: what an attempt finished, for the next one. Models that a job reads besides its own. Inspections."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -25,6 +25,9 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("job_id", "name", name=op.f("pk_checkpoints")),
     )
     op.create_index("ix_checkpoints_key", "checkpoints", ["key"], unique=False)
+
+    op.add_column("jobs", sa.Column("kind", sa.String(length=16), nullable=False, server_default="compress"))
+    op.add_column("models", sa.Column("inspection", sa.JSON(none_as_null=True), nullable=True))
 
     op.create_table(
         "job_models",

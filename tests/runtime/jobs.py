@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 from app.errors import PareError
+from app.spec.inspection import Inspection, InspectionOrder, StepOutlook
 from app.spec.work import WorkOrder, WorkResult
 from tests.runtime.orders import result
 from worker.engine.checkpoints import FOLDER, Checkpoints
@@ -277,8 +278,27 @@ def names_a_path(order: WorkOrder, directory: Path, progress: Progress) -> WorkR
     return result()
 
 
+def inspects(order: InspectionOrder, directory: Path, progress: Progress) -> Inspection:
+    progress.log(f"{order.model.bytes} bytes")
+    assert (directory / order.model.path).stat().st_size == order.model.bytes
+    return Inspection(
+        parameters=12, macs=12, operators={"MatMul": 1}, seconds=0.1,
+        steps={"prune.channels": StepOutlook(applicable=False, says="It has one layer.")},
+    )  # fmt: skip
+
+
+def inspects_too_much(order: InspectionOrder, directory: Path, progress: Progress) -> Inspection:
+    return Inspection(parameters=1, operators={}, steps={}, seconds=0.1, macs_note="x" * (3 << 20))
+
+
 def finds_steps(order: WorkOrder, directory: Path, progress: Progress) -> WorkResult:
     kept = Checkpoints(directory / FOLDER, progress)
     found = [number for number in ("1", "10", "2") if kept.find_json(f"step-{number}.json") == int(number)]
     progress.log(", ".join(found))
     return result()
+
+
+def looks_for_long(order: InspectionOrder, directory: Path, progress: Progress) -> Inspection:
+    progress.stage("looking", step=1, steps=1)
+    time.sleep(30)
+    return inspects(order, directory, progress)

@@ -20,6 +20,7 @@ from app.db.tables import Checkpoint, Job
 from app.db.types import from_now
 from app.services.sweep import Sweeper
 from app.settings import Settings
+from app.spec.work import WorkKind
 from app.storage import Store
 from app.storage.errors import StorageUnavailable
 from migrations import upgrade
@@ -60,8 +61,8 @@ class Sending:
     def jail_level(self) -> object:
         return self.workshop.jail_level
 
-    def run(self, directory: Path, limits: Limits, listeners: Listeners) -> Outcome:
-        return self.workshop.run(directory, limits, listeners, entry=f"tests.runtime.jobs:{self.entry}")
+    def run(self, directory: Path, limits: Limits, listeners: Listeners, *, kind: WorkKind) -> Outcome:
+        return self.workshop.run(directory, limits, listeners, kind=kind, entry=f"tests.runtime.jobs:{self.entry}")
 
 
 @dataclass
@@ -106,7 +107,9 @@ class Bench:
 
 @pytest.fixture
 def bench(workshop: Workshop, tmp_path: Path) -> Bench:
-    settings = Settings(data_dir=tmp_path, heartbeat_s=0.2, retry_backoff_s=0, child_disk_bytes=1_000_000)
+    settings = Settings(
+        data_dir=tmp_path, heartbeat_s=0.2, retry_backoff_s=0, child_disk_bytes=1_000_000, inspect_uploads=False
+    )
     upgrade(settings.database)
     parts = Components.build(settings)
     (tmp_path / "scratch").mkdir()

@@ -37,7 +37,7 @@ class Bench:
         self.jail_level = level
         self.outcome = outcome
 
-    def run(self, directory: Path, limits: Any, listeners: Listeners) -> Outcome:
+    def run(self, directory: Path, limits: Any, listeners: Listeners, **options: object) -> Outcome:
         assert (directory / "order.json").exists()
         if isinstance(self.outcome, WorkResult):
             (directory / "out").mkdir()

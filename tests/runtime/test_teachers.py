@@ -52,13 +52,13 @@ def spec(model: ModelId, *others: ModelId) -> JobSpec:
 class Orders(Bench):
     """Reads the order and the files it names."""
 
-    def run(self, directory: Path, limits: Limits, listeners: Listeners) -> Outcome:
+    def run(self, directory: Path, limits: Limits, listeners: Listeners, **options: object) -> Outcome:
         self.order = WorkOrder.model_validate_json((directory / "order.json").read_bytes())
         self.digests = {
             model: hashlib.sha256((directory / file.path).read_bytes()).hexdigest()
             for model, file in self.order.teachers.items()
         }
-        return super().run(directory, limits, listeners)
+        return super().run(directory, limits, listeners, **options)
 
 
 def test_the_order_names_each_other_model_and_its_file_is_there(parts: Components, tmp_path: Path) -> None:

@@ -17,13 +17,15 @@ from app.db.tables import Artifact, Job
 from app.errors import PareError
 from app.services.limits import missed_limits
 from app.settings import Settings
+from app.spec.inspection import Inspection
+from app.spec.report import Report
 from app.spec.work import Failure, WorkOrder, WorkResult
 from app.storage import Store
 from app.storage.errors import StorageUnavailable
 from worker.runtime.errors import Crashed, Killed, NotStarted, OutOfMemory, SandboxTooWeak
 from worker.runtime.keeper import Keeper
 from worker.runtime.patience import DATABASE_AWAY, SERVERS_AWAY, STORAGE_PATIENCE_SECONDS, outlast
-from worker.runtime.prepare import prepare
+from worker.runtime.prepare import Order, prepare
 from worker.runtime.publish import store_artifacts
 from worker.runtime.pulse import CANCELED, DRAINING, FENCED, Pulse
 from worker.runtime.supervise import Limits, Listeners, Outcome, Stopped, Workshop
@@ -38,6 +40,8 @@ NEEDS_FULL_JAIL = frozenset({"pt2"})
 """Formats whose loader has run code from hostile files before; admission refuses what is known, the jail the rest."""
 
 
+INSPECTION_SECONDS = 300
+"""Looking at a model takes seconds; it must not hold a worker for long."""
 LAST_UPLOAD_SECONDS = 120.0
 """How long the end of a failed attempt waits for its newest checkpoint to be stored."""
 DRAINING_UPLOAD_SECONDS = 8.0
@@ -48,7 +52,7 @@ DRAINING_UPLOAD_SECONDS = 8.0
 class Delivery:
     """What an attempt made, in the store but not visible yet."""
 
-    result: WorkResult
+    result: WorkResult | Inspection
     artifacts: list[Artifact]
 
 
@@ -80,7 +84,7 @@ class Attempt:
             outcome = self._worked(workshop)
             self.keeper.finish(_patience(outcome), self._is_given_up)
             self.pulse.flush()
-            if not isinstance(outcome, WorkResult):
+            if isinstance(outcome, Failure | Stopped):
                 return outcome
             return Delivery(outcome, self._patiently(lambda: self._stored(outcome)))
         except PareError as error:
@@ -95,19 +99,21 @@ class Attempt:
         order = self._patiently(lambda: prepare(self.database, self.store, self.settings, self.job, self.directory))
         _require_safe(order, workshop)
         limits = Limits(
-            wall_s=order.spec.timeout_s,
+            wall_s=order.spec.timeout_s if isinstance(order, WorkOrder) else INSPECTION_SECONDS,
             memory_bytes=self.settings.child_memory_bytes,
             file_bytes=self.settings.child_disk_bytes,
         )
         listeners = Listeners(
             self.pulse.on_progress, self.pulse.on_log, self.keeper.on_checkpoint, self.should_stop
         )  # fmt: skip
-        return workshop.run(self.directory, limits, listeners)
+        return workshop.run(self.directory, limits, listeners, kind=self.job.kind)
 
     def _is_given_up(self) -> bool:
         return self.pulse.stop_reason() in {CANCELED, FENCED}
 
-    def _stored(self, result: WorkResult) -> list[Artifact]:
+    def _stored(self, result: WorkResult | Inspection) -> list[Artifact]:
+        if isinstance(result, Inspection):
+            return []
         return store_artifacts(self.store, self.job, self.directory, result)
 
     def _patiently(self, act: Callable[[], T]) -> T:
@@ -154,10 +160,9 @@ class Attempt:
 
     def _delivered(self, delivery: Delivery) -> None:
         job, result = self.job, delivery.result
-        shown: dict[str, Any] = {
-            "report": result.report.model_dump(mode="json"), "artifacts": delivery.artifacts,
-        }  # fmt: skip
-        missed = missed_limits(result.report)
+        report = result if isinstance(result, Inspection) else result.report
+        shown: dict[str, Any] = {"report": report.model_dump(mode="json"), "artifacts": delivery.artifacts}
+        missed = missed_limits(report) if isinstance(report, Report) else None
 
         def deliver(session: Session) -> bool:
             if missed is not None:
@@ -179,13 +184,16 @@ def _patience(outcome: Outcome) -> float:
             return DRAINING_UPLOAD_SECONDS if reason == DRAINING else 0.0
         case WorkResult(report=report) if missed_limits(report) is None:
             return 0.0
+        case Inspection():
+            return 0.0
         case _:
             return LAST_UPLOAD_SECONDS
 
 
-def _require_safe(order: WorkOrder, workshop: Workshop) -> None:
+def _require_safe(order: Order, workshop: Workshop) -> None:
     level = workshop.jail_level
-    formats = {model.info.format for model in (order.model, *order.teachers.values())}
+    teachers = order.teachers.values() if isinstance(order, WorkOrder) else ()
+    formats = {model.info.format for model in (order.model, *teachers)}
     if not level.complete and (risky := sorted(formats & NEEDS_FULL_JAIL)):
         missing = ", ".join((*level.missing, *level.escapes))
         raise SandboxTooWeak(f"A {risky[0]} model is not loaded here; missing: {missing}.")

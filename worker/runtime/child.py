@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Final, NoReturn
 
 from app.errors import PareError
-from app.spec.work import Failure, WorkOrder, WorkResult
+from app.spec.base import Frozen
+from app.spec.work import Failure
 from worker.engine.progress import Progress
 from worker.runtime import jail
 from worker.runtime.errors import OutOfDisk, OutOfMemory, SandboxUnavailable, Unforeseen
@@ -23,13 +24,14 @@ from worker.runtime.reporter import Reporter
 from worker.runtime.requests import Request
 from worker.runtime.scrub import Scrubber
 from worker.runtime.wire import MAX_DETAIL, MAX_REMEDY, Done, Failed, Started
+from worker.runtime.works import WORKS
 
 WIRE: Final = 3
 NO_MEMORY: Final = ("can't allocate memory", "std::bad_alloc", "CUDA out of memory", "Failed to allocate memory")
 """How libraries word it that have no MemoryError: torch's CPU allocator, C++, torch's CUDA allocator, ONNX Runtime."""
 NO_SPACE: Final = frozenset({"EFBIG", "ENOSPC", "EDQUOT"})
 
-Job = Callable[[WorkOrder, Path, Progress], WorkResult]
+Job = Callable[[Frozen, Path, Progress], Frozen]
 
 
 def main(request: Request, wire: int, output: int, zygote: int) -> NoReturn:
@@ -58,7 +60,7 @@ def _work(request: Request, directory: Path, reporter: Reporter) -> None:
     if request.trial:
         _try(request.trial, layers, request, directory)
     elif job:
-        order = WorkOrder.model_validate_json((directory / "order.json").read_bytes())
+        order = WORKS[request.kind].order.model_validate_json((directory / "order.json").read_bytes())
         result = job(order, directory, reporter)
         (directory / "result.json").write_text(result.model_dump_json(), encoding="utf-8")
 

@@ -13,6 +13,7 @@ from app.ids import public
 from app.services.matching import resolve_split
 from app.settings import Settings
 from app.spec.data import DatasetInfo, DatasetSpec
+from app.spec.inspection import InspectionOrder
 from app.spec.job import JobSpec, Role
 from app.spec.signature import ModelInfo
 from app.spec.work import DataFile, ModelFile, WorkOrder
@@ -25,11 +26,27 @@ log = logging.getLogger(__name__)
 MODEL_FILE = "model"
 
 
-def prepare(database: Database, store: Store, settings: Settings, job: Job, directory: Path) -> WorkOrder:
+Order = WorkOrder | InspectionOrder
+
+
+def prepare(database: Database, store: Store, settings: Settings, job: Job, directory: Path) -> Order:
     """Fetch the job's files and what earlier attempts left into `directory` and write `order.json`.
 
     A data set that plays several roles is fetched once. Raises storage errors.
     """
+    make = _inspection if job.kind == "inspect" else _compression
+    order = make(database, store, settings, job, directory)
+    (directory / "order.json").write_text(order.model_dump_json())
+    return order
+
+
+def _inspection(database: Database, store: Store, settings: Settings, job: Job, directory: Path) -> Order:
+    with database.read() as session:
+        model = _model(session, job)
+    return InspectionOrder(model=_fetched(store, model, directory, MODEL_FILE), threads=settings.threads)
+
+
+def _compression(database: Database, store: Store, settings: Settings, job: Job, directory: Path) -> Order:
     spec = JobSpec.model_validate(job.spec)
     with database.read() as session:
         model = _model(session, job)
@@ -48,7 +65,7 @@ def prepare(database: Database, store: Store, settings: Settings, job: Job, dire
             store.fetch(row.key, directory / path, sha256=row.sha256)
         data[role] = _data_file(role, row, path, ref.split)
     _lay_out(store, kept, directory / CHECKPOINTS)
-    order = WorkOrder(
+    return WorkOrder(
         job=public("job", job.id),
         attempt=job.attempt,
         spec=spec,
@@ -58,8 +75,6 @@ def prepare(database: Database, store: Store, settings: Settings, job: Job, dire
         device="cuda" if settings.queue == "cuda" else "cpu",
         threads=settings.threads,
     )
-    (directory / "order.json").write_text(order.model_dump_json())
-    return order
 
 
 def _lay_out(store: Store, kept: Sequence[Checkpoint], folder: Path) -> None:

@@ -3,6 +3,7 @@
 from typing import Literal
 
 from app.spec.base import Frozen
+from app.spec.work import WorkKind
 from worker.runtime.jail.limits import Limits
 from worker.runtime.jail.trial import Trial
 
@@ -18,6 +19,7 @@ class Request(Frozen):
     """
 
     directory: str
+    kind: WorkKind
     entry: str
     limits: Limits
     device: Literal["cpu", "cuda"]

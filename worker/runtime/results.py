@@ -9,11 +9,14 @@ from typing import Final, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
+from app.spec.inspection import Inspection
 from app.spec.work import WorkResult
 from worker.runtime.clearing import clear
 from worker.runtime.errors import Crashed
 
 MAX_RESULT_BYTES: Final = 16 << 20
+MAX_INSPECTION_BYTES: Final = 2 << 20
+"""It is kept in the model's row: 2000 groups of channels take 400 KiB."""
 RESULT: Final = "result.json"
 OUT: Final = "out"
 T = TypeVar("T", bound=BaseModel)
@@ -36,6 +39,11 @@ def collect(directory: Path) -> WorkResult:
     return result
 
 
+def collect_inspection(directory: Path) -> Inspection:
+    """The checked result of an inspection that is over. Raises Crashed."""
+    return read_report(directory, RESULT, Inspection, most=MAX_INSPECTION_BYTES)
+
+
 def tidy(directory: Path, artifacts: Collection[str]) -> None:
     """Leave of a job that is over its top-level files, and in `out` the artifacts; delete every other folder."""
     with os.scandir(directory) as entries:
@@ -46,20 +54,20 @@ def tidy(directory: Path, artifacts: Collection[str]) -> None:
             (directory / name).rmdir()
 
 
-def read_report(directory: Path, name: str, model: type[T]) -> T:
-    """A small JSON file that a child wrote. Raises Crashed."""
+def read_report(directory: Path, name: str, model: type[T], *, most: int = MAX_RESULT_BYTES) -> T:
+    """A JSON file of at most `most` bytes that a child wrote. Raises Crashed."""
     with _folder(directory, None) as root:
-        return _parsed(root, name, model)
+        return _parsed(root, name, model, most)
 
 
-def _parsed(root: int, name: str, model: type[T]) -> T:
+def _parsed(root: int, name: str, model: type[T], most: int = MAX_RESULT_BYTES) -> T:
     with _file(name, root) as fd:
-        if os.fstat(fd).st_size > MAX_RESULT_BYTES:
+        if os.fstat(fd).st_size > most:
             raise Crashed("The job's result is too large.")
         content = bytearray()
         while chunk := os.read(fd, 1 << 20):
             content += chunk
-            if len(content) > MAX_RESULT_BYTES:
+            if len(content) > most:
                 raise Crashed("The job's result is too large.")
     try:
         return model.model_validate_json(bytes(content))

@@ -14,7 +14,8 @@ from types import TracebackType
 from typing import Final, Literal, Self
 
 from app.errors import PareError
-from app.spec.work import Failure, WorkResult
+from app.spec.inspection import Inspection
+from app.spec.work import Failure, WorkKind, WorkResult
 from worker.runtime import results
 from worker.runtime.errors import DeviceUnavailable, NotStarted, SandboxUnavailable
 from worker.runtime.jail import trial
@@ -24,15 +25,15 @@ from worker.runtime.nursery import Nursery
 from worker.runtime.requests import Request
 from worker.runtime.vigil import Listeners, Stopped, Verdict, Vigil
 from worker.runtime.wire import MAX_DETAIL
+from worker.runtime.works import WORKS
 
 __all__ = ["JailLevel", "Limits", "Listeners", "Outcome", "Stopped", "Workshop"]
 
 log = logging.getLogger(__name__)
 
-DEFAULT_ENTRY: Final = "worker.engine.job:run"
 TRIAL_LIMITS: Final = Limits(wall_s=120, memory_bytes=4 * GIB, file_bytes=64 * MIB)
 
-Outcome = WorkResult | Failure | Stopped
+Outcome = WorkResult | Inspection | Failure | Stopped
 
 
 class Workshop:
@@ -45,7 +46,7 @@ class Workshop:
         sandbox: Literal["require", "best-effort"],
         threads: int,
         device: Literal["cpu", "cuda"] = "cpu",
-        entry: str = DEFAULT_ENTRY,
+        entry: str = WORKS["compress"].entry,
     ) -> None:
         """Prepare to work below `scratch`, which is made if need be. `entry`: the `module:function` that does a job."""
         self._scratch = scratch.absolute()
@@ -90,7 +91,10 @@ class Workshop:
         """The process that children are forked from."""
         return self._nursery.pid
 
-    def run(self, directory: Path, limits: Limits, listeners: Listeners, *, entry: str | None = None) -> Outcome:
+    def run(
+        self, directory: Path, limits: Limits, listeners: Listeners, *,
+        kind: WorkKind = "compress", entry: str | None = None,
+    ) -> Outcome:  # fmt: skip
         """Do the job in `directory` (`order.json` and its input files) and wait for its end, however it ends.
 
         Callbacks run in the calling thread; what they raise ends the job and reaches the caller. Several threads
@@ -98,12 +102,15 @@ class Workshop:
         folders is deleted, checkpoints included: a listener takes what it wants as it hears of it.
         """
         directory = directory.absolute()
-        request = self._request(directory, limits, entry or self._entry)
+        default = self._entry if kind == "compress" else WORKS[kind].entry
+        request = self._request(directory, limits, entry or default, kind=kind)
         artifacts: set[str] = set()
         try:
             verdict = self._watched(request, listeners)
             if not isinstance(verdict, Verdict):
                 return verdict
+            if kind == "inspect":
+                return results.collect_inspection(directory)
             result = results.collect(directory)
             artifacts = {artifact.file for artifact in result.artifacts}
             return result
@@ -112,11 +119,15 @@ class Workshop:
         finally:
             _tidied(directory, artifacts)
 
-    def _request(self, directory: Path, limits: Limits, entry: str, attempt: trial.Trial | None = None) -> Request:
+    def _request(
+        self, directory: Path, limits: Limits, entry: str, *,
+        kind: WorkKind = "compress", attempt: trial.Trial | None = None,
+    ) -> Request:  # fmt: skip
         strict = self._sandbox == "require" and attempt is None
         return Request(
-            directory=str(directory), entry=entry, limits=limits, device=self._device, strict=strict, trial=attempt
-        )
+            directory=str(directory), kind=kind, entry=entry, limits=limits,
+            device=self._device, strict=strict, trial=attempt,
+        )  # fmt: skip
 
     def _watched(self, request: Request, listeners: Listeners) -> Verdict | Failure | Stopped:
         wire, wire_end = os.pipe()
@@ -154,7 +165,7 @@ class Workshop:
     def _tried(self, inside: Path, attempt: trial.Trial) -> trial.TrialReport:
         lines: list[str] = []
         listeners = Listeners(on_log=lambda line: lines.append(line.message))
-        verdict = self._watched(self._request(inside, TRIAL_LIMITS, self._entry, attempt), listeners)
+        verdict = self._watched(self._request(inside, TRIAL_LIMITS, self._entry, attempt=attempt), listeners)
         if isinstance(verdict, Verdict):
             return results.read_report(inside, trial.REPORT, trial.TrialReport)
         for line in lines:

@@ -13,7 +13,7 @@ from app.api.deps import By, LabelQuery, Library, Page, Parts
 from app.api.errors import BodyTimeout, BodyTooLarge, RequestInvalid, RequestMalformed, UnsupportedMediaType
 from app.api.openapi import BINARY_ANSWER, MODEL_BODY
 from app.api.problems import is_json, problems
-from app.api.resources import ModelOut, PageOut
+from app.api.resources import ModelDetailOut, ModelOut, PageOut
 from app.db.tables import Model
 from app.ids import NotFound, public
 from app.services.errors import HubMismatch, HubUnreachable, InUse, UnknownWeights
@@ -41,7 +41,7 @@ ArchitectureQuery = Annotated[
 async def upload(
     request: Request, response: Response, parts: Parts, by: By, name: Annotated[Name, Query()], labels: LabelQuery,
     architecture: ArchitectureQuery = None,
-) -> ModelOut:  # fmt: skip
+) -> ModelDetailOut:  # fmt: skip
     """Upload a model: `.onnx`, an archive of an `.onnx` and its tensor files, or a `.pt2`, as the raw body.
 
     With `architecture`, the body is its weights, `.safetensors` or `.pth`. A JSON body asks for published weights.
@@ -53,7 +53,7 @@ async def upload(
         limit = parts.settings.max_upload_bytes
         async with arrival(request, parts.settings, name=name, labels=labels, limit=limit) as arrived:
             row = await run_in_threadpool(parts.library.add_model, by.tenant, arrived, architecture)
-    shown = ModelOut.of(row)
+    shown = ModelDetailOut.of(row)
     response.headers["Location"] = f"/models/{shown.id}"
     return shown
 
@@ -68,9 +68,9 @@ def page(library: Library, by: By, wanted: Page, labels: LabelQuery) -> PageOut[
 
 
 @router.get("/{model_id}", operation_id="getModel", responses=problems(NotFound))
-def one(library: Library, by: By, model_id: str) -> ModelOut:
-    """Look at a model: its signature, parameters and operators."""
-    return ModelOut.of(library.one(Model, by.tenant, model_id))
+def one(library: Library, by: By, model_id: str) -> ModelDetailOut:
+    """Look at a model: its signature, parameters and operators, and what a worker found in it."""
+    return ModelDetailOut.of(library.one(Model, by.tenant, model_id))
 
 
 @router.head("/{model_id}/content", include_in_schema=False)
