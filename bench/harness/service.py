@@ -79,7 +79,7 @@ def _serving(module: Sequence[str], folder: Path, settings: dict[str, str], sign
 
 def _environment(folder: Path, settings: dict[str, str]) -> dict[str, str]:
     inherited = {key: value for key, value in os.environ.items() if not key.startswith("PARE_")}
-    return inherited | {"PARE_DATA_DIR": str(folder / "pare-data")} | settings
+    return inherited | {"PARE_DATA_DIR": str(folder / "pare-data"), "PARE_INSPECT_UPLOADS": "false"} | settings
 
 
 def _await(process: subprocess.Popen[bytes], url: str, log: Path) -> None:
