@@ -14,7 +14,7 @@ FOLDERS = {"model": "/models", "dataset": "/datasets"}
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("stack", ["embedded"], indirect=True)
 def test_each_hostile_file_gets_a_documented_answer(
     stack: Stack, tiny_model: str, tiny_data: str, tmp_path: Path

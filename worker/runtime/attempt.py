@@ -40,7 +40,7 @@ NEEDS_FULL_JAIL = frozenset({"pt2"})
 """Formats whose loader has run code from hostile files before; admission refuses what is known, the jail the rest."""
 
 
-INSPECTION_SECONDS = 300
+INSPECTION_SECONDS = 120
 """Looking at a model takes seconds; it must not hold a worker for long."""
 LAST_UPLOAD_SECONDS = 120.0
 """How long the end of a failed attempt waits for its newest checkpoint to be stored."""
