@@ -40,7 +40,8 @@ def test_each_hostile_file_gets_a_documented_answer(
 
 def _uploaded(client: Client, file: HostileFile) -> httpx.Response:
     content = file.path.read_bytes()
-    return client.http.post(FOLDERS[file.kind], params={"name": "../../x"}, content=content, headers=OCTETS)
+    params = {"name": "../../x"} | ({} if file.architecture is None else {"architecture": file.architecture})
+    return client.http.post(FOLDERS[file.kind], params=params, content=content, headers=OCTETS)
 
 
 def _spec(resource: str, tiny_model: str) -> dict:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from tests.hostile import archives, datasets, onnx_files, other_formats, pt2_files
+from tests.hostile import archives, datasets, onnx_files, other_formats, pt2_files, weights_files
 from tests.hostile.payloads import Payloads
 
 MARKS = "marks"
@@ -22,6 +22,8 @@ class HostileFile:
     path: Path
     kind: Literal["model", "dataset"]
     codes: frozenset[str]
+    architecture: str | None
+    """What a client declares with it, as JSON."""
 
 
 def write_corpus(directory: Path) -> list[HostileFile]:
@@ -30,13 +32,13 @@ def write_corpus(directory: Path) -> list[HostileFile]:
     (directory / MARKS).mkdir(parents=True)
     everything = [
         *archives.files(), *datasets.files(payloads), *onnx_files.files(), *pt2_files.files(payloads),
-        *other_formats.files(payloads),
+        *other_formats.files(payloads), *weights_files.files(payloads),
     ]  # fmt: skip
     written = []
     for hostile in everything:
         path = directory / f"{hostile.name}.bin"
         path.write_bytes(hostile.content)
-        written.append(HostileFile(hostile.name, path, hostile.kind, hostile.codes))
+        written.append(HostileFile(hostile.name, path, hostile.kind, hostile.codes, hostile.architecture))
     return written
 
 

@@ -12,6 +12,8 @@ class Hostile:
     content: bytes
     kind: Literal["model", "dataset"]
     codes: frozenset[str]
+    architecture: str | None = None
+    """Declared with it, as JSON."""
 
 
 def model(name: str, content: bytes, codes: frozenset[str] | set[str]) -> Hostile:
@@ -20,3 +22,7 @@ def model(name: str, content: bytes, codes: frozenset[str] | set[str]) -> Hostil
 
 def dataset(name: str, content: bytes, codes: frozenset[str] | set[str]) -> Hostile:
     return Hostile(name, content, "dataset", frozenset(codes))
+
+
+def weights(name: str, content: bytes, codes: frozenset[str] | set[str], architecture: str) -> Hostile:
+    return Hostile(name, content, "model", frozenset(codes), architecture)

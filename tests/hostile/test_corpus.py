@@ -5,12 +5,13 @@ from pathlib import Path
 import pytest
 
 from app.admission import AdmissionError, admit_dataset, admit_model
+from app.spec.architecture import Architecture
 from app.spec.data import DatasetSpec
 from tests.hostile.conftest import Corpus
 from tests.hostile.corpus import HostileFile, executed
 
 GIB = 1 << 30
-CLASSES = ("zip_", "tar_", "npz_", "npy_", "onnx_", "bundle_", "pt2_", "pickle_", "pth_", "")
+CLASSES = ("zip_", "tar_", "npz_", "npy_", "onnx_", "bundle_", "pt2_", "pickle_", "pth_", "st_", "")
 
 
 def refusal(file: HostileFile) -> AdmissionError | None:
@@ -18,7 +19,8 @@ def refusal(file: HostileFile) -> AdmissionError | None:
         if file.kind == "dataset":
             admit_dataset(file.path, DatasetSpec(), max_inflated_bytes=20 * GIB)
         else:
-            admit_model(file.path, max_inflated_bytes=20 * GIB)
+            declared = None if file.architecture is None else Architecture.model_validate_json(file.architecture)
+            admit_model(file.path, max_inflated_bytes=20 * GIB, architecture=declared)
     except AdmissionError as error:
         return error
     return None

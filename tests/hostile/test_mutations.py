@@ -10,8 +10,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
+from safetensors.numpy import save as safetensors_save
 
 from app.admission import AdmissionError, admit_dataset, admit_model
 from app.spec.data import DatasetSpec
@@ -19,7 +21,8 @@ from tests.files import onnx_classifier
 from tests.hostile.archives import entry, tarred, zipped
 from tests.hostile.conftest import Corpus
 from tests.hostile.onnx_files import external, referring
-from tests.hostile.pt2_files import PROGRAM, good_pt2, repacked
+from tests.hostile.pt2_files import PROGRAM, Linear, good_pt2, repacked, saved
+from tests.hostile.weights_files import ARCHITECTURE
 
 GIB = 1 << 30
 Damage = list[tuple[float, bytes]]
@@ -46,17 +49,34 @@ def onnx_tar() -> bytes:
     return tarred(members, format_=tarfile.PAX_FORMAT)
 
 
-GOOD: list[Callable[[], bytes]] = [onnx_classifier, onnx_zip, onnx_tar, good_pt2, npz, npz_compressed]
+def safetensors() -> bytes:
+    return safetensors_save({"conv.weight": np.ones((2, 3), np.float32), "count": np.array(1)})
+
+
+def pth() -> bytes:
+    return saved(Linear().state_dict())
+
+
+def pth_before_16() -> bytes:
+    buffer = io.BytesIO()
+    torch.save(Linear().state_dict(), buffer, _use_new_zipfile_serialization=False)
+    return buffer.getvalue()
+
+
+GOOD: list[Callable[[], bytes]] = [
+    onnx_classifier, onnx_zip, onnx_tar, good_pt2, npz, npz_compressed, safetensors, pth, pth_before_16,
+]  # fmt: skip
 
 
 def is_documented(path: Path) -> bool:
-    """Read the file both as a model and as a data set; anything but an `AdmissionError` goes through."""
-    for read in (admit_model, admit_dataset):
+    """Read the file as a model, as weights and as a data set; anything but an `AdmissionError` goes through."""
+    for read in (
+        lambda: admit_model(path, max_inflated_bytes=GIB),
+        lambda: admit_model(path, max_inflated_bytes=GIB, architecture=ARCHITECTURE),
+        lambda: admit_dataset(path, DatasetSpec(), max_inflated_bytes=GIB),
+    ):
         try:
-            if read is admit_model:
-                admit_model(path, max_inflated_bytes=GIB)
-            else:
-                admit_dataset(path, DatasetSpec(), max_inflated_bytes=GIB)
+            read()
         except AdmissionError as error:
             if not (error.code and error.remedy and error.detail):
                 return False
