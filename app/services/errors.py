@@ -6,7 +6,8 @@ from app.ids import NotFound
 __all__ = [
     "DataMismatch", "DigestMismatch", "HubMismatch", "HubUnreachable", "IdempotencyMismatch", "InUse", "JobEnded",
     "JobNotEnded", "LabelsOutOfRange", "MetricNotMeasurable", "NeedsData", "NoBatchAxis", "NotFound", "PartsMissing",
-    "SplitUnknown", "StepNotApplicable", "UnknownWeights", "UploadNotOpen", "UploadTooLarge", "WorkerLost",
+    "SplitUnknown", "StepNotApplicable", "TeacherUnfit", "UnknownWeights", "UploadNotOpen", "UploadTooLarge",
+    "WorkerLost",
 ]  # fmt: skip
 
 
@@ -57,6 +58,13 @@ class StepNotApplicable(PareError):
 
     code, status = "step.not_applicable", 422
     remedy = "Choose another step or target; `GET /techniques` says what each one needs."
+
+
+class TeacherUnfit(PareError):
+    """A student and its teacher, or the model it takes the place of, do not take and return the same."""
+
+    code, status = "distill.unfit", 422
+    remedy = "Give a teacher for the same inputs and classes, or match features with loss 'features'."
 
 
 class NoBatchAxis(PareError):

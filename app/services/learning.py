@@ -1,11 +1,17 @@
-"""Can a step train on these rows? Told from what admission learned of labels and from the model's signature."""
+"""Can a step train on these rows, and learn from this teacher? Told from what admission read."""
 
-from app.services.errors import StepNotApplicable
+from collections.abc import Mapping
+
+from app.admission.architectures import network, signature
+from app.admission.errors import ArchitectureUnfit, UnknownArchitecture
+from app.services.errors import NeedsData, StepNotApplicable, TeacherUnfit
 from app.services.scoring import are_class_numbers, check_labels, learnable
-from app.spec.base import Step
+from app.spec.architecture import Architecture
+from app.spec.base import ModelId, Step
 from app.spec.data import LABELS, DatasetInfo
+from app.spec.distill import Distill, student_mismatch, teacher_mismatch
 from app.spec.job import Role
-from app.spec.signature import FLOATS, ModelInfo
+from app.spec.signature import FLOATS, ModelInfo, Signature
 from app.spec.training import Training
 
 LEARNED_FROM: tuple[Role, ...] = ("train", "validation")
@@ -16,14 +22,14 @@ IMAGE_AXES = 4
 def check_training(step: Step, info: ModelInfo, data: dict[Role, DatasetInfo], pointer: str) -> None:
     """Require that a step that trains can use the rows and its parameters.
 
-    Raises `StepNotApplicable`, `LabelsOutOfRange`.
+    Raises `StepNotApplicable`, `NeedsData`, `LabelsOutOfRange`.
     """
     if not isinstance(step, Training):
         return
     _check_augmentation(step, info, pointer)
     if step.requires().labels:
         for role in LEARNED_FROM:
-            if role in data and LABELS in data[role].arrays:
+            if role in data:
                 _check_labels(info, data[role], role)
         _check_class_weights(step, info, data["train"], pointer)
 
@@ -39,6 +45,12 @@ def _check_augmentation(step: Training, info: ModelInfo, pointer: str) -> None:
 
 
 def _check_labels(info: ModelInfo, rows: DatasetInfo, role: Role) -> None:
+    if LABELS not in rows.arrays:
+        raise NeedsData(
+            f"The best epoch is chosen by labels; the data of the role {role} has no array '{LABELS}'.",
+            pointer=f"/data/{role}",
+            remedy=f"Add the labels as '{LABELS}', or leave the role out: some training rows are held out then.",
+        )
     output = info.signature.outputs[0]
     found = learnable(output, rows.arrays[LABELS])
     if found is not None:
@@ -65,3 +77,33 @@ def _check_class_weights(step: Training, info: ModelInfo, rows: DatasetInfo, poi
             pointer=where,
             remedy="Give one weight for each class, in the order of the output, or 'balanced'.",
         )
+
+
+def check_teaching(step: Step, info: ModelInfo, others: Mapping[ModelId, ModelInfo], pointer: str) -> None:
+    """Require that a teacher and its student take and return the same, as far as their signatures tell.
+
+    Raises `TeacherUnfit`, `UnknownArchitecture`, `ArchitectureUnfit`.
+    """
+    if not isinstance(step, Distill):
+        return
+    student = info.signature
+    if step.student is not None:
+        student = _fresh(step.student, f"{pointer}/student")
+        unlike = student_mismatch(student, info.signature)
+        if unlike is not None:
+            remedy = "Set the architecture's `input` and num_classes to those of the model."
+            raise TeacherUnfit(unlike, pointer=f"{pointer}/student", remedy=remedy)
+    teacher = info if step.teacher == "input" else others[step.teacher]
+    unlike = teacher_mismatch(step, teacher.signature, student)
+    if unlike is not None:
+        raise TeacherUnfit(unlike, pointer=f"{pointer}/teacher")
+
+
+def _fresh(architecture: Architecture, pointer: str) -> Signature:
+    """What a new network takes and returns, if there is such a network."""
+    try:
+        network(architecture)
+    except (UnknownArchitecture, ArchitectureUnfit) as error:
+        error.pointer = pointer
+        raise
+    return signature(architecture)

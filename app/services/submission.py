@@ -10,11 +10,12 @@ from app.db import uploads, workers
 from app.db.tables import Dataset, Model
 from app.ids import NotFound, parse
 from app.services.errors import MetricNotMeasurable, NeedsData, StepNotApplicable
-from app.services.learning import check_training
+from app.services.learning import check_teaching, check_training
 from app.services.matching import check_batch, check_inputs, resolve_split
 from app.services.scoring import RANKS, check_labels, obstacle
 from app.spec.base import ModelId
 from app.spec.data import LABELS, DatasetInfo, DatasetSpec
+from app.spec.distill import Distill
 from app.spec.job import AnyStep, JobSpec, Role
 from app.spec.signature import FLOATS, ModelInfo
 from app.spec.target import is_timed, last_opset, supports
@@ -59,6 +60,7 @@ def check(session: Session, tenant: str, spec: JobSpec) -> Accepted:
         *info.warnings,
         *_check_data(spec, info, data),
         *_check_steps(spec, info, data),
+        *_check_teachers(spec, info, others),
         *_check_overlap(spec, data),
     ]
     unmeasurable = _check_metrics(spec, info, data)
@@ -118,6 +120,14 @@ def _check_steps(spec: JobSpec, info: ModelInfo, data: dict[Role, Dataset]) -> I
     _check_speed_limit(spec)
     if not spec.steps:
         yield "The job has no steps: the model is only exported and measured."
+
+
+def _check_teachers(spec: JobSpec, info: ModelInfo, others: dict[ModelId, Model]) -> Iterator[str]:
+    teachers = {other: ModelInfo.model_validate(row.info) for other, row in others.items()}
+    for position, step in enumerate(spec.steps):
+        check_teaching(step, info, teachers, f"/steps/{position}")
+        if isinstance(step, Distill) and step.student is not None and position:
+            yield f"Step {position + 1} trains a new network: what the steps before it change is lost."
 
 
 def _check_needs(step: AnyStep, info: ModelInfo, data: dict[Role, Dataset], pointer: str) -> None:

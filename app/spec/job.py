@@ -7,6 +7,7 @@ from pydantic import Field, StringConstraints, field_validator
 
 from app.spec.base import Frozen, Labels, ModelId, Name
 from app.spec.data import SplitName
+from app.spec.distill import Distill
 from app.spec.evaluate import Evaluate
 from app.spec.finetune import FineTune
 from app.spec.prune import PruneChannels, PruneWeights
@@ -17,7 +18,7 @@ DatasetId = Annotated[str, StringConstraints(pattern=r"^ds_[0-9a-f]{32}$")]
 Role = Literal["calibration", "train", "validation", "test"]
 
 AnyStep = Annotated[
-    FineTune | PruneChannels | PruneWeights | QuantizeDynamic | QuantizeStatic | QuantizeWeights,
+    Distill | FineTune | PruneChannels | PruneWeights | QuantizeDynamic | QuantizeStatic | QuantizeWeights,
     Field(discriminator="type"),
 ]
 

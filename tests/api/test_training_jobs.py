@@ -91,3 +91,51 @@ def test_an_onnx_file_is_not_trained(client: httpx.Client, model_id: str) -> Non
 
     assert (answer.status_code, answer.json()["code"]) == (422, "step.not_applicable")
     assert ".pt2" in answer.json()["remedy"]
+
+
+def distillation(client: httpx.Client, model: str, **step: Any) -> httpx.Response:
+    """Validate a job that distils, on rows with labels unless `alpha` is 1."""
+    arrays = {"y": np.zeros(40, np.float32)} if step.get("alpha") == 1 else {}
+    return training_job(client, model, {"type": "distill"} | step, **arrays)
+
+
+def test_a_student_learns_from_another_model_of_either_format(
+    client: httpx.Client, program_id: str, model_id: str
+) -> None:
+    for step in ({}, {"teacher": model_id}, {"teacher": program_id, "loss": "kd"}, {"alpha": 1}):
+        answer = distillation(client, program_id, **step)
+        assert answer.status_code == 200, answer.text
+
+
+def test_a_teacher_that_is_not_there_is_named(client: httpx.Client, program_id: str) -> None:
+    answer = distillation(client, program_id, teacher="mdl_" + "0" * 32)
+
+    assert (answer.status_code, answer.json()["errors"][0]["pointer"]) == (404, "/steps/0")
+
+
+def test_a_teacher_of_other_classes_is_refused(client: httpx.Client, program_id: str) -> None:
+    five = client.post("/models", params={"name": "five"}, content=exported(5), headers=OCTETS).json()["id"]
+
+    answer = distillation(client, program_id, teacher=five)
+
+    assert (answer.status_code, answer.json()["code"]) == (422, "distill.unfit")
+    assert "5]" in answer.json()["detail"]
+    assert answer.json()["errors"][0]["pointer"] == "/steps/0/teacher"
+    features = [{"student": "linear", "teacher": "linear"}]
+    assert distillation(client, program_id, teacher=five, loss="features", features=features).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("step", "code"),
+    [
+        ({"student": {"architecture": "torchvision:resnet18"}}, "distill.unfit"),
+        ({"student": {"architecture": "torchvision:resnet17"}}, "architecture.unknown"),
+        ({"loss": "features"}, "request.invalid"),
+        ({"alpha": 0}, "request.invalid"),
+    ],
+)
+def test_a_student_that_cannot_be_is_refused(client: httpx.Client, program_id: str, step: dict, code: str) -> None:
+    answer = distillation(client, program_id, **step)
+
+    assert (answer.status_code, answer.json()["code"]) == (422, code)
+    assert answer.json()["errors"][0]["pointer"].startswith("/steps/0")

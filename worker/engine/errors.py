@@ -131,3 +131,31 @@ class NoWeightsToPrune(EngineError):
 
     code = "prune.no_weights"
     remedy = "Widen `include`, shorten `exclude`, use a pattern whose blocks divide the inputs, or drop the step."
+
+
+class TeacherMismatch(EngineError):
+    """The teacher does not take what the student takes, or does not return what the student returns."""
+
+    code = "distill.teacher_mismatch"
+    remedy = "Give a teacher for the same inputs and classes, or match features with loss 'features'."
+
+
+class StudentMismatch(EngineError):
+    """The network that is to be the student does not take and return what the model does."""
+
+    code = "distill.student_mismatch"
+    remedy = "Set the architecture's `input` and num_classes to those of the model."
+
+
+class UnknownFeature(EngineError):
+    """A feature to be matched names no node of the graph."""
+
+    code = "distill.unknown_feature"
+    remedy = "Use the name of a node of the exported graph (print(exported.graph)), or of a node or value of the ONNX."
+
+
+class FeatureMismatch(EngineError):
+    """Two features to be matched have shapes that no projection of channels brings together."""
+
+    code = "distill.feature_mismatch"
+    remedy = "Match values with as many axes: [rows, channels], [rows, tokens, channels], or images."

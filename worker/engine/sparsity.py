@@ -95,7 +95,8 @@ def _input_norms(
     rows = context.data["calibration"].sample(step.samples, context.seed)
     watch = _SquareSums(module, layers)
     for number, (inputs, _) in enumerate(rows.batches(CALIBRATION_ROWS)):
-        watch.run(*program.arguments({name: torch.from_numpy(array) for name, array in inputs.items()}))
+        tensors = {name: torch.from_numpy(array) for name, array in inputs.items()}
+        watch.run(*program.arguments(tensors), enable_io_processing=False)
         context.progress.advance(min(1, (number + 1) * CALIBRATION_ROWS / len(rows)), "measuring activations")
     return {layer.parameter: layer.input_norms(watch.sums[layer.parameter]) for layer in layers}
 

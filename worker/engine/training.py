@@ -385,14 +385,15 @@ def _devices(context: Context) -> list[int]:
 @contextmanager
 def _placed(modules: tuple[nn.Module, ...], device: Literal["cpu", "cuda"]) -> Iterator[None]:
     """Have the modules on the device within the block; devices that were baked into graphs follow."""
-    _move(modules, device)
+    move(modules, device)
     try:
         yield
     finally:
-        _move(modules, "cpu")
+        move(modules, "cpu")
 
 
-def _move(modules: tuple[nn.Module, ...], device: Literal["cpu", "cuda"]) -> None:
+def move(modules: tuple[nn.Module, ...], device: Literal["cpu", "cuda"]) -> None:
+    """Move modules to a device, and have operators of their graphs that were exported for another one follow."""
     for module in modules:
         module.to(device)
         for graph in module.modules():

@@ -1,0 +1,139 @@
+"""Training a student to give a teacher's answers."""
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from app.spec.architecture import Architecture
+from app.spec.base import Frozen, ModelId, Needs
+from app.spec.signature import Signature, TensorSpec
+from app.spec.training import Training
+
+DistillLoss = Literal["dist", "kd", "kd_standardized", "mse", "features"]
+TEMPERATURE = {"kd": 4.0, "kd_standardized": 4.0}
+ALPHA = {"kd": 0.7, "kd_standardized": 0.7, "dist": 2 / 3, "mse": 0.5, "features": 0.5}
+SCORED: frozenset[DistillLoss] = frozenset({"dist", "kd", "kd_standardized"})
+"""Losses that compare probabilities of classes."""
+
+
+class FeatureMatch(Frozen):
+    """Two places whose values are to agree, learned together with a projection where their widths differ."""
+
+    student: str = Field(min_length=1, max_length=200, description="Node of the student's graph, such as 'relu_3'.")
+    teacher: str = Field(
+        min_length=1, max_length=200, description="Node of the teacher's graph; of an ONNX file, a node or a value."
+    )
+    weight: float = Field(1.0, gt=0, le=1000, description="Factor of this pair in the loss.")
+
+
+class Distill(Training):
+    """Train a student on a teacher's answers: the model as it is now, or a network of a known architecture anew.
+
+    The loss is (1 - alpha) x the loss of the labels + alpha x the distance from the teacher.
+    """
+
+    type: Literal["distill"] = "distill"
+    teacher: ModelId | Literal["input"] = Field(
+        "input", description="Another uploaded model, .pt2 or ONNX; 'input': the job's model before any step."
+    )
+    student: Architecture | None = Field(
+        None, description="A network to train from a random start. Left out: the model as the steps before left it."
+    )
+    loss: DistillLoss = Field(
+        "dist",
+        description="Distance from the teacher: correlation of probabilities between and within classes (dist), the "
+        "divergence of softened probabilities (kd), the same of standardized scores (kd_standardized), the squared "
+        "error of outputs that are no scores (mse), or the matched features alone (features).",
+    )
+    temperature: float | None = Field(
+        None, gt=0, le=100, description="Softens probabilities. Left out: 4 for kd and kd_standardized, 1 for dist."
+    )
+    alpha: float | None = Field(
+        None,
+        ge=0,
+        le=1,
+        description="Share of the teacher; 1 needs no labels. Left out: 0.7 for kd and kd_standardized, 2/3 for dist.",
+    )
+    features: tuple[FeatureMatch, ...] = Field(
+        (), max_length=16, description="Places inside of both networks that are to agree, besides the outputs."
+    )
+
+    @model_validator(mode="after")
+    def _something_to_learn(self) -> "Distill":
+        if self.loss == "features" and not self.features:
+            raise ValueError("loss 'features' needs at least one pair in features")
+        if self.share == 0:
+            raise ValueError("alpha 0 leaves the teacher out: use finetune")
+        return self
+
+    @property
+    def share(self) -> float:
+        """Alpha, or the default of the loss."""
+        return ALPHA[self.loss] if self.alpha is None else self.alpha
+
+    @property
+    def softness(self) -> float:
+        """The temperature, or the default of the loss."""
+        return TEMPERATURE.get(self.loss, 1.0) if self.temperature is None else self.temperature
+
+    def requires(self) -> Needs:
+        """The teacher's answers alone need no labels; a new student needs no graph of the model."""
+        return Needs(train=True, labels=self.share < 1, trainable_graph=self.student is None)
+
+    def models(self) -> tuple[ModelId, ...]:
+        """The teacher, if it is another model."""
+        return () if self.teacher == "input" else (self.teacher,)
+
+
+def fitting_inputs(reader: Signature, given: Signature) -> dict[str, str] | None:
+    """Inputs of `reader` with the inputs of `given` that feed them: by name, else by position; None if none do."""
+    named = {tensor.name: tensor for tensor in given.inputs}
+    if all(tensor.name in named for tensor in reader.inputs):
+        pairs = [(tensor, named[tensor.name]) for tensor in reader.inputs]
+    elif len(reader.inputs) == len(given.inputs):
+        pairs = list(zip(reader.inputs, given.inputs, strict=True))
+    else:
+        return None
+    fit = all(one.dtype == other.dtype and _same_sample(one, other) for one, other in pairs)
+    return {one.name: other.name for one, other in pairs} if fit else None
+
+
+def teacher_mismatch(step: Distill, teacher: Signature, student: Signature) -> str | None:
+    """Why this student cannot learn from this teacher, as a sentence; None where it can, as far as is known."""
+    if fitting_inputs(teacher, student) is None:
+        return f"The teacher takes {_listed(teacher.inputs)}, the student {_listed(student.inputs)}."
+    if step.loss == "features":
+        return None
+    theirs, ours = teacher.outputs[0], student.outputs[0]
+    if not _same_sample(theirs, ours):
+        return f"The teacher returns {_written(theirs)}, the student {_written(ours)}."
+    if step.loss in SCORED and (len(ours.shape) < 2 or ours.shape[1] == 1):
+        return f"{step.loss} compares scores of classes; the student returns {_written(ours)}."
+    return None
+
+
+def student_mismatch(fresh: Signature, model: Signature) -> str | None:
+    """Why a new network cannot stand in for the model, as a sentence."""
+    if len(fresh.outputs) != len(model.outputs) or fitting_inputs(fresh, model) is None:
+        takes = f"{_listed(fresh.inputs)} to {_listed(fresh.outputs)}"
+        return f"The student turns {takes}, the model {_listed(model.inputs)} to {_listed(model.outputs)}."
+    for one, other in zip(fresh.outputs, model.outputs, strict=True):
+        if not _same_sample(one, other):
+            return f"The student returns {_written(one)}, the model {_written(other)}."
+    return None
+
+
+def _same_sample(one: TensorSpec, other: TensorSpec) -> bool:
+    """Whether the shapes of a row agree, as far as they are fixed."""
+    return len(one.shape) == len(other.shape) and all(
+        a == b for a, b in zip(one.shape[1:], other.shape[1:], strict=True) if isinstance(a, int) and isinstance(b, int)
+    )
+
+
+def _listed(tensors: tuple[TensorSpec, ...]) -> str:
+    return ", ".join(map(_written, tensors))
+
+
+def _written(tensor: TensorSpec) -> str:
+    sizes = ", ".join(str(size) if isinstance(size, int) else size.name for size in tensor.shape)
+    return f"'{tensor.name}' {tensor.dtype} [{sizes}]"

@@ -1,0 +1,135 @@
+"""Losses of a student that learns from a teacher."""
+
+from collections.abc import Callable, Mapping
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from app.spec.distill import Distill, FeatureMatch
+from worker.engine.batches import Batch
+from worker.engine.errors import FeatureMismatch
+from worker.engine.features import FEATURE
+from worker.engine.losses import Loss, Outputs
+from worker.engine.teachers import ANSWER
+
+Distance = Callable[[Tensor, Tensor], Tensor]
+"""Of a student's from a teacher's scores, both `[rows, classes]`."""
+TOKENS = 3
+"""Axes of `[rows, tokens, channels]`; values with two have the channels last, too, others in axis 1."""
+
+
+class DistillationLoss(nn.Module):
+    """(1 - alpha) x the loss of the labels + alpha x the distance from the teacher, projections included."""
+
+    def __init__(
+        self,
+        step: Distill,
+        output: str,
+        teacher: Callable[[Batch], Mapping[str, Tensor]],
+        labels: Loss | None,
+        projections: Mapping[FeatureMatch, nn.Module],
+    ) -> None:
+        """`output` is the student's that is compared; `labels` may be left out if alpha is 1."""
+        super().__init__()
+        self._step, self._output, self._teacher, self._labels = step, output, teacher, labels
+        self._distance = distance(step)
+        self._pairs = tuple(projections)
+        self.projections = nn.ModuleList(projections.values())
+
+    def forward(self, outputs: Outputs, batch: Batch) -> Tensor:
+        """A scalar."""
+        taught = self._teacher(batch)
+        terms = [] if self._distance is None else [self._distance(outputs[self._output].float(), taught[ANSWER])]
+        for pair, projection in zip(self._pairs, self.projections, strict=True):
+            ours, theirs = outputs[f"{FEATURE}{pair.student}"].float(), taught[f"{FEATURE}{pair.teacher}"]
+            terms.append(pair.weight * feature_distance(projection(ours), theirs))
+        from_teacher = torch.stack(terms).sum()
+        if self._labels is None:
+            return from_teacher
+        return (1 - self._step.share) * self._labels(outputs, batch) + self._step.share * from_teacher
+
+
+def distance(step: Distill) -> Distance | None:
+    """The distance of outputs that a step asks for; None if it matches features alone."""
+    if step.loss == "features":
+        return None
+    if step.loss == "mse":
+        return functional.mse_loss
+    scored = {"kd": kd, "kd_standardized": kd_standardized, "dist": dist}[step.loss]
+    return partial(_of_rows, partial(scored, temperature=step.softness))
+
+
+def kd(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
+    """Kullback-Leibler divergence of softened probabilities. Hinton, Vinyals, Dean, 2015."""
+    ours, theirs = functional.log_softmax(student / temperature, 1), functional.log_softmax(teacher / temperature, 1)
+    return functional.kl_div(ours, theirs, log_target=True, reduction="batchmean") * temperature**2
+
+
+def kd_standardized(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
+    """`kd` of scores with mean 0 and deviation 1, so that the student need not match their size. Sun et al., 2024."""
+    return kd(_standardized(student), _standardized(teacher), temperature)
+
+
+def dist(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
+    """Correlation of probabilities over the classes of a row and over the rows of a class. Huang et al., 2022."""
+    ours, theirs = functional.softmax(student / temperature, 1), functional.softmax(teacher / temperature, 1)
+    return _uncorrelated(ours, theirs) + _uncorrelated(ours.t(), theirs.t())
+
+
+def feature_distance(student: Tensor, teacher: Tensor) -> Tensor:
+    """Mean squared error, relative to the teacher's mean square: the same for features of any size."""
+    return functional.mse_loss(student, teacher) / teacher.square().mean().clamp_min(torch.finfo(torch.float32).tiny)
+
+
+def projection(pair: FeatureMatch, student: Tensor, teacher: Tensor) -> nn.Module:
+    """What turns a student's values into the shape of a teacher's. Raises `FeatureMismatch`."""
+    if student.ndim != teacher.ndim or student.ndim < 2 or not student.is_floating_point():
+        raise _unlike(pair, student, teacher)
+    ours, theirs = student.shape[_channels(student)], teacher.shape[_channels(teacher)]
+    if student.ndim <= TOKENS:
+        if student.shape[1:-1] != teacher.shape[1:-1]:
+            raise _unlike(pair, student, teacher)
+        return nn.Identity() if ours == theirs else nn.Linear(ours, theirs)
+    if student.ndim > TOKENS + 1:
+        raise _unlike(pair, student, teacher)
+    resized = _Pooled(teacher.shape[2:])
+    return resized if ours == theirs else nn.Sequential(resized, nn.Conv2d(ours, theirs, 1))
+
+
+class _Pooled(nn.Module):
+    """Averages images, or repeats their pixels, to a height and width."""
+
+    def __init__(self, size: torch.Size) -> None:
+        super().__init__()
+        self._size = (size[0], size[1])
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Images `[rows, channels, height, width]` of the size wanted."""
+        return images if images.shape[2:] == self._size else functional.adaptive_avg_pool2d(images, self._size)
+
+
+def _channels(values: Tensor) -> int:
+    return values.ndim - 1 if values.ndim <= TOKENS else 1
+
+
+def _unlike(pair: FeatureMatch, student: Tensor, teacher: Tensor) -> FeatureMismatch:
+    shapes = f"{list(student.shape[1:])} and {list(teacher.shape[1:])}"
+    return FeatureMismatch(f"'{pair.student}' of the student and '{pair.teacher}' of the teacher are {shapes} per row.")
+
+
+def _of_rows(scored: Distance, student: Tensor, teacher: Tensor) -> Tensor:
+    """For scores `[rows, classes, ...]`, with every place as a row."""
+    return scored(student.movedim(1, -1).flatten(0, -2), teacher.movedim(1, -1).flatten(0, -2))
+
+
+def _standardized(scores: Tensor) -> Tensor:
+    centered = scores - scores.mean(1, keepdim=True)
+    return centered / (scores.std(1, keepdim=True) + 1e-7)
+
+
+def _uncorrelated(ours: Tensor, theirs: Tensor) -> Tensor:
+    """1 - Pearson's correlation, averaged over rows."""
+    ours, theirs = ours - ours.mean(1, keepdim=True), theirs - theirs.mean(1, keepdim=True)
+    return 1 - functional.cosine_similarity(ours, theirs, dim=1).mean()

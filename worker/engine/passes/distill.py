@@ -1,0 +1,109 @@
+"""distill: train a student on a teacher's answers."""
+
+from collections.abc import Callable, Mapping
+
+import torch
+from torch import Tensor, nn
+
+from app.spec.distill import Distill, FeatureMatch, fitting_inputs, student_mismatch, teacher_mismatch
+from app.spec.signature import Signature
+from worker.engine.architectures import build
+from worker.engine.batches import Batch
+from worker.engine.distillation import DistillationLoss, projection
+from worker.engine.errors import StudentMismatch, TeacherMismatch
+from worker.engine.features import FEATURE, tapped
+from worker.engine.losses import label_loss
+from worker.engine.model import Model
+from worker.engine.passes import Changed, Context, implements
+from worker.engine.program import Program
+from worker.engine.teachers import Answers, Teacher
+from worker.engine.training import train
+
+EXAMPLE_ROWS = 4
+Forward = Callable[[Mapping[str, Tensor]], dict[str, Tensor]]
+
+
+@implements(Distill)
+def distill(step: Distill, model: Model, context: Context) -> Changed:
+    """Train the model, or a new network that takes its place.
+
+    Raises `NoTrainableGraph`, `TeacherMismatch`, `StudentMismatch`, `UnknownFeature`, `FeatureMismatch`,
+    `ReexportFailed`, and what `train` and `label_loss` raise.
+    """
+    program = model.program if step.student is None else _fresh(step, model, context)
+    signature = program.signature
+    giver = _teacher(step, context)
+    reason = teacher_mismatch(step, giver.signature, signature)
+    if reason is not None:
+        raise TeacherMismatch(reason)
+
+    module = program.graph_module()
+    forward = tapped(program, module, [pair.student for pair in step.features], "student")
+    teacher = Teacher(giver, signature, [pair.teacher for pair in step.features], context)
+    known = Answers(teacher, context)
+    answers = known if not (step.augment or step.features) else _asked(teacher)
+    labels = label_loss(step, program, context) if step.share < 1 else None
+    projections = _projections(step, forward, teacher, program, context)
+    loss = DistillationLoss(step, signature.outputs[0].name, answers, labels, projections)
+    sparse = model.sparse if step.student is None else frozenset()
+    trained = train(program, module, step, loss, context, name=step.type, sparse=sparse, forward=forward)
+    return Changed(
+        model.with_program(program.rebuilt(module), sparse=sparse),
+        f"Distilled from {_described(step)} on {trained.rows} rows ({step.loss}): {trained.outcome}.",
+        trained.facts | {"loss_function": step.loss, "alpha": step.share, "temperature": step.softness},
+        charts=trained.charts,
+        notes=trained.notes,
+    )
+
+
+def _teacher(step: Distill, context: Context) -> Model:
+    if step.teacher != "input" and context.teacher is not None:
+        return context.teacher(step.teacher)
+    if step.teacher == "input" and context.original is not None:
+        return context.original
+    raise TeacherMismatch("There is no model to learn from.")
+
+
+def _asked(teacher: Teacher) -> Callable[[Batch], dict[str, Tensor]]:
+    return lambda batch: teacher(batch.inputs)
+
+
+def _fresh(step: Distill, model: Model, context: Context) -> Program:
+    """A new network with the names that the model's inputs and outputs have."""
+    if step.student is None:
+        raise ValueError("the student is the model itself")
+    built = build(step.student, context.seed)
+    reason = student_mismatch(built.signature, model.signature)
+    if reason is not None:
+        raise StudentMismatch(reason)
+    names = fitting_inputs(built.signature, model.signature) or {}
+    signature = Signature(
+        inputs=tuple(one.model_copy(update={"name": names[one.name]}) for one in built.signature.inputs),
+        outputs=tuple(
+            one.model_copy(update={"name": other.name})
+            for one, other in zip(built.signature.outputs, model.signature.outputs, strict=True)
+        ),
+    )
+    return Program(built.exported, signature)
+
+
+def _projections(
+    step: Distill, forward: Forward, teacher: Teacher, program: Program, context: Context
+) -> dict[FeatureMatch, nn.Module]:
+    """What turns each of the student's features into the shape of the teacher's, found by running both once."""
+    if not step.features:
+        return {}
+    example = program.example(EXAMPLE_ROWS)
+    with torch.no_grad():
+        ours = forward(example)
+        theirs = teacher({name: tensor.to(context.device) for name, tensor in example.items()})
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(context.seed)
+        return {
+            pair: projection(pair, ours[f"{FEATURE}{pair.student}"], theirs[f"{FEATURE}{pair.teacher}"])
+            for pair in step.features
+        }
+
+
+def _described(step: Distill) -> str:
+    return "the job's own input" if step.teacher == "input" else "another model"
