@@ -60,10 +60,10 @@ class QuantizeWeights(Step):
 
     type: Literal["quantize.weights"] = "quantize.weights"
     weights: Literal["int8", "int4", "int3", "int2"] = "int8"
-    method: Literal["rtn", "hqq"] = Field(
+    method: Literal["rtn", "hqq", "gptq"] = Field(
         "rtn",
         description="'rtn': round to nearest, on the range with the least squared error. 'hqq': half-quadratic, which "
-        "moves zero-points until errors are sparse.",
+        "moves zero-points until errors are sparse. 'gptq': errors make up for each other on calibration data; best.",
     )
     block: int | None = Field(
         None,
@@ -76,6 +76,7 @@ class QuantizeWeights(Step):
         description="Zero stays exactly zero, and needs no zero-point. None: for int8, and for weights of which a "
         "quarter is zero. TensorRT takes no others.",
     )
+    samples: int = Field(128, ge=1, le=1_000_000, description="Calibration rows used at most (method 'gptq').")
     skip: Skip = Skip()
 
     makes_plan: ClassVar[bool] = True
@@ -95,6 +96,9 @@ class QuantizeWeights(Step):
     def may_shift_zero(self) -> bool:
         """Whether grids may have zero-points."""
         return self.method == "hqq" or self.symmetric is False or (self.symmetric is None and self.bits < 8)
+
+    def requires(self) -> Needs:
+        return Needs(calibration=self.method == "gptq")
 
     def demands(self) -> frozenset[str]:
         return frozenset({f"{self.weights} weights", *(["asymmetric weights"] if self.may_shift_zero else [])})

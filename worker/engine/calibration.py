@@ -190,7 +190,7 @@ def count_values(graph: Path, seen: Observed, rows: Rows, context: Context) -> d
     return histograms
 
 
-def groups(names: dict[str, Histogram], elements_per_row: dict[str, int], batch: int) -> list[list[str]]:
+def groups(names: Iterable[str], elements_per_row: dict[str, int], batch: int) -> list[list[str]]:
     """The names in order, cut where the next tensor would exceed the budget."""
     cut: list[list[str]] = [[]]
     held = 0

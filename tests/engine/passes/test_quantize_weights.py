@@ -11,7 +11,18 @@ from pydantic import ValidationError
 from app.spec.quantize import QuantizeDynamic, QuantizeStatic, QuantizeWeights, Skip
 from app.spec.target import OnnxTarget, supports
 from tests.engine import zoo
-from tests.engine.orders import changed, context, executed, lowered, model_of, outputs_of, signature_of, sqnr_db, upload
+from tests.engine.orders import (
+    changed,
+    context,
+    executed,
+    lowered,
+    model_of,
+    outputs_of,
+    rows_of,
+    signature_of,
+    sqnr_db,
+    upload,
+)
 from worker.engine.data import Rows
 from worker.engine.errors import NothingToQuantize, PlanNotSupported, UnknownNode
 from worker.engine.model import open_model
@@ -76,6 +87,38 @@ def test_moved_zeros_lose_less(transformer: Path, tmp_path: Path) -> None:
         for method in ("rtn", "hqq")
     }
     assert sqnr["hqq"] > sqnr["rtn"] + 0.2
+
+
+def test_errors_that_make_up_for_each_other_lose_less(transformer: Path, tmp_path: Path) -> None:
+    """Measured on tokens that were not calibrated on."""
+    rows = rows_of(tmp_path, tokens=np.random.default_rng(1).integers(0, 200, (64, 16)))
+    sqnr, compensated = {}, {}
+    for method in ("rtn", "gptq"):
+        change = changed(QuantizeWeights(weights="int3", method=method), transformer, tmp_path, rows)
+        file = lowered(change.model, "x86", tmp_path)
+        before, after = (outputs_of(path, {"tokens": TOKENS})[0] for path in (transformer, file))
+        sqnr[method], compensated[method] = sqnr_db(before, after), change.facts["compensated_weights"]
+    assert compensated == {"rtn": 0, "gptq": change.facts["weights"] - 1}
+    assert change.notes[1] == "Rounded to nearest, since gptq does not apply to them: weights 1 of Gather."
+    assert sqnr["gptq"] > sqnr["rtn"] + 1
+
+
+def test_convolutions_are_compensated_on_their_patches(
+    digits_folder: Path, digits_calibration: Rows, digits_test: Rows, tmp_path: Path
+) -> None:
+    images, _ = next(digits_test.batches(256))
+    graph = digits_folder / "digits.onnx"
+    sqnr = {}
+    for method in ("rtn", "gptq"):
+        change = changed(QuantizeWeights(weights="int2", method=method), graph, tmp_path, digits_calibration)
+        before, after = (outputs_of(path, images)[0] for path in (graph, lowered(change.model, "x86", tmp_path)))
+        sqnr[method] = sqnr_db(before, after)
+    assert sqnr["gptq"] > sqnr["rtn"] + 3
+
+
+def test_gptq_asks_for_calibration_data() -> None:
+    assert QuantizeWeights(method="gptq").requires().calibration
+    assert not QuantizeWeights().requires().calibration
 
 
 def test_smaller_blocks_cost_bytes_and_save_decibels(transformer: Path, tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """quantize.weights: store weights and embeddings in fewer bits; the model goes on computing in float32."""
 
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Container
 from dataclasses import replace
 from math import prod
 from pathlib import Path
@@ -10,13 +11,14 @@ import onnx
 from onnx import GraphProto, numpy_helper
 
 from app.spec.quantize import QuantizeWeights
-from worker.engine.errors import NothingToQuantize
+from worker.engine.errors import CalibrationFailed, NothingToQuantize
 from worker.engine.model import Model
 from worker.engine.packing import packed_bytes
 from worker.engine.passes import Changed, Context, implements
 from worker.engine.plan import WeightsPlan
 from worker.engine.selection import require_float32_weights, skipped_nodes
 from worker.engine.weights import report
+from worker.engine.weights.gptq import compensated
 from worker.engine.weights.grids import (
     CodedWeight,
     Grid,
@@ -26,13 +28,16 @@ from worker.engine.weights.grids import (
     fit_least_squares,
 )
 from worker.engine.weights.layout import SMALLEST, Weight, weights_of
+from worker.engine.weights.moments import inputs_of, second_moments
 
 DEFAULT_BLOCK = 32
 """Weights that share a scale below 8 bits. A MiniLM's embeddings at 4 bits had a cosine of .974 to the original's with
 blocks of 32, .964 with 64 and .953 with 128, at .158, .143 and .135 of the size."""
 SPARSE = 0.25
 """Share of zeros from which a weight counts as pruned: its zeros are kept."""
-FITS: dict[str, Callable[[np.ndarray, GridShape], Grid]] = {"rtn": fit_least_squares, "hqq": fit_half_quadratic}
+FITS: dict[str, Callable[[np.ndarray, GridShape], Grid]] = {
+    "rtn": fit_least_squares, "hqq": fit_half_quadratic, "gptq": fit_least_squares,
+}  # fmt: skip
 UNPACKED = (
     "On CPUs the weights are unpacked to float32 when the model is loaded: the file is smaller, but speed and memory "
     "are those of the float model."
@@ -41,26 +46,27 @@ UNPACKED = (
 
 @implements(QuantizeWeights)
 def quantize_weights(step: QuantizeWeights, model: Model, context: Context) -> Changed:
-    """Attach a `WeightsPlan` to the model. Raises `UnknownNode`, `NothingToQuantize`."""
+    """Attach a `WeightsPlan` to the model. Raises `UnknownNode`, `NothingToQuantize`, `CalibrationFailed`."""
     prepared = model.prepared
     graph = onnx.load(prepared).graph
     weights = chosen_weights(step, graph, model.graph)
     tensors = {tensor.name: tensor for tensor in graph.initializer}
+    moments = calibrated(step, weights, prepared, context)
     plan, stored = {}, []
     for number, weight in enumerate(weights):
         context.progress.advance(number / len(weights), f"weight {number + 1} of {len(weights)}")
         tensor = numpy_helper.to_array(tensors[weight.name])
-        plan[weight.name] = code(tensor, weight, step)
+        plan[weight.name] = code(tensor, weight, step, moments.get(weight.name))
         stored.append(described(weight, tensor, plan[weight.name]))
     facts = report.facts(stored, sum(4 * prod(tensor.dims) for tensor in graph.initializer))
     return Changed(
         replace(model, plan=WeightsPlan(prepared, plan)),
         f"{len(weights)} weights are stored in {step.bits} bits ({step.method}), with their scales in "
         f"{facts['bits_per_weight']:.3g} bits each.",
-        {"method": step.method, "bits": step.bits, **facts},
+        {"method": step.method, "bits": step.bits, "compensated_weights": len(moments), **facts},
         charts=(report.chart(stored),),
         tables=(report.table(stored, "Weights by size and error"),),
-        notes=(UNPACKED,),
+        notes=(UNPACKED, *_uncompensated(step, weights, moments)),
     )
 
 
@@ -76,14 +82,39 @@ def chosen_weights(step: QuantizeWeights, graph: GraphProto, original: Path) -> 
     return weights
 
 
-def code(tensor: np.ndarray, weight: Weight, step: QuantizeWeights) -> CodedWeight:
+def calibrated(
+    step: QuantizeWeights, weights: tuple[Weight, ...], prepared: Path, context: Context
+) -> dict[str, np.ndarray]:
+    """Second moments of the inputs, by weight, of those that gptq can compensate. Raises `CalibrationFailed`."""
+    if step.method != "gptq":
+        return {}
+    rows = context.data["calibration"].sample(step.samples, context.seed)
+    if not len(rows):
+        raise CalibrationFailed("There are no calibration rows.")
+    inputs = {weight.name: found for weight in weights if (found := inputs_of(weight)) is not None}
+    moments = second_moments(prepared, inputs.values(), rows, context) if inputs else {}
+    return {name: moments[one] for name, one in inputs.items()}
+
+
+def _uncompensated(step: QuantizeWeights, weights: tuple[Weight, ...], moments: Container[str]) -> tuple[str, ...]:
+    rest = Counter(weight.operator for weight in weights if weight.name not in moments)
+    if step.method != "gptq" or not rest:
+        return ()
+    listed = ", ".join(f"{count} of {operator}" for operator, count in sorted(rest.items()))
+    return (f"Rounded to nearest, since gptq does not apply to them: weights {listed}.",)
+
+
+def code(tensor: np.ndarray, weight: Weight, step: QuantizeWeights, moments: np.ndarray | None) -> CodedWeight:
     """The codes of a float32 weight. A pruned one has a symmetric grid, unless another was asked for."""
     pruned = step.symmetric is None and int(np.count_nonzero(tensor)) < (1 - SPARSE) * tensor.size
     block = step.block or (None if step.bits == 8 else DEFAULT_BLOCK)
     shape = GridShape(step.bits, block, symmetric=pruned or not step.may_shift_zero)
     fit = fit_least_squares if shape.symmetric else FITS[step.method]
     matrix = weight.layout.matrix(tensor)
-    return coded(matrix, weight.layout, fit(matrix, shape))
+    grid = fit(matrix, shape)
+    if moments is None:
+        return coded(matrix, weight.layout, grid)
+    return compensated(matrix, weight.layout, grid, moments)
 
 
 def described(weight: Weight, before: np.ndarray, after: CodedWeight) -> report.Stored:
