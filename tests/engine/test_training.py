@@ -25,7 +25,7 @@ from worker.engine.modes import training_mode
 from worker.engine.passes import Context
 from worker.engine.program import Program
 from worker.engine.progress import Unheard
-from worker.engine.training import Trained, rate_factor, train
+from worker.engine.training import Trained, move, rate_factor, train
 
 
 class Dying(Unheard):
@@ -306,3 +306,18 @@ def test_values_are_learned_by_their_squared_error(tmp_path: Path) -> None:
     diverging = Training(epochs=20, optimizer="sgd", learning_rate=10)
     with pytest.raises(NanLoss, match=r"loss of step \d+ \(epoch"):
         train(program, program.graph_module(), diverging, label_loss(plan, program, context), context, name="test")
+
+
+def test_devices_in_a_graph_follow_its_weights() -> None:
+    """Shown with the device without memory, since tests have no GPU."""
+
+    class Padded(nn.Module):
+        def forward(self, table: torch.Tensor) -> torch.Tensor:
+            noise = torch.zeros(table.shape[0], 3, device=table.device)
+            return torch.cat([table, noise.to(torch.device("cpu"), torch.float32)], 1)
+
+    module = zoo.program(Padded(), torch.zeros(2, 5)).module(check_guards=False)
+    move((module,), "meta")  # type: ignore[arg-type]  # not one to train on
+    assert module(torch.zeros(4, 5, device="meta")).device.type == "meta"
+    move((module,), "cpu")
+    assert module(torch.zeros(4, 5)).shape == (4, 8)

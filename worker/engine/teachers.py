@@ -40,7 +40,6 @@ class Teacher:
         self._feeds = feeds
         first = model.signature.inputs[0].shape[0]
         self._rows = first if isinstance(first, int) else None
-        self._device = context.device
         source = model.source
         self._run = (
             _program(source, features, context.device)

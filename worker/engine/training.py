@@ -10,6 +10,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from torch import Tensor, fx, nn
+from torch.fx.node import map_aggregate
 
 from app.spec.report import Chart, Series
 from app.spec.training import Training
@@ -402,8 +403,11 @@ def move(modules: tuple[nn.Module, ...], device: Literal["cpu", "cuda"]) -> None
 
 
 def _bake_device(graph: fx.GraphModule, device: torch.device) -> None:
-    baked = [node for node in graph.graph.nodes if isinstance(node.kwargs.get("device"), torch.device)]
-    for node in baked:
-        node.update_kwarg("device", device)
-    if baked:
-        graph.recompile()
+    """Replace the devices in an operator's arguments, such as those of `zeros` or `to`."""
+
+    def replaced(argument: Any) -> Any:
+        return device if isinstance(argument, torch.device) else argument
+
+    for node in graph.graph.nodes:
+        node.args, node.kwargs = map_aggregate(node.args, replaced), map_aggregate(node.kwargs, replaced)
+    graph.recompile()
