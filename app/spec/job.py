@@ -12,13 +12,21 @@ from app.spec.evaluate import Evaluate
 from app.spec.finetune import FineTune
 from app.spec.prune import PruneChannels, PruneWeights
 from app.spec.quantize import QuantizeDynamic, QuantizeStatic, QuantizeWeights
+from app.spec.quantize_aware import QuantizeAware
 from app.spec.target import OnnxTarget, Target
 
 DatasetId = Annotated[str, StringConstraints(pattern=r"^ds_[0-9a-f]{32}$")]
 Role = Literal["calibration", "train", "validation", "test"]
 
 AnyStep = Annotated[
-    Distill | FineTune | PruneChannels | PruneWeights | QuantizeDynamic | QuantizeStatic | QuantizeWeights,
+    Distill
+    | FineTune
+    | PruneChannels
+    | PruneWeights
+    | QuantizeAware
+    | QuantizeDynamic
+    | QuantizeStatic
+    | QuantizeWeights,
     Field(discriminator="type"),
 ]
 

@@ -62,6 +62,29 @@ class TwoInputs(nn.Module):
         return {"score": self.score(mixed), "embedding": mixed}
 
 
+class Mixed(nn.Module):
+    """Images [rows, 3, 16, 16] to logits [rows, 10]: a residual addition, a depthwise convolution, a concatenation,
+    a clamp at 6, average pooling, and layers with and without batch norm or bias."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.stem = nn.Sequential(nn.Conv2d(3, 16, 3, padding=1, bias=False), nn.BatchNorm2d(16), nn.ReLU(inplace=True))
+        self.depthwise = nn.Sequential(
+            nn.Conv2d(16, 16, 3, padding=1, groups=16, bias=False), nn.BatchNorm2d(16), nn.ReLU6(inplace=True),
+            nn.Conv2d(16, 16, 1, bias=False), nn.BatchNorm2d(16),
+        )  # fmt: skip
+        self.left, self.right = nn.Conv2d(16, 8, 3, padding=1, stride=2), nn.Conv2d(16, 24, 1, stride=2)
+        self.pool = nn.AvgPool2d(2)
+        self.head = nn.Sequential(nn.Flatten(), nn.Linear(32 * 16, 32), nn.ReLU(), nn.Linear(32, 10))
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        stem = self.stem(image)
+        added = torch.relu_(self.depthwise(stem).add_(stem))
+        joined = torch.cat([self.left(added), torch.relu(self.right(added))], 1)
+        return self.head(self.pool(joined))
+
+
 def program(model: nn.Module, *examples: torch.Tensor) -> ExportedProgram:
     """The model exported with a varying first dimension of every input."""
     batch = Dim("batch", min=1, max=4096)

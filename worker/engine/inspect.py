@@ -19,6 +19,7 @@ from app.spec.inspection import MOST_GROUPS, Inspection, InspectionOrder, Prunab
 from app.spec.job import AnyStep
 from app.spec.prune import PruneChannels
 from app.spec.quantize import QuantizeDynamic, QuantizeStatic
+from app.spec.quantize_aware import QuantizeAware
 from worker.engine.channels.analysis import Channels, analyse
 from worker.engine.channels.cost import Cost, cost_of
 from worker.engine.channels.groups import Group
@@ -151,6 +152,10 @@ def _quantize_static(view: _View) -> StepOutlook:
     return _quantize(view, quantizable(view.graph, ()), QuantizeStatic.needs)
 
 
+def _quantize_aware(view: _View) -> StepOutlook:
+    return _quantize(view, quantizable(view.graph, ()), QuantizeAware.needs)
+
+
 def _quantize_dynamic(view: _View) -> StepOutlook:
     return _quantize(view, dynamically_quantizable(view.graph, frozenset()), QuantizeDynamic.needs)
 
@@ -165,6 +170,7 @@ def _quantize(view: _View, nodes: tuple[str, ...], needs: Needs) -> StepOutlook:
 
 OUTLOOKS: Mapping[type[Step], Callable[[_View], StepOutlook]] = {
     PruneChannels: _prune_channels,
+    QuantizeAware: _quantize_aware,
     QuantizeStatic: _quantize_static,
     QuantizeDynamic: _quantize_dynamic,
 }

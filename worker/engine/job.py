@@ -88,7 +88,7 @@ def _take_steps(order: WorkOrder, original: Model, data: dict[Role, Rows], direc
 
     context = Context(
         data, scratch, order.threads, spec.seed, stages.progress,
-        device=order.device, original=original, teacher=teacher,
+        device=order.device, original=original, teacher=teacher, targets=spec.targets,
     )  # fmt: skip
     checkpoints = Checkpoints(directory / CHECKPOINTS, stages.progress)
     for taken in take_steps(spec.steps, original, context, recipe_digest(spec), checkpoints):

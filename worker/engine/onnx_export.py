@@ -5,11 +5,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch.export import ExportedProgram
 
 from app.spec.signature import FLOATS
 from worker.engine.errors import ExportFailed
 from worker.engine.onnx_file import forget_origins, save
-from worker.engine.program import EXAMPLE_ROWS, Program, quiet
+from worker.engine.program import EXAMPLE_ROWS, Program, forget_source, quiet
 from worker.engine.sessions import session
 from worker.engine.synthetic import example_batch
 
@@ -19,9 +20,10 @@ TOLERANCE = 1e-3
 """Largest difference allowed between program and ONNX, relative to the output's largest magnitude."""
 
 
-def export_onnx(program: Program, path: Path, *, threads: int, seed: int) -> None:
+def export_onnx(program: Program, path: Path, *, threads: int, seed: int) -> ExportedProgram:
     """Write the program as float32 ONNX with its own names and dynamic dimensions.
 
+    Returns it as it was translated, operator by operator: decomposed, with nodes named like the values in the file.
     Raises `ExportFailed` if an operator has no ONNX form or the ONNX graph computes something else.
     """
     try:
@@ -36,12 +38,13 @@ def export_onnx(program: Program, path: Path, *, threads: int, seed: int) -> Non
             )
     except Exception as error:  # the exporter wraps any failure of its passes and decompositions
         raise ExportFailed(f"The program cannot be expressed as ONNX: {_cause(error)}") from error
-    if converted is None:
+    if converted is None or converted.exported_program is None:
         raise ExportFailed("The exporter returned nothing.")
     model = converted.model_proto
     forget_origins(model)
     save(model, path)
     require_same(program, path, threads=threads, seed=seed)
+    return forget_source(converted.exported_program)
 
 
 def _cause(error: BaseException) -> str:

@@ -13,6 +13,7 @@ from worker.engine.passes import (  # noqa: F401
     finetune,
     prune_channels,
     prune_weights,
+    quantize_aware,
     quantize_dynamic,
     quantize_static,
     quantize_weights,

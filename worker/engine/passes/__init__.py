@@ -8,6 +8,7 @@ from typing import Any, Literal, TypeVar
 from app.spec.base import Step
 from app.spec.job import Role
 from app.spec.report import Chart, Table
+from app.spec.target import Target
 from worker.engine.checkpoints import Checkpoints
 from worker.engine.data import Rows
 from worker.engine.model import Model
@@ -34,6 +35,8 @@ class Context:
     """Another uploaded model that the job refers to, by its id."""
     checkpoints: Checkpoints | None = None
     """Where this step may keep its state between epochs; None: it is not kept."""
+    targets: tuple[Target, ...] = ()
+    """What the job delivers for: a step that trains can prepare for what they cannot do."""
 
 
 @dataclass(frozen=True)
@@ -79,6 +82,7 @@ def take(step: Step, model: Model, context: Context) -> Changed:
         finetune,
         prune_channels,
         prune_weights,
+        quantize_aware,
         quantize_dynamic,
         quantize_static,
         quantize_weights,

@@ -12,6 +12,8 @@ from worker.engine.targets.onnx_profiles import Profile
 
 SEVEN_BITS = 64
 """The largest weight whose product with two unsigned bytes does not saturate 16 bits, by magnitude."""
+WORTH_PACKING = 2048
+"""Bytes that packing must save on a weight: the nodes that unpack it take about 1,000."""
 DTYPES = {QuantType.QInt8: np.int8, QuantType.QUInt8: np.uint8}
 
 
@@ -81,3 +83,20 @@ def _clip(graph: GraphProto, before: str, after: str, bounds: tuple[np.ndarray, 
     graph.initializer.extend(numpy_helper.from_array(bound, name) for bound, name in zip(bounds, names, strict=True))
     graph.node.append(helper.make_node("Clip", [before, *names], [after], f"{after}_Clip"))
     return after
+
+
+def narrow_weights(graph: GraphProto, grids: Mapping[str, Grid], profile: Profile) -> dict[str, int]:
+    """Bits of the quantized weights that are worth packing, by initializer.
+
+    A profile with symmetric activations is for TensorRT, which has neither the operators nor a use for them: its
+    builder stores weights its own way.
+    """
+    sizes = {tensor.name: int(np.prod(tensor.dims)) for tensor in graph.initializer}
+    bits = {f"{name}_quantized": (grid.high - grid.low).bit_length() for name, grid in grids.items()}
+    if profile.symmetric_activations:
+        return {}
+    return {
+        name: width
+        for name, width in bits.items()
+        if width < 8 and sizes.get(name, 0) * (8 - width) / 8 >= WORTH_PACKING
+    }

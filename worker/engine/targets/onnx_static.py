@@ -9,9 +9,9 @@ from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
 from worker.engine.errors import NothingToQuantize
 from worker.engine.plan import Range, StaticPlan
 from worker.engine.targets.onnx_biases import add_missing_biases, correct_biases
-from worker.engine.targets.onnx_grids import limit_codes, overrides
+from worker.engine.targets.onnx_grids import limit_codes, narrow_weights, overrides
 from worker.engine.targets.onnx_profiles import Profile
-from worker.engine.targets.topological import sort_nodes
+from worker.engine.targets.packing import store_packed
 
 
 def lower_static(plan: StaticPlan, profile: Profile) -> ModelProto:
@@ -47,7 +47,7 @@ def lower_static(plan: StaticPlan, profile: Profile) -> ModelProto:
     limit_codes(lowered.graph, plan.grids, profile)
     if plan.input_means:
         correct_biases(lowered.graph, onnx.load(plan.graph).graph, plan.input_means)
-    sort_nodes(lowered.graph)
+    store_packed(lowered, narrow_weights(lowered.graph, plan.grids, profile))
     return lowered
 
 

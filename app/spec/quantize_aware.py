@@ -1,0 +1,34 @@
+"""Quantization-aware training."""
+
+from typing import ClassVar, Literal
+
+from pydantic import Field
+
+from app.spec.base import Needs
+from app.spec.quantize import Skip
+from app.spec.training import Training
+
+
+class QuantizeAware(Training):
+    """Train the model with its weights and activations on the grids of few bits, whose scales are learned, too.
+
+    Values are rounded where the integer kernels will round them, residual additions and layers' outputs included, so
+    that what was trained is what runs. Batch norms are folded into the layers before them first.
+    """
+
+    type: Literal["quantize.aware"] = "quantize.aware"
+    weights: Literal["int8", "int4", "int3", "int2"] = "int8"
+    activations: Literal["int8", "int4"] = Field("int8", description="Of what layers read; all else has 8 bits.")
+    edges: Literal["int8", "same"] = Field(
+        "int8", description="The first and the last layer keep 8 bits, or have as few as the others."
+    )
+    samples: int = Field(
+        512,
+        ge=1,
+        le=1_000_000,
+        description="Rows used at most for the first scales: calibration rows, or training rows.",
+    )
+    skip: Skip = Skip()
+
+    needs: ClassVar[Needs] = Needs(train=True, labels=True, trainable_graph=True)
+    makes_plan: ClassVar[bool] = True

@@ -1,0 +1,53 @@
+"""quantize.aware: train the model on the grids that the integer kernels will use, and plan for exactly these."""
+
+from dataclasses import replace
+
+from app.spec.quantize_aware import QuantizeAware
+from worker.engine.aware.report import chart_of, notes, table_of, told
+from worker.engine.aware.scales import activation_grids, widths_of
+from worker.engine.aware.student import student_of
+from worker.engine.aware.subject import fold, plan_with, subject_of, with_weights
+from worker.engine.aware.twin import compare
+from worker.engine.losses import label_loss
+from worker.engine.model import Model
+from worker.engine.passes import Changed, Context, implements
+from worker.engine.training import train
+
+
+@implements(QuantizeAware)
+def quantize_aware(step: QuantizeAware, model: Model, context: Context) -> Changed:
+    """Train, and attach a `StaticPlan` with the learned scales to the model with the trained weights.
+
+    Raises `NoTrainableGraph`, `UnknownNode`, `NothingToQuantize`, `CalibrationFailed`, and what training raises.
+    """
+    folded, norms = fold(model)
+    subject = subject_of(folded, step.skip)
+    widths = widths_of(step, subject.placed, context.targets)
+    rows = context.data.get("calibration", context.data["train"]).sample(step.samples, context.seed)
+    grids = activation_grids(folded.prepared, widths.activations, rows, context)
+    student = student_of(subject.module, subject.places, subject.placed, grids, widths.weights)
+    trained = train(
+        subject.decomposed, student.module, step, label_loss(step, folded.program, context), context,
+        name=step.type, sparse=model.sparse, parameters=student.groups(step),
+    )  # fmt: skip
+
+    result = subject_of(folded.with_program(with_weights(folded.program, student.trained())), step.skip)
+    plan = plan_with(result, student, len(rows))
+    parity = compare(subject, student, plan, context)
+    return Changed(
+        replace(result.model, plan=plan),
+        f"Trained {len(subject.placed.layers)} layers with {step.weights} weights and {step.activations} activations "
+        f"on {trained.rows} rows: {trained.outcome}.",
+        {
+            "weights": step.weights,
+            "activations": step.activations,
+            "layers": len(subject.placed.layers),
+            "folded_batch_norms": norms,
+            "calibration_rows": len(rows),
+            **trained.facts,
+            **told(parity),
+        },
+        charts=(*trained.charts, chart_of(subject, student)),
+        tables=(table_of(subject, student),),
+        notes=(*trained.notes, *notes(step, subject, parity, context)),
+    )
