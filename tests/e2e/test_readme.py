@@ -7,8 +7,6 @@ from pathlib import Path
 
 import onnxruntime
 import pytest
-import torch
-from torch import nn
 
 from tests.e2e.conftest import Stack
 from tests.installation.service import ROOT, environment
@@ -53,14 +51,3 @@ def test_the_job_in_python(stack: Stack, folder: Path) -> None:
     printed = run([sys.executable, "-c", snippet("python", stack)], folder)
 
     assert printed.startswith("improved\n")
-
-
-def test_the_export(stack: Stack, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(folder)
-    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.AdaptiveAvgPool2d(1), nn.Flatten())
-    exec(re.sub(r"^  ", "", snippet("export", stack), flags=re.MULTILINE), {"model": model, "torch": torch})
-
-    uploaded = stack.client.upload_model((folder / "model.pt2").read_bytes(), "exported")
-    info = stack.client.get(f"/models/{uploaded}")["info"]
-    assert info["format"] == "pt2"
-    assert info["warnings"] == []
