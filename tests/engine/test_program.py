@@ -13,6 +13,7 @@ from app.spec.signature import Dimension, Signature, TensorSpec
 from tests.engine import zoo
 from worker.engine.errors import ReexportFailed
 from worker.engine.program import Program
+from worker.engine.pt2 import load_program
 
 BATCH = Dimension(name="batch", min=1, max=4096)
 SIGNATURE = Signature(
@@ -97,7 +98,27 @@ def test_a_saved_program_holds_no_rows_and_no_paths(tmp_path: Path) -> None:
     assert not found_in(tmp_path / "ours.pt2", b"zoo.py")
     assert (tmp_path / "ours.pt2").stat().st_size < (tmp_path / "theirs.pt2").stat().st_size
     admitted = admit_model(tmp_path / "ours.pt2", max_inflated_bytes=1 << 30)
-    assert [tensor.name for tensor in admitted.signature.inputs] == ["image", "facts"]
+    assert admitted.parameters == sum(parameter.numel() for parameter in exported.parameters())
+
+
+@pytest.mark.parametrize("names", [("photo", "table", "first", "second"), ("relu", "conv2d", "facts", "linear")])
+def test_a_saved_program_has_the_names_of_the_contract(
+    tmp_path: Path, program: Program, names: tuple[str, ...]
+) -> None:
+    """Also names that other nodes of its graph have."""
+    specs = SIGNATURE.inputs + SIGNATURE.outputs
+    renamed = [spec.model_copy(update={"name": name}) for spec, name in zip(specs, names, strict=True)]
+    signature = Signature(inputs=tuple(renamed[:2]), outputs=tuple(renamed[2:]))
+    given = dict(zip(names[:2], rows(3).values(), strict=True))
+
+    Program(program.exported, signature).save(tmp_path / "named.pt2")
+    info = admit_model(tmp_path / "named.pt2", max_inflated_bytes=1 << 30)
+    again = load_program(tmp_path / "named.pt2", info.signature, tmp_path)
+
+    assert tuple(tensor.name for tensor in info.signature.inputs + info.signature.outputs) == names
+    for name, before in zip(names[2:], program(rows(3)).values(), strict=True):
+        np.testing.assert_array_equal(again(given)[name], before)
+    assert program.rebuilt(program.graph_module()).signature == SIGNATURE
 
 
 def found_in(archive: Path, octets: bytes) -> bool:

@@ -21,6 +21,7 @@ from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from app.spec.signature import Dimension, Signature, TensorSpec
 from worker.engine.errors import ReexportFailed
+from worker.engine.naming import with_names
 from worker.engine.synthetic import example_batch
 
 EXAMPLE_ROWS = 3
@@ -99,9 +100,9 @@ class Program:
         return Program(forget_source(exported), self.signature)
 
     def save(self, path: Path) -> None:
-        """Write a `.pt2` without sample inputs and without notes on the author's source."""
+        """Write a `.pt2` with the contract's names, without sample inputs and notes on the author's source."""
         with quiet():
-            torch.export.save(forget_source(self.exported), path)
+            torch.export.save(with_names(forget_source(self.exported), self.signature), path)
 
     def _input_specs(self) -> list[Any]:
         return [spec for spec in self.exported.graph_signature.input_specs if spec.kind.name == "USER_INPUT"]
