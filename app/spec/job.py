@@ -13,13 +13,15 @@ from app.spec.finetune import FineTune
 from app.spec.prune import PruneChannels, PruneWeights
 from app.spec.quantize import QuantizeDynamic, QuantizeStatic, QuantizeWeights
 from app.spec.quantize_aware import QuantizeAware
+from app.spec.sensitivity import AnalyzeSensitivity
 from app.spec.target import OnnxTarget, Target
 
 DatasetId = Annotated[str, StringConstraints(pattern=r"^ds_[0-9a-f]{32}$")]
 Role = Literal["calibration", "train", "validation", "test"]
 
 AnyStep = Annotated[
-    Distill
+    AnalyzeSensitivity
+    | Distill
     | FineTune
     | PruneChannels
     | PruneWeights

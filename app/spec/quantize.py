@@ -16,6 +16,23 @@ class Skip(Frozen):
     operators: tuple[str, ...] = Field((), description="Operator types, e.g. 'Gemm'.", max_length=100)
 
 
+class Budget(Frozen):
+    """What quantization may cost at most, by one of two measures."""
+
+    sqnr_db: float | None = Field(
+        None, gt=0, le=120, description="Signal to quantization noise of the outputs at least, in decibels."
+    )
+    top1_points: float | None = Field(
+        None, ge=0, le=100, description="Top-1 lost at most, in points; needs labels in the calibration data."
+    )
+
+    @model_validator(mode="after")
+    def _one_measure(self) -> "Budget":
+        if (self.sqnr_db is None) == (self.top1_points is None):
+            raise ValueError("a budget is either sqnr_db or top1_points")
+        return self
+
+
 class QuantizeStatic(Step):
     """8-bit weights and activations; activation ranges are measured on calibration data."""
 
@@ -38,10 +55,29 @@ class QuantizeStatic(Step):
         False, description="Take back by the biases how rounding the weights shifts the mean of each layer's outputs."
     )
     samples: int = Field(512, ge=1, le=1_000_000, description="Calibration rows used at most.")
-    skip: Skip = Skip()
+    skip: Skip | Literal["auto"] = Field(
+        Skip(), description="What stays in floating point; 'auto': the layers without which the budget is kept."
+    )
+    budget: Budget | None = Field(None, description="For skip 'auto': what the outputs may lose.")
+    narrowest: Literal["int8", "int4"] = Field(
+        "int8", description="For skip 'auto': 'int4' lets layers that bear it have 4-bit weights, stored packed."
+    )
 
     needs: ClassVar[Needs] = Needs(calibration=True)
     makes_plan: ClassVar[bool] = True
+
+    @model_validator(mode="after")
+    def _budget_belongs_to_auto(self) -> "QuantizeStatic":
+        if (self.skip == "auto") != (self.budget is not None):
+            raise ValueError("skip 'auto' and a budget go together: the budget decides what is skipped")
+        if self.narrowest == "int4" and self.skip != "auto":
+            raise ValueError("narrowest 'int4' needs skip 'auto', which chooses the layers")
+        return self
+
+    def requires(self) -> Needs:
+        """Labels, where the budget is in points of top-1."""
+        scored = self.budget is not None and self.budget.top1_points is not None
+        return self.needs.model_copy(update={"labels": scored})
 
 
 class QuantizeDynamic(Step):

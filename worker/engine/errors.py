@@ -77,6 +77,13 @@ class CalibrationFailed(EngineError):
     remedy = "Check the calibration data and its preprocessing: finite values, as in training, at least one row."
 
 
+class BudgetTooTight(EngineError):
+    """With skip 'auto' no layer could be quantized: each one alone costs more than the budget."""
+
+    code = "step.budget_too_tight"
+    remedy = "Allow more noise (a smaller sqnr_db) or more lost points, or train the model to be quantized."
+
+
 class PlanNotSupported(EngineError):
     """A target cannot carry out the kind of quantization that the steps ask for."""
 

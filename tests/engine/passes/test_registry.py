@@ -9,6 +9,7 @@ from app.spec.quantize import QuantizeStatic
 from app.spec.target import Target
 from worker.engine import passes, targets
 from worker.engine.passes import (  # noqa: F401
+    analyze_sensitivity,
     distill,
     finetune,
     prune_channels,

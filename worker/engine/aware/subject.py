@@ -10,6 +10,7 @@ from onnx import GraphProto
 from torch import Tensor, fx, nn
 
 from app.spec.quantize import Skip
+from worker.engine.activations import activations, clamped_by
 from worker.engine.aware.placement import Placement, placement
 from worker.engine.aware.places import lost, nodes_by_value, product_at, split_bias
 from worker.engine.aware.student import Student
@@ -17,7 +18,6 @@ from worker.engine.errors import NothingToQuantize
 from worker.engine.fold_batch_norm import fold_batch_norms
 from worker.engine.model import Model
 from worker.engine.onnx_export import export_onnx
-from worker.engine.passes.quantize_static import activations, clamped_by
 from worker.engine.plan import Range, StaticPlan
 from worker.engine.program import Program, quiet
 from worker.engine.selection import quantizable, require_float32_weights, skipped_nodes

@@ -78,6 +78,7 @@ def take(step: Step, model: Model, context: Context) -> Changed:
     """Carry out one step."""
     # Imported here, because each registers itself with this module.
     from worker.engine.passes import (  # noqa: F401
+        analyze_sensitivity,
         distill,
         finetune,
         prune_channels,

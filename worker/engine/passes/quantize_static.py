@@ -3,33 +3,53 @@
 from dataclasses import replace
 
 import onnx
-from onnx import GraphProto, TensorProto
 
-from app.spec.quantize import QuantizeStatic
+from app.spec.quantize import Budget, QuantizeStatic
+from worker.engine.activations import activations, clamped_by
 from worker.engine.bias_means import input_means
 from worker.engine.calibration import measure_ranges
 from worker.engine.errors import NothingToQuantize
 from worker.engine.model import Model, new_folder
-from worker.engine.passes import Changed, Context, implements
+from worker.engine.passes import Changed, Context, Fact, implements
 from worker.engine.plan import Range, StaticPlan
 from worker.engine.rescaling.rewrite import rescale
-from worker.engine.selection import CLAMPS, quantizable, require_float32_weights, skipped_nodes
+from worker.engine.selection import quantizable, require_float32_weights, skipped_nodes
+from worker.engine.sensitivity.automatic import choose
+from worker.engine.sensitivity.telling import (
+    FILE,
+    chosen_names,
+    facts_of,
+    findings_of,
+    layer_chart,
+    layer_table,
+    predictions,
+    summary_of,
+    write,
+)
 
 
 @implements(QuantizeStatic)
 def quantize_static(step: QuantizeStatic, model: Model, context: Context) -> Changed:
     """Attach a `StaticPlan` to the model.
 
+    Raises `UnknownNode`, `NothingToQuantize`, `CalibrationFailed`, `BudgetTooTight`.
+    """
+    plan, facts = measure_plan(step, model, context)
+    changed = Changed(
+        replace(model, plan=plan),
+        f"Measured the ranges of {facts['tensors']} tensors on {plan.samples} rows ({step.observer}); "
+        f"{facts['quantized_nodes']} of {facts['nodes']} operators can be quantized.",
+        facts,
+    )
+    return changed if step.budget is None else _within(step.budget, step, changed, plan, context)
+
+
+def measure_plan(step: QuantizeStatic, model: Model, context: Context) -> tuple[StaticPlan, dict[str, Fact]]:
+    """The plan for all that the skip list leaves (skip 'auto': everything), and facts about how it came about.
+
     Raises `UnknownNode`, `NothingToQuantize`, `CalibrationFailed`.
     """
-    graph = onnx.load(model.prepared, load_external_data=False).graph
-    original = onnx.load(model.graph, load_external_data=False).graph
-    skipped = skipped_nodes(step.skip, original, graph)
-    nodes = quantizable(graph, skipped)
-    if not nodes:
-        require_float32_weights(original)
-        raise NothingToQuantize("No convolution or matrix product with a constant float32 weight is left.")
-
+    nodes, skipped = _chosen(step, model)
     rows = context.data["calibration"].sample(step.samples, context.seed)
     rescaled = rescale(model.prepared, step, rows, context, new_folder(model.folder))
     graph = onnx.load(rescaled.graph, load_external_data=False).graph
@@ -39,52 +59,42 @@ def quantize_static(step: QuantizeStatic, model: Model, context: Context) -> Cha
     ranges = measure_ranges(rescaled.graph, watched, rows, step, context)
     ranges |= {before: ranges[after] for before, after in clamped.items() if after in ranges}
     means = input_means(rescaled.graph, nodes, rows, context) if step.bias_correction else {}
-
     plan = StaticPlan(rescaled.graph, ranges, step.observer, len(rows), nodes, step.per_channel, input_means=means)
-    return Changed(
-        replace(model, plan=plan),
-        f"Measured the ranges of {len(watched)} tensors on {len(rows)} rows ({step.observer}); "
-        f"{len(nodes)} of {len(graph.node)} operators can be quantized.",
-        {
-            "observer": step.observer,
-            "samples": len(rows),
-            "tensors": len(watched),
-            "constant_tensors": sum(one == Range(0, 0) for one in ranges.values()),
-            "quantized_nodes": len(nodes),
-            "skipped_nodes": len(skipped),
-            "nodes": len(graph.node),
-            **rescaled.facts,
-            **({"corrected_biases": len(means)} if step.bias_correction else {}),
-        },
-    )
-
-
-def activations(graph: GraphProto, nodes: frozenset[str]) -> tuple[str, ...]:
-    """The float32 values that go into or come out of these nodes, constants left out."""
-    constants = {tensor.name for tensor in graph.initializer}
-    types = {value.name: value.type.tensor_type.elem_type for value in (*graph.value_info, *graph.input, *graph.output)}
-    touched = (name for node in graph.node if node.name in nodes for name in (*node.input, *node.output))
-    return tuple(
-        dict.fromkeys(name for name in touched if types.get(name) == TensorProto.FLOAT and name not in constants)
-    )
-
-
-def clamped_by(graph: GraphProto, nodes: frozenset[str]) -> dict[str, str]:
-    """Values that only a quantized ReLU or Clip reads, with its output, whose range they take.
-
-    The quantizer does the same (`adjust_tensor_ranges`), since saturation replaces the clamp. Not watching them lets
-    the runtime fuse the clamp into the convolution while it calibrates.
-    """
-    readers: dict[str, list[str]] = {}
-    for node in graph.node:
-        for name in node.input:
-            readers.setdefault(name, []).append(node.name)
-    outputs = {output.name for output in graph.output}
-    return {
-        node.input[0]: node.output[0]
-        for node in graph.node
-        if node.op_type in CLAMPS
-        and node.name in nodes
-        and len(readers[node.input[0]]) == 1
-        and node.input[0] not in outputs
+    return plan, {
+        "observer": step.observer,
+        "samples": len(rows),
+        "tensors": len(watched),
+        "constant_tensors": sum(one == Range(0, 0) for one in ranges.values()),
+        "quantized_nodes": len(nodes),
+        "skipped_nodes": skipped,
+        "nodes": len(graph.node),
+        **rescaled.facts,
+        **({"corrected_biases": len(means)} if step.bias_correction else {}),
     }
+
+
+def _chosen(step: QuantizeStatic, model: Model) -> tuple[tuple[str, ...], int]:
+    """Names of the nodes to quantize, and how many the skip list names."""
+    graph = onnx.load(model.prepared, load_external_data=False).graph
+    original = onnx.load(model.graph, load_external_data=False).graph
+    skipped = frozenset() if step.skip == "auto" else skipped_nodes(step.skip, original, graph)
+    nodes = quantizable(graph, skipped)
+    if not nodes:
+        require_float32_weights(original)
+        raise NothingToQuantize("No convolution or matrix product with a constant float32 weight is left.")
+    return nodes, len(skipped)
+
+
+def _within(budget: Budget, step: QuantizeStatic, changed: Changed, plan: StaticPlan, context: Context) -> Changed:
+    """The same with the layers left out, or given fewer bits, that the budget decides on."""
+    chosen = choose(changed.model, plan, budget, 4 if step.narrowest == "int4" else None, context)
+    findings = findings_of(chosen.sweep)
+    return replace(
+        changed,
+        model=replace(changed.model, plan=chosen.plan),
+        summary=f"{changed.summary} {summary_of(chosen)}",
+        facts={**changed.facts, **facts_of(chosen), "quantized_nodes": len(chosen.plan.nodes)},
+        charts=(layer_chart(findings),),
+        tables=(predictions(chosen), layer_table(findings, chosen=chosen_names(chosen))),
+        files={FILE: write(findings, chosen.float_top1, context.scratch / FILE)},
+    )

@@ -1,5 +1,6 @@
 """Who makes and who reads each value of an ONNX graph, and changes of its constants."""
 
+import math
 from collections import Counter
 from typing import Any
 
@@ -19,8 +20,8 @@ class GraphIndex:
         self.constants = {tensor.name: tensor for tensor in graph.initializer}
         self.maker = {name: node for node in graph.node for name in node.output if name}
         described = (*graph.value_info, *graph.input, *graph.output)
-        self._ranks = {
-            value.name: len(value.type.tensor_type.shape.dim)
+        self._shapes = {
+            value.name: [size.dim_value for size in value.type.tensor_type.shape.dim]
             for value in described
             if value.type.tensor_type.HasField("shape")
         }
@@ -96,7 +97,12 @@ class GraphIndex:
 
     def rank(self, value: str) -> int | None:
         """The number of axes of a value, None if it was not inferred."""
-        return self._ranks.get(value)
+        return len(self._shapes[value]) if value in self._shapes else None
+
+    def positions(self, value: str, *, channels_last: bool) -> int:
+        """How often a layer's weight is applied for one row, by the shape of its output; sizes that vary count as 1."""
+        sizes = self._shapes.get(value, [])[1:]
+        return math.prod(max(1, size) for size in (sizes[:-1] if channels_last else sizes[1:]))
 
 
 def attributes(node: NodeProto) -> dict[str, Any]:

@@ -85,6 +85,15 @@ def _clip(graph: GraphProto, before: str, after: str, bounds: tuple[np.ndarray, 
     return after
 
 
+def limit_weights(graph: GraphProto, grids: Mapping[str, Grid]) -> None:
+    """Cut quantized weights to the codes of their grid: the quantizer cuts at 8 bits, whatever the scale is for."""
+    for tensor in graph.initializer:
+        grid = grids.get(tensor.name.removesuffix("_quantized")) if tensor.name.endswith("_quantized") else None
+        if grid is not None and grid.high - grid.low < 255:
+            codes = numpy_helper.to_array(tensor)
+            tensor.CopyFrom(numpy_helper.from_array(np.clip(codes, grid.low, grid.high), tensor.name))
+
+
 def narrow_weights(graph: GraphProto, grids: Mapping[str, Grid], profile: Profile) -> dict[str, int]:
     """Bits of the quantized weights that are worth packing, by initializer.
 

@@ -1,0 +1,94 @@
+"""Noise of sources rounded alone adds up to that of the whole, for any choice of layers."""
+
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from app.spec.quantize import QuantizeStatic
+from tests.engine.orders import changed, context, model_of
+from worker.engine.data import Rows
+from worker.engine.model import new_folder
+from worker.engine.sensitivity.choice import Stage, cost, stages
+from worker.engine.sensitivity.rounding import grid_of, rounded
+from worker.engine.sensitivity.subject import Subject
+from worker.engine.sensitivity.sweep import FLOAT, Sweep, graph_runner, sweep
+from worker.engine.sensitivity.yardstick import Yardstick, decibels
+
+RANDOM = np.random.default_rng(0)
+
+
+@pytest.fixture(scope="module")
+def swept(digits_folder: Path, digits_calibration: Rows, tmp_path_factory: pytest.TempPathFactory):
+    """Digits with 8 and 4 bits: the sweep, its yardstick, and a function that measures a stage."""
+    folder = tmp_path_factory.mktemp("sweep")
+    model = model_of(digits_folder / "digits.onnx", folder)
+    plan = changed(QuantizeStatic(), digits_folder / "digits.onnx", folder, digits_calibration).model.plan
+    work, subject = context(folder), Subject.of(plan)
+    rows = digits_calibration.sample(64, 0)
+    yardstick = Yardstick(graph_runner(plan.graph, work), rows, model.signature, new_folder(folder))
+    found = sweep(subject, yardstick, (4, 8), work)
+
+    def measured(stage: Stage) -> float:
+        weights = {layer: bits for layer, bits in stage.choice.items() if bits != FLOAT}
+        floating = [layer.name for layer, bits in stage.choice.items() if bits == FLOAT]
+        values = subject.values_of(subject.nodes_without(floating))
+        path = subject.rounding(weights, values, folder / "together.onnx")
+        return yardstick.read(graph_runner(path, work)).sqnr_db
+
+    return found, yardstick, measured
+
+
+def test_every_stage_is_predicted(swept: tuple[Sweep, Yardstick, object]) -> None:
+    found, _, measured = swept
+    every = list(stages(found, 4))
+    assert len(every) >= 6
+    errors = [decibels(stage.noise) - measured(stage) for stage in every[:-1]]
+    assert np.abs(errors).max() < 4
+    assert np.abs(errors).mean() < 1.7
+
+
+def test_stages_go_from_narrow_to_float_with_ever_less_noise(swept: tuple[Sweep, Yardstick, object]) -> None:
+    found, yardstick, measured = swept
+    every = list(stages(found, 4))
+    assert set(every[0].choice.values()) == {4}
+    assert set(every[-1].choice.values()) == {FLOAT}
+    assert all(later.noise <= earlier.noise for earlier, later in pairwise(every))
+    assert every[-1].noise == 0
+    assert measured(every[-1]) == 300
+    assert yardstick.top1 > 0.97
+    assert set(next(stages(found)).choice.values()) == {8}
+
+
+def test_a_step_costs_bytes_and_in_floating_point_products(swept: tuple[Sweep, Yardstick, object]) -> None:
+    layers = swept[0].subject.layers
+    assert [layer.weights for layer in layers] == [288, 18432, 73728, 65536, 1280]
+    assert [layer.macs for layer in layers] == [288 * 64, 18432 * 64, 73728 * 16, 65536, 1280]
+    shares = [cost(layer, 8, FLOAT, layers) for layer in layers]
+    assert sum(shares) == pytest.approx(24 / 32 + 1)
+    assert cost(layers[2], 4, 8, layers) == pytest.approx(73728 / sum(layer.weights for layer in layers) / 8)
+
+
+@pytest.mark.parametrize(("bits", "codes"), [(8, (-127, 127)), (4, (-8, 7)), (2, (-2, 1))])
+@pytest.mark.parametrize("axis", [None, 0, 1])
+def test_weights_are_rounded_to_the_codes_of_their_channel(bits, codes, axis) -> None:
+    weight = RANDOM.standard_normal((6, 5, 3)).astype(np.float32)
+    grid = grid_of(weight, bits, axis)
+    values = rounded(weight, grid)
+
+    assert (grid.low, grid.high) == codes
+    assert len(grid.scales) == (1 if axis is None else weight.shape[axis])
+    channels = [values] if axis is None else np.moveaxis(values, axis, 0)
+    for channel, scale in zip(channels, grid.scales, strict=True):
+        assert np.allclose(channel / scale, np.rint(channel / scale), atol=1e-3)
+    assert np.square(values - weight).mean() < {8: 1e-4, 4: 0.02, 2: 0.3}[bits]
+
+
+def test_few_bits_clip_what_is_rare() -> None:
+    weight = np.append(RANDOM.standard_normal(4000), 12).astype(np.float32)[None]
+    grid = grid_of(weight, 4, 0)
+    widest = np.float32(12 / 7)
+    plain = np.clip(np.rint(weight / widest), -8, 7) * widest
+    assert grid.scales[0] < widest
+    assert np.square(rounded(weight, grid) - weight).sum() < 0.8 * np.square(plain - weight).sum()
