@@ -120,7 +120,7 @@ class PruneWeights(Step):
     exclude: Patterns = Field((), max_length=1000, description="Not layers that a glob pattern matches.")
     samples: int = Field(512, ge=1, le=1_000_000, description="Calibration rows used at most (criterion 'wanda').")
 
-    needs: ClassVar[Needs] = Needs(trainable_graph=True)
+    needs: ClassVar[Needs] = Needs()
 
     @model_validator(mode="after")
     def _one_amount(self) -> "PruneWeights":
@@ -153,5 +153,5 @@ class PruneWeights(Step):
         return (self.scope or ("local" if self.criterion == "wanda" else "global")) == "global"
 
     def requires(self) -> Needs:
-        """Only Wanda looks at data."""
+        """Only Wanda looks at data, and into the graph as it runs; an ONNX file will do for the others."""
         return Needs(trainable_graph=True, calibration=True) if self.criterion == "wanda" else self.needs

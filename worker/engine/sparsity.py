@@ -22,17 +22,16 @@ Rows = Mapping[str, Tensor]
 
 @torch.no_grad()
 def scores(
-    step: PruneWeights, layers: tuple[WeightedLayer, ...], program: Program, module: fx.GraphModule, context: Context
+    step: PruneWeights, layers: tuple[WeightedLayer, ...], weights: Mapping[str, Tensor], norms: Mapping[str, Tensor]
 ) -> dict[str, Tensor]:
-    """How much each weight matters.
+    """How much each weight matters; `norms` are those of the inputs, for Wanda.
 
     Wanda: Sun, Liu, Bair, Kolter, "A Simple and Effective Pruning Approach for Large Language Models", 2023. The norm
     of a convolution's input channel stands for all places of the kernel.
     """
-    norms = _input_norms(step, layers, program, module, context) if step.criterion == "wanda" else {}
     found = {}
     for layer in layers:
-        size = layer.rows(module.get_parameter(layer.parameter)).float().abs()
+        size = layer.rows(weights[layer.parameter]).float().abs()
         if step.criterion == "l2":
             size = size / size.square().mean().sqrt().clamp_min(torch.finfo(torch.float32).tiny)
         if step.criterion == "wanda":
@@ -89,9 +88,11 @@ def _best_of_blocks(score: Tensor, kept: int, block: int) -> Tensor:
     return torch.ones_like(blocks, dtype=torch.bool).scatter_(3, worst, value=False).reshape(score.shape)
 
 
-def _input_norms(
+@torch.no_grad()
+def input_norms(
     step: PruneWeights, layers: tuple[WeightedLayer, ...], program: Program, module: fx.GraphModule, context: Context
 ) -> dict[str, Tensor]:
+    """Norms of what each layer reads on calibration rows, as they meet the rows of its weight."""
     rows = context.data["calibration"].sample(step.samples, context.seed)
     watch = _SquareSums(module, layers)
     for number, (inputs, _) in enumerate(rows.batches(CALIBRATION_ROWS)):
@@ -109,7 +110,8 @@ class _SquareSums(fx.Interpreter):
         self.sums: dict[str, Tensor] = {}
         self._readers: dict[fx.Node, list[WeightedLayer]] = {}
         for layer in layers:
-            self._readers.setdefault(layer.activation, []).append(layer)
+            if layer.activation is not None:
+                self._readers.setdefault(layer.activation, []).append(layer)
 
     def run_node(self, node: fx.Node) -> Any:
         """Run one operator and look at its result."""

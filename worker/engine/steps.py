@@ -60,7 +60,7 @@ def _keep(taken: Taken, changed: Changed, files: Mapping[str, Path], recipe: str
     """Keep the program after a step; what describes it comes last, so that it is never there without the rest."""
     program = changed.model.source
     if changed.model.plan is not None or not isinstance(program, Program):
-        return  # plans come last and are made in minutes; an ONNX file was not changed
+        return  # plans come last and are made in minutes; what changes an ONNX file takes seconds
     number = len(taken.reports)
     for name, path in files.items():
         checkpoints.keep(name, partial(shutil.copyfile, path))

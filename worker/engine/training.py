@@ -368,7 +368,8 @@ def _optimizer(groups: list[dict[str, Any]], plan: Training) -> torch.optim.Opti
 def _masks(module: nn.Module, sparse: Collection[str]) -> list[tuple[Tensor, Tensor]]:
     """Pruned parameters with 1 where a weight is left and 0 where it was removed."""
     parameters = dict(module.named_parameters())
-    return [(parameters[name], (parameters[name] != 0).to(parameters[name].dtype)) for name in sorted(sparse)]
+    pruned = [parameters[name] for name in sorted(sparse) if name in parameters]
+    return [(parameter, (parameter != 0).to(parameter.dtype)) for parameter in pruned]
 
 
 def _batch_size(program: Program, plan: Training) -> int:

@@ -28,8 +28,8 @@ class WeightedLayer:
     name: str
     """The parameter's name without `.weight`."""
     parameter: str
-    activation: fx.Node
-    """Of its first use."""
+    activation: fx.Node | None
+    """What it meets where it is first used; None in an ONNX graph."""
     convolution: bool
     transposed: bool
     """The weight is `[inputs, outputs]`."""

@@ -3,8 +3,10 @@
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 import torch
+from onnx import numpy_helper
 from torch import nn
 
 from app.spec.finetune import FineTune
@@ -12,10 +14,11 @@ from app.spec.prune import PruneWeights
 from app.spec.signature import Signature, TensorSpec
 from examples import digits
 from tests.engine import zoo
+from tests.engine.orders import model_of, outputs_of
 from tests.engine.trainings import BATCH, SIGNATURE, digits_model, digits_rows, top1, training_context
 from worker.engine.channels.errors import UnknownLayer
 from worker.engine.data import Rows
-from worker.engine.errors import NoWeightsToPrune
+from worker.engine.errors import NoTrainableGraph, NoWeightsToPrune
 from worker.engine.model import Model, new_folder
 from worker.engine.passes import Changed, take
 from worker.engine.program import Program
@@ -201,3 +204,40 @@ def test_only_wanda_needs_data() -> None:
     assert PruneWeights(criterion="wanda").requires().calibration
     assert not PruneWeights(criterion="l2").requires().calibration
     assert np.isclose(PruneWeights().share, 0.5)
+
+
+def test_an_onnx_file_loses_the_same_weights(
+    trained: Model, digits_folder: Path, test_rows: Rows, tmp_path: Path
+) -> None:
+    """Within an output, that is: its exporter has folded batch norms, which scale all weights of an output."""
+    images = next(test_rows.batches(50))[0]["image"]
+    before = outputs_of(digits_folder / "digits.onnx", {"image": images})[0]
+
+    program = pruned(trained, tmp_path, pattern="2:4")
+    file = pruned(model_of(digits_folder / "digits.onnx", tmp_path), tmp_path, pattern="2:4")
+
+    expected = program.model.program({"image": images})["logits"]
+    np.testing.assert_allclose(outputs_of(file.model.graph, {"image": images})[0], expected, atol=1e-4)
+    assert file.facts["zeros"] == program.facts["zeros"]
+    assert np.abs(expected - before).max() > 0.1
+    np.testing.assert_array_equal(outputs_of(digits_folder / "digits.onnx", {"image": images})[0], before)
+
+
+def test_the_smallest_weights_of_an_onnx_file_go(digits_folder: Path, tmp_path: Path) -> None:
+    changed = pruned(model_of(digits_folder / "digits.onnx", tmp_path), tmp_path, sparsity=0.8)
+
+    before, after = (
+        {one.name: numpy_helper.to_array(one) for one in onnx.load(path).graph.initializer}
+        for path in (digits_folder / "digits.onnx", changed.model.graph)
+    )
+    gone = np.concatenate([np.abs(before[name][after[name] == 0]) for name in changed.model.sparse])
+    left = np.concatenate([np.abs(before[name][after[name] != 0]) for name in changed.model.sparse])
+    assert len(changed.model.sparse) == 5
+    assert gone.size / (gone.size + left.size) == pytest.approx(0.8, abs=1e-4)
+    assert gone.max() < left.min()
+
+
+def test_wanda_on_an_onnx_file_is_an_error(digits_folder: Path, tmp_path: Path) -> None:
+    calibration = digits_rows(tmp_path, slice(0, 10))
+    with pytest.raises(NoTrainableGraph):
+        pruned(model_of(digits_folder / "digits.onnx", tmp_path), tmp_path, calibration=calibration, criterion="wanda")

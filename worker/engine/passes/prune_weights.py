@@ -1,17 +1,21 @@
 """prune.weights: set weights to zero one by one."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 
+import onnx
 import torch
-from torch import fx
 
 from app.spec.prune import PruneWeights
 from app.spec.report import MOST_POINTS, Chart, Series, Table
 from app.spec.units import counted, file_size
-from worker.engine.errors import NoWeightsToPrune
-from worker.engine.model import Model
+from worker.engine.errors import NoTrainableGraph, NoWeightsToPrune
+from worker.engine.model import Model, new_folder
+from worker.engine.onnx_file import save
+from worker.engine.onnx_layers import float_initializers, onnx_layers, replace_initializers
 from worker.engine.passes import Changed, Context, implements
-from worker.engine.sparsity import deflated_bytes, fits_pattern, masks, scores
+from worker.engine.program import Program
+from worker.engine.sparsity import deflated_bytes, fits_pattern, input_norms, masks, scores
 from worker.engine.weighted_layers import WeightedLayer, chosen, weighted_layers
 
 NO_SPEED = (
@@ -39,22 +43,22 @@ class Pruned:
 def prune_weights(step: PruneWeights, model: Model, context: Context) -> Changed:
     """Mark the least important weights as zero for good.
 
-    Raises `NoTrainableGraph`, `UnknownLayer`, `NoWeightsToPrune`, `ReexportFailed`.
+    Raises `UnknownLayer`, `NoWeightsToPrune`, `ReexportFailed`, and `NoTrainableGraph` where Wanda meets an ONNX file.
     """
-    program = model.program
-    module = program.graph_module()
-    candidates = chosen(weighted_layers(module), step.include, step.exclude)
-    layers = tuple(one for one in candidates if fits_pattern(step, one, module.get_parameter(one.parameter)))
+    graph = _InOnnx(model.source) if isinstance(model.source, Path) else _InProgram(model.source)
+    candidates = chosen(graph.layers, step.include, step.exclude)
+    layers = tuple(one for one in candidates if fits_pattern(step, one, graph.weights[one.parameter]))
     if not layers:
         raise NoWeightsToPrune(_nothing(step, candidates))
-    before = deflated_bytes(module.parameters())
-    pruned = _zero(module, layers, masks(step, scores(step, layers, program, module, context)))
-    after = deflated_bytes(module.parameters())
+    norms = graph.input_norms(step, layers, context) if step.criterion == "wanda" else {}
+    before = deflated_bytes(graph.weights.values())
+    pruned = _zero(graph.weights, layers, masks(step, scores(step, layers, graph.weights, norms)))
+    after = deflated_bytes(graph.weights.values())
 
     sparse = model.sparse | {layer.parameter for layer in layers}
     weights, zeros = sum(one.weights for one in pruned), sum(one.zeros for one in pruned)
     return Changed(
-        model.with_program(program.rebuilt(module), sparse=sparse),
+        graph.rebuilt(model, sparse),
         f"{100 * zeros / weights:.1f} % of the weights of {counted(len(layers), 'layer')} are zero; compressed, the "
         f"parameters take {file_size(after)} instead of {file_size(before)}.",
         {
@@ -72,11 +76,53 @@ def prune_weights(step: PruneWeights, model: Model, context: Context) -> Changed
     )
 
 
+class _InProgram:
+    """A program's weights: those of a copy of its graph."""
+
+    def __init__(self, program: Program) -> None:
+        self._program, self._module = program, program.graph_module()
+        self.layers = weighted_layers(self._module)
+        self.weights: dict[str, torch.Tensor] = dict(self._module.named_parameters())
+
+    def input_norms(
+        self, step: PruneWeights, layers: tuple[WeightedLayer, ...], context: Context
+    ) -> dict[str, torch.Tensor]:
+        """Of what the layers read on calibration rows."""
+        return input_norms(step, layers, self._program, self._module, context)
+
+    def rebuilt(self, model: Model, sparse: frozenset[str]) -> Model:
+        """The model with the weights as they are now."""
+        return model.with_program(self._program.rebuilt(self._module), sparse=sparse)
+
+
+class _InOnnx:
+    """An ONNX file's weights: copies of its initializers."""
+
+    def __init__(self, path: Path) -> None:
+        self._graph = onnx.load(path)
+        self.layers = onnx_layers(self._graph.graph)
+        self.weights = float_initializers(self._graph.graph)
+
+    def input_norms(self, *_: object) -> dict[str, torch.Tensor]:
+        """Not to be had."""
+        raise NoTrainableGraph("Wanda looks into the graph as it runs; an ONNX file cannot be looked into.")
+
+    def rebuilt(self, model: Model, sparse: frozenset[str]) -> Model:
+        """The model with a file of the weights as they are now."""
+        pruned = {layer.parameter: self.weights[layer.parameter] for layer in self.layers}
+        folder = new_folder(model.folder.parent)
+        replace_initializers(self._graph.graph, pruned)
+        save(self._graph, folder / "pruned.onnx")
+        return replace(model, source=folder / "pruned.onnx", folder=folder, sparse=sparse)
+
+
 @torch.no_grad()
-def _zero(module: fx.GraphModule, layers: tuple[WeightedLayer, ...], kept: dict[str, torch.Tensor]) -> list[Pruned]:
+def _zero(
+    weights: dict[str, torch.Tensor], layers: tuple[WeightedLayer, ...], kept: dict[str, torch.Tensor]
+) -> list[Pruned]:
     done = []
     for layer in layers:
-        weight = module.get_parameter(layer.parameter)
+        weight = weights[layer.parameter]
         weight.masked_fill_(~layer.as_weight(kept[layer.parameter], weight), 0)
         done.append(Pruned(layer.name, weight.numel(), int((weight == 0).sum())))
     return done
