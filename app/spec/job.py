@@ -14,6 +14,7 @@ from app.spec.prune import PruneChannels, PruneWeights
 from app.spec.quantize import QuantizeDynamic, QuantizeStatic, QuantizeWeights
 from app.spec.quantize_aware import QuantizeAware
 from app.spec.sensitivity import AnalyzeSensitivity
+from app.spec.share import ShareWeights
 from app.spec.target import OnnxTarget, Target
 
 DatasetId = Annotated[str, StringConstraints(pattern=r"^ds_[0-9a-f]{32}$")]
@@ -28,7 +29,8 @@ AnyStep = Annotated[
     | QuantizeAware
     | QuantizeDynamic
     | QuantizeStatic
-    | QuantizeWeights,
+    | QuantizeWeights
+    | ShareWeights,
     Field(discriminator="type"),
 ]
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from app.spec.quantize import Observer
 from worker.engine.weights.grids import CodedWeight
+from worker.engine.weights.sharing import SharedWeight
 
 
 @dataclass(frozen=True)
@@ -77,4 +78,14 @@ class WeightsPlan:
     """By name of the initializer."""
 
 
-Plan = StaticPlan | DynamicPlan | WeightsPlan
+@dataclass(frozen=True)
+class SharedPlan:
+    """Weights stored as indices into tables of a few values; everything is computed in float32."""
+
+    graph: Path
+    """The pre-processed float graph."""
+    weights: Mapping[str, SharedWeight]
+    """By name of the initializer."""
+
+
+Plan = StaticPlan | DynamicPlan | WeightsPlan | SharedPlan

@@ -5,11 +5,15 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+import torch
 from onnx import TensorProto, helper, numpy_helper
 
 from app.spec.quantize import QuantizeDynamic, Skip
-from tests.engine.orders import changed, executed, lowered, outputs_of, sqnr_db
+from tests.engine import zoo
+from tests.engine.orders import changed, context, executed, lowered, outputs_of, signature_of, sqnr_db, upload
 from worker.engine.errors import NothingToQuantize, PlanNotSupported
+from worker.engine.model import open_model
+from worker.engine.passes import take
 
 TOKENS = np.random.default_rng(0).integers(0, 200, (32, 16))
 
@@ -95,3 +99,14 @@ def test_a_weight_that_two_products_share(tmp_path: Path) -> None:
     file = lowered(changed(QuantizeDynamic(), path, tmp_path).model, "x86", tmp_path)
 
     assert sqnr_db(outputs_of(path, inputs)[0], outputs_of(file, inputs)[0]) > 20
+
+
+def test_a_program_is_quantized_like_its_onnx_file(transformer: Path, tmp_path: Path) -> None:
+    torch.export.save(zoo.program(zoo.TransformerBlock(), torch.zeros(2, 16, dtype=torch.int64)), tmp_path / "t.pt2")
+    program = open_model(upload(tmp_path, "t.pt2", signature_of(transformer)), tmp_path, tmp_path, threads=1)
+    file = lowered(take(QuantizeDynamic(), program, context(tmp_path)).model, "x86", tmp_path)
+
+    operators = executed(file, tmp_path)
+    before, after = (outputs_of(path, {"tokens": TOKENS})[0] for path in (transformer, file))
+    assert operators["DynamicQuantizeMatMul"] + operators["MatMulIntegerToFloat"] >= 8
+    assert sqnr_db(before, after) > 20

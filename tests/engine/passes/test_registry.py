@@ -18,6 +18,7 @@ from worker.engine.passes import (  # noqa: F401
     quantize_dynamic,
     quantize_static,
     quantize_weights,
+    share_weights,
 )
 from worker.engine.targets import onnx  # noqa: F401
 

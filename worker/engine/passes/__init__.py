@@ -87,6 +87,7 @@ def take(step: Step, model: Model, context: Context) -> Changed:
         quantize_dynamic,
         quantize_static,
         quantize_weights,
+        share_weights,
     )
 
     return IMPLEMENTATIONS[type(step)](step, model, context)

@@ -8,15 +8,14 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-from onnx import GraphProto, numpy_helper
+from onnx import numpy_helper
 
 from app.spec.quantize import QuantizeWeights
-from worker.engine.errors import CalibrationFailed, NothingToQuantize
+from worker.engine.errors import CalibrationFailed
 from worker.engine.model import Model
 from worker.engine.packing import packed_bytes
 from worker.engine.passes import Changed, Context, implements
 from worker.engine.plan import WeightsPlan
-from worker.engine.selection import require_float32_weights, skipped_nodes
 from worker.engine.weights import report
 from worker.engine.weights.gptq import compensated
 from worker.engine.weights.grids import (
@@ -27,7 +26,7 @@ from worker.engine.weights.grids import (
     fit_half_quadratic,
     fit_least_squares,
 )
-from worker.engine.weights.layout import SMALLEST, Weight, weights_of
+from worker.engine.weights.layout import Weight, chosen_weights
 from worker.engine.weights.moments import inputs_of, second_moments
 
 DEFAULT_BLOCK = 32
@@ -49,7 +48,7 @@ def quantize_weights(step: QuantizeWeights, model: Model, context: Context) -> C
     """Attach a `WeightsPlan` to the model. Raises `UnknownNode`, `NothingToQuantize`, `CalibrationFailed`."""
     prepared = model.prepared
     graph = onnx.load(prepared).graph
-    weights = chosen_weights(step, graph, model.graph)
+    weights = chosen_weights(step.skip, graph, model.graph)
     tensors = {tensor.name: tensor for tensor in graph.initializer}
     moments = calibrated(step, weights, prepared, context)
     plan, stored = {}, []
@@ -68,18 +67,6 @@ def quantize_weights(step: QuantizeWeights, model: Model, context: Context) -> C
         tables=(report.table(stored, "Weights by size and error"),),
         notes=(UNPACKED, *_uncompensated(step, weights, moments)),
     )
-
-
-def chosen_weights(step: QuantizeWeights, graph: GraphProto, original: Path) -> tuple[Weight, ...]:
-    """The weights that the skip list leaves. Raises `UnknownNode`, `NothingToQuantize`."""
-    uploaded = onnx.load(original, load_external_data=False).graph
-    weights = weights_of(graph, skipped_nodes(step.skip, uploaded, graph))
-    if not weights:
-        require_float32_weights(uploaded)
-        raise NothingToQuantize(
-            f"No float32 weight of at least {SMALLEST} values is left.", remedy="Shorten the skip list."
-        )
-    return weights
 
 
 def calibrated(

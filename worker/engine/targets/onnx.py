@@ -10,10 +10,11 @@ from app.spec.target import OnnxTarget, supports
 from worker.engine.errors import PlanNotSupported
 from worker.engine.model import Model
 from worker.engine.onnx_file import forget_origins, keep_used_domains, save
-from worker.engine.plan import DynamicPlan, StaticPlan, WeightsPlan
+from worker.engine.plan import DynamicPlan, SharedPlan, StaticPlan, WeightsPlan
 from worker.engine.targets import Origin, delivers
 from worker.engine.targets.onnx_dynamic import lower_dynamic
 from worker.engine.targets.onnx_profiles import PROFILES
+from worker.engine.targets.onnx_shared import lower_shared, lower_shared_as_floats
 from worker.engine.targets.onnx_static import lower_static
 from worker.engine.targets.onnx_weights import lower_weights, lower_weights_for_tensorrt
 from worker.engine.targets.tensorrt_rules import require_tensorrt_rules
@@ -45,6 +46,8 @@ def _lower(target: OnnxTarget, model: Model) -> ModelProto:
             if not supports(target, "quantize.dynamic"):
                 raise PlanNotSupported(f"Profile {target.profile} has no operators that quantize while the model runs.")
             return lower_dynamic(plan, PROFILES[target.profile])
+        case SharedPlan() as plan:
+            return lower_shared_as_floats(plan) if target.profile == "tensorrt" else lower_shared(plan)
         case WeightsPlan() as plan:
             return lower_weights_for_tensorrt(plan) if target.profile == "tensorrt" else lower_weights(plan)
 

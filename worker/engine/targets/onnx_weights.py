@@ -13,7 +13,15 @@ from onnx import GraphProto, ModelProto, TensorProto, helper, version_converter
 from worker.engine.errors import PlanNotSupported
 from worker.engine.onnx_file import default_opset
 from worker.engine.plan import WeightsPlan
-from worker.engine.targets.packing import add_constant, add_node, add_unsigned, require_opset, shared_constant
+from worker.engine.targets.packing import (
+    add_constant,
+    add_node,
+    add_tensor,
+    add_unsigned,
+    remove_initializers,
+    require_opset,
+    shared_constant,
+)
 from worker.engine.targets.topological import sort_nodes
 from worker.engine.weights.grids import CodedWeight
 
@@ -24,7 +32,7 @@ INT4_OPSET = 21
 def lower_weights(plan: WeightsPlan) -> ModelProto:
     """The graph with packed weights that are unpacked by arithmetic."""
     model = onnx.load(plan.graph)
-    _remove_initializers(model.graph, set(plan.weights))
+    remove_initializers(model.graph, set(plan.weights))
     for name, weight in plan.weights.items():
         _add_arithmetic(model.graph, name, weight)
     require_opset(model)
@@ -47,10 +55,7 @@ def _add_arithmetic(graph: GraphProto, name: str, weight: CodedWeight) -> None:
         value = add_node(graph, "Reshape", [value, flat], f"{name}/filled")
         bounds = [shared_constant(graph, np.array([bound], np.int64)) for bound in (0, layout.columns, 1)]
         value = add_node(graph, "Slice", [value, *bounds], f"{name}/matrix")
-    shape = shared_constant(graph, np.array(layout.shape, np.int64))
-    value = add_node(graph, "Reshape", [value, shape], f"{name}/shaped" if layout.swapped else name)
-    if layout.swapped:
-        add_node(graph, "Transpose", [value], name, perm=layout.back)
+    add_tensor(graph, value, name, layout)
 
 
 def _float32(graph: GraphProto, name: str, stored: np.ndarray) -> str:
@@ -72,7 +77,7 @@ def lower_weights_for_tensorrt(plan: WeightsPlan) -> ModelProto:
         model = _with_opset(model, INT4_OPSET)
     graph = model.graph
     operators = {name: node.op_type for node in graph.node for name in node.input if name in plan.weights}
-    _remove_initializers(graph, set(plan.weights))
+    remove_initializers(graph, set(plan.weights))
     for name, weight in plan.weights.items():
         if weight.bits not in (4, 8) or weight.grid.zeros is not None:
             raise PlanNotSupported(
@@ -122,9 +127,3 @@ def _with_opset(model: ModelProto, opset: int) -> ModelProto:
         ) from error
     converted.ir_version = max(converted.ir_version, helper.OP_SET_ID_VERSION_MAP[("ai.onnx", opset)])
     return converted
-
-
-def _remove_initializers(graph: GraphProto, names: set[str]) -> None:
-    kept = [tensor for tensor in graph.initializer if tensor.name not in names]
-    del graph.initializer[:]
-    graph.initializer.extend(kept)

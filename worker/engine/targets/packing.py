@@ -5,6 +5,7 @@ of a DequantizeLinear still becomes a QLinearConv. The file is small; memory hol
 tensors would need opset 21 and 25, and 3 bits have no type at all; these nodes need opset 14.
 """
 
+from collections.abc import Collection
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from onnx import GraphProto, ModelProto, TensorProto, helper, numpy_helper
 from worker.engine.onnx_file import default_opset
 from worker.engine.packing import PLANES, pack
 from worker.engine.targets.topological import sort_nodes
+from worker.engine.weights.layout import Layout
 
 OPSET = 14
 """The first in which Add takes 8-bit integers."""
@@ -101,6 +103,21 @@ def shared_constant(graph: GraphProto, array: np.ndarray) -> str:
     if all(tensor.name != name for tensor in graph.initializer):
         add_constant(graph, name, array)
     return name
+
+
+def add_tensor(graph: GraphProto, matrix: str, name: str, layout: Layout) -> None:
+    """Add nodes that compute `name`: a weight in its own shape and order of axes, from its matrix."""
+    shape = shared_constant(graph, np.array(layout.shape, np.int64))
+    value = add_node(graph, "Reshape", [matrix, shape], f"{name}/shaped" if layout.swapped else name)
+    if layout.swapped:
+        add_node(graph, "Transpose", [value], name, perm=layout.back)
+
+
+def remove_initializers(graph: GraphProto, names: Collection[str]) -> None:
+    """Remove the constants of these names."""
+    kept = [tensor for tensor in graph.initializer if tensor.name not in names]
+    del graph.initializer[:]
+    graph.initializer.extend(kept)
 
 
 def add_constant(graph: GraphProto, name: str, array: np.ndarray) -> None:

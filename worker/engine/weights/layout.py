@@ -3,11 +3,15 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 from math import prod
+from pathlib import Path
 
 import numpy as np
+import onnx
 from onnx import GraphProto, NodeProto, TensorProto
 
-from worker.engine.selection import is_plain_gemm
+from app.spec.quantize import Skip
+from worker.engine.errors import NothingToQuantize
+from worker.engine.selection import is_plain_gemm, require_float32_weights, skipped_nodes
 
 SMALLEST = 512
 """Elements of a weight worth coding: scales and the nodes that unpack it take about a kilobyte."""
@@ -66,6 +70,18 @@ class Weight:
     def operator(self) -> str:
         """The operator it belongs to."""
         return str(self.node.op_type)
+
+
+def chosen_weights(skip: Skip, graph: GraphProto, original: Path) -> tuple[Weight, ...]:
+    """The weights of the prepared graph that the skip list leaves. Raises `UnknownNode`, `NothingToQuantize`."""
+    uploaded = onnx.load(original, load_external_data=False).graph
+    weights = weights_of(graph, skipped_nodes(skip, uploaded, graph))
+    if not weights:
+        require_float32_weights(uploaded)
+        raise NothingToQuantize(
+            f"No float32 weight of at least {SMALLEST} values is left.", remedy="Shorten the skip list."
+        )
+    return weights
 
 
 def weights_of(graph: GraphProto, skipped: Iterable[str] = ()) -> tuple[Weight, ...]:

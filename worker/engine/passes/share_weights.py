@@ -1,0 +1,49 @@
+"""share_weights: let the weights of a tensor share a few values, and store the numbers of these."""
+
+from dataclasses import replace
+from math import prod
+
+import onnx
+from onnx import numpy_helper
+
+from app.spec.share import ShareWeights
+from worker.engine.model import Model, new_folder
+from worker.engine.passes import Changed, Context, implements
+from worker.engine.plan import SharedPlan
+from worker.engine.shared_weights import write_shared
+from worker.engine.weights import report
+from worker.engine.weights.layout import chosen_weights
+from worker.engine.weights.sharing import share
+
+FILE = "weights.shared.safetensors"
+UNPACKED = (
+    "On CPUs the values are looked up when the model is loaded: the file is smaller, but speed and memory are those of "
+    f"the float model. For TensorRT the shared values are written as floats; the small file is {FILE}."
+)
+
+
+@implements(ShareWeights)
+def share_weights(step: ShareWeights, model: Model, context: Context) -> Changed:
+    """Attach a `SharedPlan` to the model. Raises `UnknownNode`, `NothingToQuantize`."""
+    graph = onnx.load(model.prepared).graph
+    weights = chosen_weights(step.skip, graph, model.graph)
+    tensors = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
+    plan, stored = {}, []
+    for number, weight in enumerate(weights):
+        context.progress.advance(number / len(weights), f"weight {number + 1} of {len(weights)}")
+        found = plan[weight.name] = share(tensors[weight.name], weight.layout, step.clusters, step.group)
+        form = f"{len(found.tables)} x {found.clusters} values, {found.bits} bits"
+        stored.append(report.Stored.of(weight, tensors[weight.name], found.values(), form, found.bytes))
+    file = new_folder(model.folder) / FILE
+    write_shared(file, plan, {name: array for name, array in tensors.items() if name not in plan})
+    facts = report.facts(stored, sum(4 * prod(tensor.dims) for tensor in graph.initializer))
+    return Changed(
+        replace(model, plan=SharedPlan(model.prepared, plan)),
+        f"{len(weights)} weights have {step.clusters} values in each table; with their tables they take "
+        f"{facts['bits_per_weight']:.3g} bits a weight.",
+        {"clusters": step.clusters, "tables": sum(len(one.tables) for one in plan.values()), **facts},
+        charts=(report.chart(stored),),
+        tables=(report.table(stored, "Weights by size and error"),),
+        notes=(UNPACKED,),
+        files={FILE: file},
+    )
