@@ -47,7 +47,8 @@ def torchvision_program(name: str, size: int = 64) -> Program:
     """A network of torchvision with random weights, in which every parameter shows at the output.
 
     torchvision starts a vision transformer's head at zero and ConvNeXt's layer scales at 1e-6: with those, whatever is
-    done to the layers before makes no difference.
+    done to the layers before makes no difference. Without the statistics of some images in its batch norms a deep
+    network's values would vanish or explode.
     """
     torch.manual_seed(0)
     arguments = {"image_size": size} if name.startswith("vit") else {}
@@ -55,7 +56,12 @@ def torchvision_program(name: str, size: int = 64) -> Program:
     for parameter_name, parameter in network.named_parameters():
         if "layer_scale" in parameter_name or parameter_name.startswith("heads.head"):
             nn.init.normal_(parameter, std=0.2)
-    return as_program(network, {"image": torch.zeros(2, 3, size, size)})
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.momentum = 1.0
+    with torch.no_grad():
+        network.train()(torch.randn(4, 3, size, size))
+    return as_program(network.eval(), {"image": torch.zeros(2, 3, size, size)})
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from tests.engine.channels.networks import halved, torchvision_program
 
 @pytest.mark.parametrize(
     ("name", "groups", "parameters_left"),
-    [("resnet18", 12, 0.27), ("mobilenet_v2", 25, 0.37), ("vit_b_16", 24, 0.52)],
+    [("resnet18", 12, 0.27), ("mobilenet_v2", 25, 0.37), ("efficientnet_b0", 40, 0.34), ("vit_b_16", 24, 0.52)],
 )
 def test_full_size_networks_shrink_exactly(name: str, groups: int, parameters_left: float) -> None:
     found = halved(torchvision_program(name, size=32))

@@ -6,11 +6,23 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from pydantic import ValidationError
 from torch import nn
 
+from app.spec.finetune import FineTune
+from app.spec.prune import PruneChannels, PruneWeights
+from tests.engine.channels import blocks
 from tests.engine.channels.networks import as_program, parameters, pruned
-from worker.engine.channels.errors import NothingToPrune, TargetUnreachable, UnknownLayer
+from tests.engine.trainings import SIGNATURE, digits_rows, top1, training_context
+from worker.engine.channels.analysis import analyse
+from worker.engine.channels.errors import NotExact, NothingToPrune, TargetUnreachable, UnknownLayer
+from worker.engine.channels.exactness import require_exact
+from worker.engine.channels.removal import removed
+from worker.engine.errors import TrainingLabelsOutOfRange
+from worker.engine.model import Model, new_folder
+from worker.engine.passes import Changed, take
 from worker.engine.program import Program
+from worker.engine.pt2 import load_program
 
 IMAGE = {"image": torch.zeros(2, 1, 8, 8)}
 
@@ -96,3 +108,146 @@ def test_what_cannot_be_done_says_what_can(cnn: Program, tmp_path: Path) -> None
         pruned(cnn, tmp_path, round_to=256)
     with pytest.raises(NothingToPrune, match="no layer comes before another"):
         pruned(as_program(nn.Linear(8, 4), {"x": torch.zeros(2, 8)}), tmp_path)
+
+
+def kept(changed: Changed, name: str = "7.weight") -> list[int]:
+    """The output channels of a layer that are left."""
+    return json.loads(changed.files["kept-channels.json"].read_text())[name]["0"]
+
+
+def test_ratios_by_layer_and_what_every_layer_keeps(cnn: Program, tmp_path: Path) -> None:
+    changed = pruned(cnn, tmp_path, ratios={"7": 0.75, "[03]": 0.25}, round_to=8, exclude=["3"])
+    assert changed.charts[0].series[1].values == (24, 32, 128)
+    assert changed.charts[0].x == ("0", "7", "12")
+
+    changed = pruned(cnn, tmp_path, ratio=0.9, round_to=1, min_channels=20)
+    assert changed.charts[0].series[1].values == (20, 20, 20, 20)
+
+
+def test_a_global_ranking_takes_more_from_layers_with_weak_channels(cnn: Program, tmp_path: Path) -> None:
+    weak = cnn.graph_module()
+    with torch.no_grad():
+        for name in ("7", "8"):
+            weak.get_submodule(name).weight[32:] *= 0.01
+        weak.get_submodule("12").weight[:, 128:] *= 0.01
+    left = pruned(cnn.rebuilt(weak), tmp_path, scope="global", ratio=0.3, round_to=1).charts[0].series[1].values
+
+    assert left[2] <= 34
+    assert sum(left) == pytest.approx(0.7 * 352, abs=1)
+    assert min(left[0] / 32, left[1] / 64, left[3] / 128) > 0.85
+
+
+def test_the_scale_of_the_batch_norm_decides(cnn: Program, tmp_path: Path) -> None:
+    changed = pruned(cnn, tmp_path, criterion="bn_scale")
+
+    scale = cnn.exported.state_dict["8.weight"].abs()
+    assert kept(changed) == sorted(scale.argsort(descending=True)[:64].tolist())
+    assert changed.notes == ("1 groups pass no batch norm; their channels were ranked by their L2 norm.",)
+    with pytest.raises(NothingToPrune, match="No batch norm"):
+        pruned(as_program(blocks.Tied(), {"x": torch.zeros(2, 6, dtype=torch.int64)}), tmp_path, criterion="bn_scale")
+
+
+def test_random_channels_follow_the_seed(cnn: Program, tmp_path: Path) -> None:
+    first, again, other = (
+        kept(pruned(cnn, tmp_path, training_context(tmp_path, {}, seed=seed), criterion="random")) for seed in (0, 0, 1)
+    )
+    assert first == again != other
+
+
+@pytest.fixture(scope="module")
+def trained(digits_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Model:
+    folder = tmp_path_factory.mktemp("trained")
+    program = load_program(digits_folder / "digits.pt2", SIGNATURE, folder)
+    return Model(program, SIGNATURE, new_folder(folder))
+
+
+@pytest.mark.parametrize("role", ["train", "calibration"])
+def test_the_effect_on_the_loss_finds_channels_that_norms_do_not(trained: Model, tmp_path: Path, role: str) -> None:
+    """Channels that are large and of no use: what reads them has been set to zero."""
+    module = trained.program.graph_module()
+    with torch.no_grad():
+        module.get_submodule("12").weight[:64] *= 50
+        module.get_submodule("12").bias[:64] *= 50
+        module.get_submodule("14").weight[:, :64] = 0
+    context = training_context(tmp_path, {role: digits_rows(tmp_path, slice(0, 128))})
+    useless = trained.program.rebuilt(module)
+
+    def useful(criterion: str) -> int:
+        changed = pruned(useless, tmp_path, context, criterion=criterion, rows=role, include=["12"])
+        return sum(place >= 64 for place in kept(changed, "12.weight"))
+
+    assert useful("taylor") == 64
+    assert useful("l2") < 48
+
+
+def test_labels_beyond_the_classes_are_refused(trained: Model, tmp_path: Path) -> None:
+    rows = digits_rows(tmp_path, slice(0, 64))
+    few = as_program(nn.Sequential(nn.Flatten(), nn.Linear(64, 32), nn.Linear(32, 5)), IMAGE)
+    with pytest.raises(TrainingLabelsOutOfRange, match="0 to 9; the model has 5 classes"):
+        pruned(few, tmp_path, training_context(tmp_path, {"train": rows}), criterion="taylor")
+
+
+def test_half_of_the_channels_and_training_keep_the_accuracy(trained: Model, tmp_path: Path) -> None:
+    """A quarter of the parameters is left, and few of the right answers until the rest has learned to do without."""
+    held_out = digits_rows(tmp_path, slice(1000, None))
+    context = training_context(tmp_path, {"train": digits_rows(tmp_path, slice(0, 1000))})
+    smaller = take(PruneChannels(), trained, context).model
+    recovered = take(FineTune(epochs=6, learning_rate=3e-3), smaller, context).model
+
+    assert parameters(recovered.program) < 0.27 * parameters(trained.program)
+    before, cut, after = (top1(model, held_out) for model in (trained, smaller, recovered))
+    assert cut < after - 0.02
+    assert before - after < 0.02
+
+
+def test_single_zeros_survive_under_their_names(trained: Model, tmp_path: Path) -> None:
+    context = training_context(tmp_path, {})
+    sparse = take(PruneWeights(sparsity=0.8), trained, context).model
+    changed = take(PruneChannels(), sparse, context)
+
+    assert changed.model.sparse == sparse.sparse != frozenset()
+    for name in changed.model.sparse:
+        weight = changed.model.program.exported.state_dict[name]
+        before = sparse.program.exported.state_dict[name]
+        for axis, positions in json.loads(changed.files["kept-channels.json"].read_text())[name].items():
+            before = before.index_select(int(axis), torch.tensor(positions))
+        assert torch.equal(weight == 0, before == 0)
+    assert any("2:4" in note for note in changed.notes)
+
+
+def test_a_result_that_is_not_exact_is_not_delivered(cnn: Program) -> None:
+    channels = analyse(cnn)
+    doomed, others = np.zeros((2, len(channels.classes)), bool)
+    doomed[channels.groups[2].classes[:64]] = True
+    others[channels.groups[2].classes[1:65]] = True
+    smaller = cnn.rebuilt(removed(channels, doomed))
+
+    assert require_exact(channels, doomed, smaller) < 1e-5
+    with pytest.raises(NotExact, match="Output logits differs by"):
+        require_exact(channels, others, smaller)
+
+
+@pytest.mark.parametrize(
+    ("step", "text"),
+    [
+        ({"target_macs": 0.5, "target_parameters": 0.5}, "both given; keep one"),
+        ({"target_macs": 0.5, "ratio": 0.3}, "target_macs decides how much is removed"),
+        ({"ratios": {"a": 0.5}, "scope": "global"}, "ratios belong to layers"),
+    ],
+)
+def test_combinations_without_sense_are_refused(step: dict[str, object], text: str) -> None:
+    with pytest.raises(ValidationError, match=text):
+        PruneChannels.model_validate(step)
+
+
+def test_a_step_can_be_written_down_and_read_again() -> None:
+    for step in (PruneChannels(), PruneChannels(target_macs=0.5), PruneChannels(ratios={"a": 0.5})):
+        assert PruneChannels.model_validate_json(step.model_dump_json()) == step
+
+
+def test_only_the_effect_on_the_loss_needs_rows() -> None:
+    assert not PruneChannels().requires().labels
+    asked = PruneChannels(criterion="taylor", rows="calibration").requires()
+    assert asked.labels
+    assert asked.calibration
+    assert not asked.train

@@ -1,11 +1,12 @@
 """Channels that are alike: tied to the same dimensions of the same parameters, so that any of them may go."""
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from worker.engine.channels.classes import Dims, Labels
+from worker.engine.channels.classes import FROZEN, Dims, Labels
 
 Place = tuple[str, int]
 """A dimension of a parameter."""
@@ -39,15 +40,37 @@ class Group:
 
 def find_groups(parameters: Mapping[str, Dims], producers: Sequence[tuple[str, Labels]]) -> tuple[Group, ...]:
     """Sort the classes of output channels by where they occur. `producers` are layers and the classes they make."""
-    count = 1 + max((int(labels.max(initial=0)) for _, labels in producers), default=0)
+    if not producers:
+        return ()
+    count = 1 + max(int(labels.max(initial=0)) for labels in (*_all(parameters), *(one for _, one in producers)))
     places = [(name, axis) for name, dims in parameters.items() for axis in range(len(dims))]
-    prints = _fingerprints(parameters, places, count)
-    produced = np.unique(np.concatenate([labels for _, labels in producers] or [np.zeros(0, np.int64)]))
-    produced = produced[produced > 0]
-    kinds, kind_of = np.unique(prints[produced], return_inverse=True)
-    groups = [_group(produced[kind_of == kind], parameters, places, producers) for kind in range(len(kinds))]
-    order = {layer: place for place, (layer, _) in reversed(list(enumerate(producers)))}
-    return tuple(sorted(groups, key=lambda group: (order[group.name], group.classes[0])))
+    made = np.zeros(count, bool)
+    for _, labels in producers:
+        made[labels] = True
+    made[FROZEN] = False
+    classes = np.flatnonzero(made)
+    _, first, kinds = np.unique(
+        _fingerprints(parameters, places, count)[classes], return_index=True, return_inverse=True
+    )
+    group_of = np.full(count, len(first))  # the last column of the counts: classes of no group
+    group_of[classes] = kinds
+    occurs = np.array([_counts(parameters[name][axis], group_of, len(first)) for name, axis in places])
+    layers = np.array([_counts(labels, group_of, len(first)) for _, labels in producers])
+    groups = [
+        _group(classes[kinds == kind], parameters, places, occurs[:, kind], producers, layers[:, kind])
+        for kind in range(len(first))
+    ]
+    order = (layers > 0).argmax(0)
+    return tuple(groups[kind] for kind in np.lexsort((classes[first], order)))
+
+
+def _all(parameters: Mapping[str, Dims]) -> Iterator[Labels]:
+    return (labels for dims in parameters.values() for labels in dims)
+
+
+def _counts(labels: Labels, group_of: np.ndarray, groups: int) -> np.ndarray:
+    """How many of these positions belong to each group."""
+    return np.bincount(group_of[labels], minlength=groups + 1)[:groups]
 
 
 def _fingerprints(parameters: Mapping[str, Dims], places: Sequence[Place], count: int) -> np.ndarray:
@@ -55,33 +78,35 @@ def _fingerprints(parameters: Mapping[str, Dims], places: Sequence[Place], count
     random = np.random.default_rng(0).integers(1, 2**62, len(places), dtype=np.uint64)
     prints = np.zeros(count, np.uint64)
     for number, (name, axis) in zip(random, places, strict=True):
-        found = np.unique(parameters[name][axis])
-        prints[found[found < count]] += number  # unsigned: it wraps around
+        occurs = np.zeros(count, bool)
+        occurs[parameters[name][axis]] = True
+        prints[occurs] += number  # unsigned: it wraps around
     return prints
 
 
 def _group(
-    classes: Labels, parameters: Mapping[str, Dims], places: Sequence[Place], producers: Sequence[tuple[str, Labels]]
+    classes: Labels,
+    parameters: Mapping[str, Dims],
+    places: Sequence[Place],
+    occurs: np.ndarray,
+    producers: Sequence[tuple[str, Labels]],
+    made: np.ndarray,
 ) -> Group:
-    made = [(layer, int(np.isin(labels, classes).sum())) for layer, labels in producers]
-    layers = [(layer, channels) for layer, channels in made if channels]
-    touched = tuple((name, axis) for name, axis in places if (parameters[name][axis] == classes[0]).any())
+    """The group of these classes: `occurs` counts their positions in each place, `made` those each layer makes."""
+    makers = np.flatnonzero(made).tolist()
+    touched = dict(
+        zip((places[place] for place in np.flatnonzero(occurs).tolist()), occurs[occurs > 0].tolist(), strict=True)
+    )
     return Group(
-        layers=tuple(dict.fromkeys(layer for layer, _ in layers)),
+        layers=tuple(dict.fromkeys(producers[maker][0] for maker in makers)),
         classes=classes,
-        width=max(1, layers[0][1] // len(classes)),
-        places=touched,
-        parameters=_tied(classes, parameters, touched),
+        width=max(1, int(made[makers[0]]) // len(classes)),
+        places=tuple(touched),
+        parameters=sum(_tied(parameters[name], name, touched) for name in dict.fromkeys(name for name, _ in touched)),
     )
 
 
-def _tied(classes: Labels, parameters: Mapping[str, Dims], places: Sequence[Place]) -> int:
-    """Elements that at least one of their indices ties to these classes."""
-    elements = 0
-    for name in dict.fromkeys(name for name, _ in places):
-        dims = parameters[name]
-        free = 1
-        for labels in dims:
-            free *= len(labels) - int(np.isin(labels, classes).sum())
-        elements += int(np.prod([len(labels) for labels in dims])) - free
-    return elements
+def _tied(dims: Dims, name: str, touched: Mapping[Place, int]) -> int:
+    """Elements of a parameter that at least one of their indices ties to the group."""
+    sizes = [len(labels) for labels in dims]
+    return math.prod(sizes) - math.prod(size - touched.get((name, axis), 0) for axis, size in enumerate(sizes))

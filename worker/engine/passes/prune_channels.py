@@ -58,7 +58,7 @@ def prune_channels(step: PruneChannels, model: Model, context: Context) -> Chang
         f"{_share(after.macs, before.macs)} of the multiply-accumulates are left.",
         _facts(channels, before, after, difference),
         charts=(_widths(groups, doomed), _norms(channels, groups, doomed)),
-        notes=_notes(step, channels),
+        notes=_notes(step, channels, model),
         files={KEPT: _written(kept, context.scratch / KEPT)},
     )
 
@@ -94,7 +94,7 @@ def _facts(channels: Channels, before: Cost, after: Cost, difference: float) -> 
     }
 
 
-def _notes(step: PruneChannels, channels: Channels) -> tuple[str, ...]:
+def _notes(step: PruneChannels, channels: Channels, model: Model) -> tuple[str, ...]:
     notes = []
     without = sum(not scaled(group, channels) for group in channels.groups)
     if step.criterion == "bn_scale" and without:
@@ -102,6 +102,8 @@ def _notes(step: PruneChannels, channels: Channels) -> tuple[str, ...]:
     if channels.frozen_operators:
         listed = ", ".join(f"{name} ({count}x)" for name, count in channels.frozen_operators.items())
         notes.append(f"Channels that meet these operators stayed whole, because no rule is known: {listed}.")
+    if model.sparse:
+        notes.append("Single weights were pruned before: zeros are kept, a pattern such as 2:4 is not.")
     return tuple(notes)
 
 

@@ -23,3 +23,10 @@ def resize(call: Call, edit: Edit) -> None:
 def whole(call: Call) -> Value:
     """Positions differ and mean something."""
     return call.untouchable()
+
+
+@rule("fill zero")
+def filled(call: Call) -> Value:
+    """A part of a mask, say: once filled, positions differ."""
+    call.classes.freeze(*(labels for dims in call.tensors() for labels in dims))
+    return call.untouchable()

@@ -1,0 +1,92 @@
+"""Half of the channels of standard networks.
+
+Full-size networks of torchvision with random weights lose half of the channels of every layer, by their L2 norm, in
+blocks of 16 and exactly. The smaller network must compute what the whole one does with zeros in the same places, on
+random images. The analysis reads the graph alone; its time does not include loading or exporting.
+"""
+
+import time
+from dataclasses import dataclass
+
+import torch
+
+from app.spec.prune import PruneChannels
+from bench.harness.figures import Figure, at_most
+from bench.harness.scene import Scene
+from tests.engine.channels.networks import torchvision_program
+from worker.engine.channels.analysis import analyse
+from worker.engine.channels.choosing import candidates, choose
+from worker.engine.channels.cost import Cost, cost_of
+from worker.engine.channels.exactness import TOLERANCE, require_exact
+from worker.engine.channels.importance import by_norm
+from worker.engine.channels.removal import removed
+from worker.engine.program import Program
+
+NETWORKS = (
+    "resnet18", "resnet50", "mobilenet_v2", "efficientnet_b0", "densenet121", "convnext_tiny", "vit_b_16", "swin_t",
+    "shufflenet_v2_x1_0", "resnext50_32x4d",
+)  # fmt: skip
+SIDE = 224
+SECONDS = 5.0
+"""An analysis may take so long on one core."""
+PUBLISHED = {"resnet18": 1.814e9, "resnet50": 4.089e9, "mobilenet_v2": 0.301e9, "vit_b_16": 17.564e9}
+"""Multiply-accumulates for one image, on torchvision's pages."""
+
+
+@dataclass(frozen=True)
+class Halved:
+    """What came of one network."""
+
+    seconds: float
+    before: Cost
+    after: Cost
+    difference: float
+
+
+def tell(scene: Scene) -> list[Figure]:
+    """Measure it."""
+    torch.set_num_threads(1)
+    rows: list[Figure] = []
+    for name in scene.pick(NETWORKS, ("resnet18", "vit_b_16")):
+        scene.say(f"exporting {name}")
+        program = torchvision_program(name, scene.pick(SIDE, 32))
+        scene.say(f"pruning {name}")
+        rows += figures(name, {step.round_to: halved(program, step) for step in (_step(1), _step(16))})
+        if name in PUBLISHED and not scene.quick:
+            rows.append(_as_published(name, program))
+    return rows
+
+
+def halved(program: Program, step: PruneChannels) -> Halved:
+    """Remove half of the channels of every layer. Raises `NotExact`."""
+    started = time.perf_counter()
+    channels = analyse(program)
+    seconds = time.perf_counter() - started
+    doomed = choose(channels, candidates(channels, by_norm(channels, 2), step), step)
+    difference = require_exact(channels, doomed, program.rebuilt(removed(channels, doomed)))
+    return Halved(seconds, cost_of(channels), cost_of(channels, doomed), difference)
+
+
+def figures(name: str, found: dict[int, Halved]) -> list[Figure]:
+    """The rows of one network, by the size of the blocks that channels are kept in."""
+    first = next(iter(found.values()))
+    rows = [Figure(f"{name}: analysis", min(one.seconds for one in found.values()), "s", at_most(SECONDS))]
+    for unit, scale, of in (("M parameters", 1e6, "parameters"), ("G multiply-accumulates", 1e9, "macs")):
+        rows.append(Figure(f"{name}: before", getattr(first.before, of) / scale, unit))
+        rows += [
+            Figure(f"{name}: after, blocks of {block}", getattr(one.after, of) / scale, unit)
+            for block, one in found.items()
+        ]
+    worst = max(one.difference for one in found.values())
+    return [*rows, Figure(f"{name}: largest difference from the masked network", worst, "", at_most(TOLERANCE))]
+
+
+def _step(block: int) -> PruneChannels:
+    return PruneChannels(ratio=0.5, round_to=block)
+
+
+def _as_published(name: str, program: Program) -> Figure:
+    counted = cost_of(analyse(program)).macs
+    return Figure(
+        f"{name}: multiply-accumulates, off the published", abs(counted / PUBLISHED[name] - 1), "", at_most(0.005)
+    )
