@@ -24,6 +24,7 @@ from app.api.errors import (
 )
 from app.db.database import DatabaseUnavailable
 from app.errors import PareError
+from app.spec.pointers import pointer
 
 log = logging.getLogger(__name__)
 
@@ -141,24 +142,11 @@ def is_json(request: Request) -> bool:
 
 
 def _pointer(location: Sequence[str | int], body: Any) -> str:
-    """Write where a field is: an RFC 6901 pointer into the body, or `query/name`, `header/name`.
-
-    pydantic also names the member of a union it tried; what the body does not hold is left out, but for the last
-    part, which may be a missing field.
-    """
+    """Write where a field is: an RFC 6901 pointer into the body, or `query/name`, `header/name`."""
     where, *rest = location
     if where != "body":
         return f"{where}/{rest[0] if rest else ''}"[:MAX_MESSAGE]
-    path = []
-    for position, part in enumerate(rest):
-        if isinstance(body, dict) and part in body:
-            body = body[str(part)]
-        elif isinstance(body, list) and isinstance(part, int) and part < len(body):
-            body = body[part]
-        elif position < len(rest) - 1 or not isinstance(body, dict) or part == "[key]":
-            continue
-        path.append(str(part).replace("~", "~0").replace("/", "~1")[:100])
-    return "".join(f"/{part}" for part in path)
+    return pointer(rest, body)
 
 
 def _message(error: dict[str, Any]) -> str:

@@ -38,8 +38,7 @@ class Accepted:
 def check(session: Session, tenant: str, spec: JobSpec) -> Accepted:
     """Find the job's model and data and require that every step, metric and target can work with them.
 
-    The rows stay locked against deletion until the transaction ends. Raises `NotFound`, `DataMismatch`,
-    `NoBatchAxis`, `NeedsData`, `MetricNotMeasurable`, `StepNotApplicable`, `SplitUnknown`, `LabelsOutOfRange`.
+    The rows stay locked against deletion until the transaction ends. Raises `NotFound` and what `judge` raises.
     """
     model = _model(session, tenant, spec.model, "/model")
     others = {
@@ -47,6 +46,20 @@ def check(session: Session, tenant: str, spec: JobSpec) -> Accepted:
         for position, step in enumerate(spec.steps)
         for other in step.models()
     }
+    data = {role: _dataset(session, tenant, role, ref.dataset) for role, ref in spec.data.refs().items()}
+    spec, warnings = judge(spec, model, others, data)
+    return Accepted(spec, model, others, data, _queue(session, spec), warnings)
+
+
+def judge(
+    spec: JobSpec, model: Model, others: dict[ModelId, Model], data: dict[Role, Dataset]
+) -> tuple[JobSpec, tuple[str, ...]]:
+    """Require that every step, metric and target can work with what admission found; needs no database.
+
+    Returns the job, with the default metrics only where they can be measured, and what its owner should know. Raises
+    `DataMismatch`, `NoBatchAxis`, `NeedsData`, `MetricNotMeasurable`, `StepNotApplicable`, `SplitUnknown`,
+    `LabelsOutOfRange`, `TeacherUnfit`.
+    """
     info = ModelInfo.model_validate(model.info)
     if not info.signature.inputs:
         raise StepNotApplicable(
@@ -55,7 +68,6 @@ def check(session: Session, tenant: str, spec: JobSpec) -> Accepted:
             remedy="Export the model with the tensors it is to work on as inputs.",
         )
     check_batch(info.signature)
-    data = {role: _dataset(session, tenant, role, ref.dataset) for role, ref in spec.data.refs().items()}
     warnings = [
         *info.warnings,
         *_check_data(spec, info, data),
@@ -67,7 +79,7 @@ def check(session: Session, tenant: str, spec: JobSpec) -> Accepted:
     if unmeasurable is not None:
         warnings.append(f"No accuracy will be measured: {unmeasurable}.")
         spec = spec.model_copy(update={"evaluate": spec.evaluate.model_copy(update={"metrics": ()})})
-    return Accepted(spec, model, others, data, _queue(session, spec), tuple(warnings))
+    return spec, tuple(warnings)
 
 
 def no_worker(session: Session, queue: str) -> str | None:

@@ -97,7 +97,7 @@ class Attempt:
 
     def _worked(self, workshop: Workshop) -> Outcome:
         order = self._patiently(lambda: prepare(self.database, self.store, self.settings, self.job, self.directory))
-        _require_safe(order, workshop)
+        require_safe(order, workshop)
         limits = Limits(
             wall_s=order.spec.timeout_s if isinstance(order, WorkOrder) else INSPECTION_SECONDS,
             memory_bytes=self.settings.child_memory_bytes,
@@ -190,7 +190,7 @@ def _patience(outcome: Outcome) -> float:
             return LAST_UPLOAD_SECONDS
 
 
-def _require_safe(order: Order, workshop: Workshop) -> None:
+def require_safe(order: Order, workshop: Workshop) -> None:
     level = workshop.jail_level
     teachers = order.teachers.values() if isinstance(order, WorkOrder) else ()
     formats = {model.info.format for model in (order.model, *teachers)}

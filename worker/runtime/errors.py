@@ -87,3 +87,17 @@ class AlreadyRunning(WorkerError):
 
     code = "worker.already_running"
     remedy = "Stop it first, or set PARE_DATA_DIR to another directory; several processes need a real broker."
+
+
+class LocalJobInvalid(WorkerError):
+    """The file given to `python -m worker run` does not describe a job."""
+
+    code = "local.invalid"
+    remedy = "Write the body of `POST /jobs` as JSON, with paths where it has ids; docs/command-line.md has an example."
+
+
+class LocalFileMissing(WorkerError):
+    """A file that `python -m worker run` is to read is not there."""
+
+    code = "local.file_missing"
+    remedy = "Paths in a job's description are relative to the description; correct the path."

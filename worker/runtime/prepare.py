@@ -63,7 +63,7 @@ def _compression(database: Database, store: Store, settings: Settings, job: Job,
         path = f"data-{row.id.hex}"
         if not (directory / path).exists():
             store.fetch(row.key, directory / path, sha256=row.sha256)
-        data[role] = _data_file(role, row, path, ref.split)
+        data[role] = data_file(role, row, path, ref.split)
     _lay_out(store, kept, directory / CHECKPOINTS)
     return WorkOrder(
         job=public("job", job.id),
@@ -96,10 +96,16 @@ def _model(session: Session, job: Job) -> Model:
 
 def _fetched(store: Store, model: Model, directory: Path, path: str) -> ModelFile:
     store.fetch(model.key, directory / path, sha256=model.sha256)
-    return ModelFile(path=path, sha256=model.sha256, bytes=model.bytes, info=ModelInfo.model_validate(model.info))
+    return model_file(model, path)
 
 
-def _data_file(role: Role, row: Dataset, path: str, split: str | None) -> DataFile:
+def model_file(row: Model, path: str) -> ModelFile:
+    """Describe a model that lies at `path` of a job's directory."""
+    return ModelFile(path=path, sha256=row.sha256, bytes=row.bytes, info=ModelInfo.model_validate(row.info))
+
+
+def data_file(role: Role, row: Dataset, path: str, split: str | None) -> DataFile:
+    """Describe a data set that lies at `path` of a job's directory, and the split of it that a role means."""
     spec = DatasetSpec.model_validate(row.spec)
     info = DatasetInfo.model_validate(row.info)
     return DataFile(path=path, info=info, spec=spec, split=resolve_split(role, split, info, spec))

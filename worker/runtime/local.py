@@ -1,0 +1,189 @@
+"""`python -m worker run job.json`: one job from files to files, without a database, a broker or a store.
+
+Admission, the checks of a submission, the jail and the engine are the service's own.
+"""
+
+import json
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from uuid import UUID
+
+from pydantic import ValidationError
+
+from app.admission import admit_dataset, admit_model
+from app.db.tables import Dataset, Model
+from app.errors import PareError
+from app.ids import new_id, public
+from app.report import render_html, render_markdown, render_table
+from app.report.text import plain
+from app.services.limits import missed_limits
+from app.services.submission import judge
+from app.settings import Settings
+from app.spec.data import DatasetInfo
+from app.spec.job import Role
+from app.spec.local import LocalDataset, LocalJob, LocalModel, read_local
+from app.spec.pointers import pointer
+from app.spec.report import Report
+from app.spec.signature import ModelInfo
+from app.spec.work import Failure, WorkOrder, WorkResult
+from worker.runtime.attempt import require_safe
+from worker.runtime.errors import LocalFileMissing, LocalJobInvalid
+from worker.runtime.prepare import data_file, model_file
+from worker.runtime.publish import OUT, sha256_of
+from worker.runtime.supervise import Limits, Listeners, Outcome, Workshop
+from worker.runtime.wire import LogLine, Progress
+
+MESSAGE_SECONDS = 5.0
+"""Between two lines about one stage."""
+
+
+def run_file(description: Path, out: Path, settings: Settings) -> int:
+    """Run the job that a file describes and write artifacts and report into `out`.
+
+    Returns the exit code: 0 if the job succeeded and kept its limits, else 1. Raises what the service would answer.
+    """
+    started = time.monotonic()
+    local = _described(description)
+    with tempfile.TemporaryDirectory(prefix="pare-") as folder:
+        directory = Path(folder, "job")
+        directory.mkdir()
+        order, warnings = lay_out(local, description.parent, directory, settings)
+        for warning in warnings:
+            _say(f"note: {warning}")
+        outcome = _worked(order, directory, Path(folder), settings)
+        if not isinstance(outcome, WorkResult):
+            return _failed(outcome)
+        _keep(outcome, directory / OUT, out)
+    _say(f"\n{render_table(outcome.report)}")
+    _say(f"written to {out} in {time.monotonic() - started:.0f} s: report.html, report.md, report.json, and")
+    for artifact in outcome.artifacts:
+        _say(f"  {artifact.file}")
+    missed = missed_limits(outcome.report)
+    return 0 if missed is None else _failed(missed)
+
+
+def lay_out(
+    local: LocalJob, base: Path, directory: Path, settings: Settings
+) -> tuple[WorkOrder, tuple[str, ...]]:  # fmt: skip
+    """Admit the files, which are relative to `base`, check the job, and copy them beside its order.
+
+    Returns the order, also written to `order.json`, and what the job's owner should know. Raises what admission and
+    the checks of a submission raise.
+    """
+    models = {name: _model(name, one, base, settings) for name, one in local.models.items()}
+    rows = {name: _dataset(name, one, base, settings) for name, one in local.datasets.items()}
+    refs = local.spec.data.refs()
+    data: dict[Role, Dataset] = {role: rows[ref.dataset] for role, ref in refs.items()}
+    others = {other: models[other] for step in local.spec.steps for other in step.models()}
+    spec, warnings = judge(local.spec, models[local.spec.model], others, data)
+    paths = {name: file.path for files in (local.models, local.datasets) for name, file in files.items()}
+    for name, path in paths.items():
+        shutil.copyfile(base / path, directory / name)  # not linked: the job may write to what it is given
+    order = WorkOrder(
+        job=public("job", new_id()),
+        attempt=1,
+        spec=spec,
+        model=model_file(models[spec.model], spec.model),
+        data={role: data_file(role, row, refs[role].dataset, refs[role].split) for role, row in data.items()},
+        teachers={name: model_file(row, name) for name, row in others.items()},
+        device="cuda" if spec.device == "cuda" else "cpu",
+        threads=settings.threads,
+    )
+    (directory / "order.json").write_text(order.model_dump_json())
+    return order, warnings
+
+
+def _described(description: Path) -> LocalJob:
+    try:
+        document = json.loads(_there(description).read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise LocalJobInvalid(f"{description.name} is no JSON: {error}.") from None
+    if not isinstance(document, Mapping):
+        raise LocalJobInvalid(f"{description.name} holds no JSON object.")
+    try:
+        return read_local(document)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise LocalJobInvalid(f"{first['msg']}.", pointer=pointer(first["loc"], document)) from None
+
+
+def _there(file: Path) -> Path:
+    if not file.is_file():
+        raise LocalFileMissing(f"There is no file {file}.")
+    return file
+
+
+def _model(name: str, file: LocalModel, base: Path, settings: Settings) -> Model:
+    path = _there(base / file.path)
+    info: ModelInfo = admit_model(path, max_inflated_bytes=settings.max_upload_bytes, architecture=file.architecture)
+    return Model(
+        id=_uuid(name), sha256=sha256_of(path.resolve()), bytes=path.stat().st_size, info=info.model_dump(mode="json")
+    )
+
+
+def _dataset(name: str, file: LocalDataset, base: Path, settings: Settings) -> Dataset:
+    info: DatasetInfo = admit_dataset(
+        _there(base / file.path), file.use, max_inflated_bytes=settings.max_upload_bytes
+    )  # fmt: skip
+    return Dataset(id=_uuid(name), spec=file.use.model_dump(mode="json"), info=info.model_dump(mode="json"))
+
+
+def _uuid(name: str) -> UUID:
+    return UUID(hex=name.partition("_")[2])
+
+
+def _worked(order: WorkOrder, directory: Path, scratch: Path, settings: Settings) -> Outcome:
+    limits = Limits(order.spec.timeout_s, settings.child_memory_bytes, settings.child_disk_bytes)
+    with Workshop(
+        scratch / "workshop", sandbox=settings.sandbox, threads=settings.threads, device=order.device
+    ) as workshop:
+        require_safe(order, workshop)
+        told = _Told()
+        return workshop.run(directory, limits, Listeners(on_progress=told.progress, on_log=told.log))
+
+
+class _Told:
+    """Prints each stage, and within a long one where it is."""
+
+    def __init__(self) -> None:
+        self._step, self._at = 0, 0.0
+
+    def progress(self, news: Progress) -> None:
+        if news.step == self._step and time.monotonic() - self._at < MESSAGE_SECONDS:
+            return
+        self._step, self._at = news.step, time.monotonic()
+        _say(f"{news.overall:4.0%}  {news.stage}{': ' if news.message else ''}{news.message}")
+
+    def log(self, line: LogLine) -> None:
+        if line.source == "engine":
+            _say(f"      {line.message}")
+
+
+def _keep(result: WorkResult, made: Path, out: Path) -> None:
+    out.mkdir(parents=True, exist_ok=True)
+    for artifact in result.artifacts:
+        shutil.copyfile(made / artifact.file, out / artifact.file)
+    report: Report = result.report
+    (out / "report.json").write_text(report.model_dump_json(indent=2), encoding="utf-8")
+    (out / "report.html").write_text(render_html(report), encoding="utf-8")
+    (out / "report.md").write_text(render_markdown(report), encoding="utf-8")
+
+
+def _failed(outcome: object) -> int:
+    if isinstance(outcome, Failure):
+        print(f"{outcome.code}: {plain(outcome.detail)} {plain(outcome.remedy)}", file=sys.stderr)  # noqa: T201
+    return 1
+
+
+def refused(error: PareError) -> str:
+    """One line on what a job was refused for."""
+    where = f" ({error.pointer})" if error.pointer else ""
+    return f"{error.code}{where}: {plain(error.detail)} {plain(error.remedy)}"
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)  # noqa: T201  # a command line's output
