@@ -3,6 +3,7 @@
 import gzip
 import importlib.metadata
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from app.spec.signature import Dimension
 from app.spec.work import ModelFile
 from tests.engine.orders import signature_of
 from worker.engine import architecture_table
-from worker.engine.architectures import build, construct, load_weights
+from worker.engine.architectures import build, construct, load_weights, torchvision
 from worker.engine.errors import LoadFailed
 from worker.engine.model import open_model
 from worker.engine.program import Program
@@ -121,6 +122,29 @@ def test_views_halves_and_missing_counters_are_read_as_they_are(tmp_path: Path) 
 
     module.classifier[3].bias.data = module.classifier[3].bias.to(torch.bfloat16).float()
     require_same(program, module, 32, rows=2)
+
+
+def test_heads_that_only_train_may_be_in_the_file(tmp_path: Path) -> None:
+    architecture = declared("googlenet")
+    whole = torchvision().models.googlenet(num_classes=10, init_weights=False, aux_logits=True).eval()
+    assert any(name.startswith("aux1.") for name in whole.state_dict())
+    save_file(whole.state_dict(), tmp_path / "weights")
+
+    require_same(loaded(tmp_path / "weights", architecture), whole, 32, rows=2)
+
+
+def test_densenet_may_have_the_names_it_had_before_torch_04(tmp_path: Path) -> None:
+    """As in the files that torchvision publishes: norm.1 instead of norm1."""
+    architecture = declared("densenet121")
+    module = random_network(architecture)
+    old = {
+        re.sub(r"(denselayer\d+\.(?:norm|conv))([12])", r"\1.\2", name): tensor
+        for name, tensor in module.state_dict().items()
+    }
+    assert "features.denseblock1.denselayer1.norm.1.weight" in old
+    save_file(old, tmp_path / "weights")
+
+    require_same(loaded(tmp_path / "weights", architecture), module, 32, rows=2)
 
 
 def test_weights_that_are_not_numbers_are_refused_by_name(tmp_path: Path) -> None:

@@ -18,7 +18,9 @@ from tests.hostile.kinds import Hostile, weights
 from tests.hostile.payloads import Call, Payloads
 from tests.hostile.pt2_files import Linear, good_pt2, saved
 
-DECLARED = '{"architecture": "torchvision:squeezenet1_1", "kwargs": {"num_classes": 2}}'
+DECLARED = json.dumps({
+    "architecture": "torchvision:squeezenet1_1", "kwargs": {"num_classes": 2}, "input": {"shape": [3, 32, 32]},
+})  # fmt: skip
 ARCHITECTURE = Architecture.model_validate_json(DECLARED)
 MALFORMED = frozenset({"model.malformed"})
 MISMATCH = frozenset({"model.weights_mismatch"})
