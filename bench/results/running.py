@@ -59,7 +59,7 @@ class Outcome:
     @property
     def drop(self) -> float:
         """Points of top-1 lost."""
-        return 100 * (self.before - self.after)
+        return round(100 * (self.before - self.after), 6)
 
     @property
     def smaller(self) -> float:
