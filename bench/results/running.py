@@ -1,13 +1,13 @@
 """One recipe on one network, run by the engine as a worker's child runs it."""
 
 import shutil
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
 from app.admission import admit_dataset, admit_model
 from app.spec.data import DatasetSpec
 from app.spec.job import JobSpec, Role
-from app.spec.report import Report
 from app.spec.work import DataFile, ModelFile, WorkOrder
 from bench.results import openvino_speed
 from bench.results.recipes import TEACHER, Recipe
@@ -18,6 +18,7 @@ MODEL, DATA = "mdl_" + "1" * 32, "ds_" + "1" * 32
 PARTS: dict[Role, str] = {"train": "train", "validation": "validation", "calibration": "train", "test": "test"}
 """The rows of each role: ranges are measured on training rows, nothing is chosen on test rows."""
 BYTES = 20 << 30
+CHUNK = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -51,8 +52,8 @@ class Outcome:
     bytes_after: int
     speedup: dict[str, float]
     """By runtime and batch: "ONNX Runtime, batch 1"."""
-    zipped: float | None
-    """Compressed weights after / before, where a step tells it."""
+    zipped: float
+    """Size before / after, both compressed: what a download shrinks by."""
     seconds: float
     """Of the steps: the cost of the technique, without export and measurement."""
 
@@ -75,17 +76,22 @@ def outcome(recipe: Recipe, files: Files, folder: Path, *, seed: int, effort: Ef
     target = report.targets[0]
     metric = target.metrics[0]
     speedup = {f"ONNX Runtime, batch {change.batch}": change.speedup for change in target.latency}
-    original = next((folder / "scratch").glob("model-*/float.onnx"))
+    # Of every model that the job exported, the original is the first.
+    original = min((folder / "scratch").glob("model-*/float.onnx"), key=lambda path: path.stat().st_mtime_ns)
     speedup |= openvino_speed.speedups(original, folder / OUT / target.artifact, effort.batches, effort.budget_s)
     return Outcome(
         metric.before, metric.after, metric.rows, target.size.before_bytes, target.size.after_bytes,
-        speedup, _zipped(report), sum(step.seconds for step in report.steps),
+        speedup, zipped_bytes(original) / zipped_bytes(folder / OUT / target.artifact), sum(step.seconds for step in report.steps),
     )  # fmt: skip
 
 
-def _zipped(report: Report) -> float | None:
-    told = [step.facts["compressed_ratio"] for step in report.steps if "compressed_ratio" in step.facts]
-    return float(told[-1]) if told else None
+def zipped_bytes(path: Path) -> int:
+    """Size of a file under deflate."""
+    packer, total = zlib.compressobj(), 0
+    with path.open("rb") as file:
+        while chunk := file.read(CHUNK):
+            total += len(packer.compress(chunk))
+    return total + len(packer.flush())
 
 
 def _order(recipe: Recipe, files: Files, seed: int, effort: Effort) -> WorkOrder:

@@ -24,7 +24,7 @@ class Checkpoints:
 
     def keep(self, name: str, write: Callable[[Path], object]) -> Path:
         """Have `write` make a file and put it in place of what had the name before, in one go."""
-        partial, final = self._folder / f".{name}.partial", self._folder / name
+        partial, final = self._folder / f".partial-{name}", self._folder / name  # torch looks at the suffix
         write(partial)
         os.replace(partial, final)  # noqa: PTH105  # the atomic call, by its own name
         self._progress.checkpoint(name)
