@@ -74,14 +74,15 @@ def outcome(recipe: Recipe, files: Files, folder: Path, *, seed: int, effort: Ef
     folder.mkdir(parents=True)
     report = run(_order(recipe, files, seed, effort), folder, Unheard()).report
     target = report.targets[0]
+    artifact = folder / OUT / target.artifact
     metric = target.metrics[0]
     speedup = {f"ONNX Runtime, batch {change.batch}": change.speedup for change in target.latency}
     # Of every model that the job exported, the original is the first.
     original = min((folder / "scratch").glob("model-*/float.onnx"), key=lambda path: path.stat().st_mtime_ns)
-    speedup |= openvino_speed.speedups(original, folder / OUT / target.artifact, effort.batches, effort.budget_s)
+    speedup |= openvino_speed.speedups(original, artifact, effort.batches, effort.budget_s)
     return Outcome(
         metric.before, metric.after, metric.rows, target.size.before_bytes, target.size.after_bytes,
-        speedup, zipped_bytes(original) / zipped_bytes(folder / OUT / target.artifact), sum(step.seconds for step in report.steps),
+        speedup, zipped_bytes(original) / zipped_bytes(artifact), sum(step.seconds for step in report.steps),
     )  # fmt: skip
 
 
