@@ -20,15 +20,17 @@ os.environ |= {
 }
 
 import torch
+from pydantic import TypeAdapter
 
 from bench.harness.commit import commit
 from bench.harness.document import Conditions
 from bench.results.page import Outcomes, missed, page, section
-from bench.results.running import Effort, outcome
+from bench.results.running import Effort, Files, outcome
 from bench.results.subjects import SUBJECTS, Subject
 from worker.engine.measure.machine import describe_machine, load_average
 
 PAGE = Path(__file__).parents[2] / "docs" / "results.md"
+FILES = TypeAdapter(Files)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -39,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     measured = {}
     for subject in SUBJECTS:
         if not options.subjects or subject.name in options.subjects:
-            measured[subject] = try_all(subject, quick=options.quick)
+            measured[subject] = try_all(subject, quick=options.quick, networks=options.networks)
             print(section(subject, measured[subject]), flush=True)
     if options.output:
         conditions = Conditions(describe_machine(), started, load, load_average(), commit())
@@ -55,21 +57,32 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 1 if lines else 0
 
 
-def try_all(subject: Subject, *, quick: bool) -> Outcomes:
-    """The outcome of each recipe for each seed."""
+def try_all(subject: Subject, *, quick: bool, networks: Path | None = None) -> Outcomes:
+    """The outcome of each recipe for each seed; trained networks are taken from `networks`, or left there."""
     effort = Effort(subject.batches, 1.0 if quick else 10.0)
     recipes = subject.recipes(1 if quick else subject.epochs)
     outcomes: dict = {recipe: [] for recipe in recipes}
     begun = time.monotonic()
     for seed in subject.seeds[:1] if quick else subject.seeds:
         with tempfile.TemporaryDirectory(prefix="pare-results-") as place:
-            folder = Path(place)
             _say(subject, begun, f"training from seed {seed}")
-            files = subject.prepare(folder, seed, quick)
+            files = prepared(subject, seed, networks or Path(place), quick=quick)
             for recipe in recipes:
                 _say(subject, begun, f"seed {seed}: {recipe.name}")
-                outcomes[recipe].append(outcome(recipe, files, folder / "job", seed=seed, effort=effort))
+                outcomes[recipe].append(outcome(recipe, files, Path(place, "job"), seed=seed, effort=effort))
     return outcomes
+
+
+def prepared(subject: Subject, seed: int, networks: Path, *, quick: bool) -> Files:
+    """The network of a seed with its data; trained unless it is there."""
+    folder = networks / f"{subject.name}-{seed}{'-quick' if quick else ''}"
+    noted = folder / "files.json"
+    if noted.exists():
+        return FILES.validate_json(noted.read_bytes())
+    folder.mkdir(parents=True, exist_ok=True)
+    files = subject.prepare(folder, seed, quick)
+    noted.write_bytes(FILES.dump_json(files))
+    return files
 
 
 def _say(subject: Subject, begun: float, what: str) -> None:
@@ -82,6 +95,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("subjects", nargs="*", metavar="subject", help=", ".join(names))
     parser.add_argument("--quick", action="store_true", help="one seed and one epoch: does it work, not how well")
     parser.add_argument("--output", type=Path, help="write the page here, whatever was run")
+    parser.add_argument("--networks", type=Path, help="keep trained networks here, and do not train them again")
     options = parser.parse_args(arguments)
     if unknown := set(options.subjects) - set(names):
         parser.error(f"no such subject: {', '.join(sorted(unknown))}")

@@ -34,8 +34,15 @@ def section(subject: Subject, outcomes: Outcomes) -> str:
     """One subject with its table."""
     runtimes = list(dict.fromkeys(key for tried in outcomes.values() for one in tried for key in one.speedup))
     header = (
-        "Recipe", "Smaller", "Zipped", *(f"Faster: {name}" for name in runtimes), "Top-1", "Lost, points", "Cost",
-        "Required", "Use it for",
+        "Recipe",
+        "Smaller",
+        "Zipped",
+        *(f"Faster: {name}" for name in runtimes),
+        "Top-1",
+        "Lost, points",
+        "Cost",
+        "Required",
+        "Use it for",
     )
     rows = [_row(recipe, tried, runtimes) for recipe, tried in outcomes.items()]
     return "\n".join([
