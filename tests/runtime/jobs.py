@@ -12,6 +12,7 @@ from pathlib import Path
 from app.errors import PareError
 from app.spec.inspection import Inspection, InspectionOrder, StepOutlook
 from app.spec.work import WorkOrder, WorkResult
+from tests.report.reports import target
 from tests.runtime.orders import result
 from worker.engine.checkpoints import FOLDER, Checkpoints
 from worker.engine.progress import Progress
@@ -302,3 +303,19 @@ def looks_for_long(order: InspectionOrder, directory: Path, progress: Progress) 
     progress.stage("looking", step=1, steps=1)
     time.sleep(30)
     return inspects(order, directory, progress)
+
+
+def misses_a_limit(order: WorkOrder, directory: Path, progress: Progress) -> WorkResult:
+    kept = Checkpoints(directory / FOLDER, progress)
+    kept.keep("step-1.pt2", lambda path: path.write_text("program 1"))
+    (directory / "out" / "model.onnx").write_text("delivered")
+    made = result("model.onnx")
+    missed = target(missed_limits=("top1 dropped by 0.2, at most 0.1 is allowed.",))
+    return made.model_copy(update={"report": made.report.model_copy(update={"targets": (missed,)})})
+
+
+def outlasts_its_time(order: WorkOrder, directory: Path, progress: Progress) -> WorkResult:
+    kept = Checkpoints(directory / FOLDER, progress)
+    kept.keep("step-1.pt2", lambda path: path.write_text("program 1"))
+    time.sleep(30)
+    return result()

@@ -202,6 +202,26 @@ def test_a_failed_job_shows_its_last_step_and_a_retry_begins_behind_it(bench: Be
     assert bench.said()[-1] == "1, 10, 2"
 
 
+@pytest.mark.parametrize(
+    ("entry", "code", "shown"),
+    [
+        ("misses_a_limit", "limits.missed", {"step-1.pt2": "checkpoint", "model.onnx": "data"}),
+        ("outlasts_its_time", "worker.timeout", {"step-1.pt2": "checkpoint"}),
+    ],
+)
+def test_a_missed_limit_and_a_timeout_show_the_last_step_too(
+    bench: Bench, entry: str, code: str, shown: dict[str, str]
+) -> None:
+    with bench.parts.database.write() as session:
+        session.execute(update(Job).values(spec={**bench.row().spec, "timeout_s": 3}))
+    bench.attempt(entry)
+
+    row = bench.row()
+    assert (row.state, row.error and row.error["code"]) == ("failed", code)
+    artifacts = bench.parts.jobs.artifacts("t", f"job_{bench.job.hex}")
+    assert {artifact.name: artifact.kind for artifact in artifacts} == shown
+
+
 def test_a_dropped_file_and_a_replaced_version_are_deleted(bench: Bench) -> None:
     bench.attempt("drops_what_it_kept")
 
