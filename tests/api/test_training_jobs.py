@@ -12,6 +12,8 @@ import torch
 from torch import nn
 from torch.export import Dim
 
+from app.api.components import Components
+from app.db import workers
 from tests.api.conftest import OCTETS
 from tests.files import npz_bytes
 
@@ -139,3 +141,15 @@ def test_a_student_that_cannot_be_is_refused(client: httpx.Client, program_id: s
 
     assert (answer.status_code, answer.json()["code"]) == (422, code)
     assert answer.json()["errors"][0]["pointer"].startswith("/steps/0")
+
+
+def test_training_goes_to_a_gpu_where_one_is_served(
+    client: httpx.Client, program_id: str, components: Components
+) -> None:
+    without = training_job(client, program_id, {}).json()
+    with components.database.write() as session:
+        workers.seen(session, "w", queue="cuda", facts={})
+    asked = training_job(client, program_id, {}).json()
+    untrained = client.post("/jobs/validate", json={"model": program_id, "steps": [{"type": "quantize.dynamic"}]})
+
+    assert (without["queue"], asked["queue"], untrained.json()["queue"]) == ("cpu", "cuda", "cpu")
