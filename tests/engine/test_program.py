@@ -124,3 +124,18 @@ def test_a_saved_program_has_the_names_of_the_contract(
 def found_in(archive: Path, octets: bytes) -> bool:
     with zipfile.ZipFile(archive) as members:
         return any(octets in members.read(name) for name in members.namelist())
+
+
+def test_a_program_whose_input_is_called_like_a_builtin_is_saved_after_a_change(tmp_path: Path) -> None:
+    """`nn.Sequential` calls it "input", and a copy of such a graph "input_1"."""
+    network = torch.nn.Sequential(torch.nn.Linear(5, 3))
+    signature = Signature(
+        inputs=(TensorSpec(name="table", dtype="float32", shape=(BATCH, 5)),),
+        outputs=(TensorSpec(name="scores", dtype="float32", shape=(BATCH, 3)),),
+    )
+    program = Program(zoo.program(network, torch.zeros(2, 5)), signature)
+    changed = program.rebuilt(program.graph_module())
+
+    changed.save(tmp_path / "changed.pt2")
+
+    assert "table" in {node.name for node in torch.export.load(tmp_path / "changed.pt2").graph.nodes}

@@ -19,6 +19,8 @@ def with_names(exported: ExportedProgram, signature: Signature) -> ExportedProgr
     Names that cannot be given stay as they were: an output that is an input or another output at the same time.
     """
     module = copy.deepcopy(exported.graph_module)
+    for node, original in zip(module.graph.nodes, exported.graph_module.graph.nodes, strict=True):
+        node.name = original.name  # a copied graph renames nodes that are called like a builtin, such as "input"
     renamed = _rename(module.graph, _wanted(module.graph, exported, signature))
     module.recompile()
     specs, calls = copy.deepcopy(exported.graph_signature), copy.deepcopy(exported.module_call_graph)
