@@ -63,8 +63,8 @@ def halved(program: Program, step: PruneChannels) -> Halved:
     channels = analyse(program)
     seconds = time.perf_counter() - started
     doomed = choose(channels, candidates(channels, by_norm(channels, 2), step), step)
-    difference = require_exact(channels, doomed, program.rebuilt(removed(channels, doomed)))
-    return Halved(seconds, cost_of(channels), cost_of(channels, doomed), difference)
+    proof = require_exact(channels, doomed, program.rebuilt(removed(channels, doomed)))
+    return Halved(seconds, cost_of(channels), cost_of(channels, doomed), proof.difference)
 
 
 def figures(name: str, found: dict[int, Halved]) -> list[Figure]:

@@ -222,9 +222,19 @@ def test_a_result_that_is_not_exact_is_not_delivered(cnn: Program) -> None:
     others[channels.groups[2].classes[1:65]] = True
     smaller = cnn.rebuilt(removed(channels, doomed))
 
-    assert require_exact(channels, doomed, smaller) < 1e-5
+    proof = require_exact(channels, doomed, smaller)
+    assert proof.difference < 1e-5 < 0.01 < proof.effect
     with pytest.raises(NotExact, match="Output logits differs by"):
         require_exact(channels, others, smaller)
+
+
+def test_a_comparison_that_can_show_nothing_says_so(cnn: Program, tmp_path: Path) -> None:
+    network = nn.Sequential(nn.Linear(8, 32), nn.ReLU(), nn.Linear(32, 4))
+    nn.init.zeros_(network[2].weight)
+    blind = pruned(as_program(network, {"x": torch.zeros(2, 8)}), tmp_path)
+
+    assert any("proves little" in note for note in blind.notes)
+    assert pruned(cnn, tmp_path).notes == ()
 
 
 @pytest.mark.parametrize(

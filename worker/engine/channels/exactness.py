@@ -1,5 +1,7 @@
 """The proof that removal is exact: the smaller program computes what the whole one does with zeros in its place."""
 
+from dataclasses import dataclass
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -15,11 +17,22 @@ CHANGED_ANSWERS = 0.01
 """Share of whole numbers (class indices, say) that may differ: a tie may fall the other way."""
 
 
-def require_exact(channels: Channels, doomed: np.ndarray, smaller: Program) -> float:
-    """Run both on one random batch; the largest relative difference. Raises `NotExact`."""
-    example = smaller.example()
+@dataclass(frozen=True)
+class Proof:
+    """Relative differences on one random batch, the largest of any output."""
+
+    difference: float
+    """Of the smaller program from the masked one."""
+    effect: float
+    """Of masking: where it is none, no difference could have shown."""
+
+
+def require_exact(channels: Channels, doomed: np.ndarray, smaller: Program) -> Proof:
+    """Run the program, the masked one and the smaller one on one batch. Raises `NotExact`."""
+    program, example = channels.program, smaller.example()
     with torch.inference_mode():
-        expected = channels.program.outputs_of(masked(channels, doomed), example)
+        whole = program.outputs_of(program.exported.module(check_guards=False), example)
+        expected = program.outputs_of(masked(channels, doomed), example)
         found = smaller.outputs_of(smaller.exported.module(check_guards=False), example)
     worst = 0.0
     for name, reference in expected.items():
@@ -27,7 +40,7 @@ def require_exact(channels: Channels, doomed: np.ndarray, smaller: Program) -> f
         if not difference <= tolerance:
             raise NotExact(f"Output {name} differs by {difference:.2g} of its largest value (allowed: {tolerance:g}).")
         worst = max(worst, difference)
-    return worst
+    return Proof(worst, max(_difference(whole[name], reference)[0] for name, reference in expected.items()))
 
 
 def _difference(reference: Tensor, found: Tensor) -> tuple[float, float]:

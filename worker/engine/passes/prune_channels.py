@@ -12,7 +12,7 @@ from worker.engine.channels.analysis import Channels, analyse
 from worker.engine.channels.choosing import candidates, choose, search
 from worker.engine.channels.cost import Cost, cost_of
 from worker.engine.channels.errors import NothingToPrune
-from worker.engine.channels.exactness import require_exact
+from worker.engine.channels.exactness import Proof, require_exact
 from worker.engine.channels.groups import Group
 from worker.engine.channels.importance import Scores, at_random, by_norm, by_scale, norms, scaled
 from worker.engine.channels.removal import Kept, kept_positions, removed
@@ -47,7 +47,7 @@ def prune_channels(step: PruneChannels, model: Model, context: Context) -> Chang
     else:
         doomed = choose(channels, found, step)
     smaller = model.program.rebuilt(removed(channels, doomed))
-    difference = require_exact(channels, doomed, smaller)
+    proof = require_exact(channels, doomed, smaller)
 
     after, kept = cost_of(channels, doomed), kept_positions(channels, doomed)
     groups = [one.group for one in found]
@@ -56,9 +56,9 @@ def prune_channels(step: PruneChannels, model: Model, context: Context) -> Chang
         f"Removed {_gone(groups, doomed)} of {_total(groups)} channels in {len(groups)} groups ({step.criterion}): "
         f"{_share(after.parameters, before.parameters)} of the parameters and "
         f"{_share(after.macs, before.macs)} of the multiply-accumulates are left.",
-        _facts(channels, before, after, difference),
+        _facts(channels, before, after, proof),
         charts=(_widths(groups, doomed), _norms(channels, groups, doomed)),
-        notes=_notes(step, channels, model),
+        notes=_notes(step, channels, model, proof),
         files={KEPT: _written(kept, context.scratch / KEPT)},
     )
 
@@ -81,7 +81,7 @@ def _scores(step: PruneChannels, channels: Channels, context: Context) -> Scores
             return at_random(channels, context.seed)
 
 
-def _facts(channels: Channels, before: Cost, after: Cost, difference: float) -> dict[str, Fact]:
+def _facts(channels: Channels, before: Cost, after: Cost, proof: Proof) -> dict[str, Fact]:
     frozen: Mapping[str, Fact] = {f"frozen {name}": count for name, count in channels.frozen_operators.items()}
     return {
         "parameters_before": before.parameters,
@@ -89,12 +89,12 @@ def _facts(channels: Channels, before: Cost, after: Cost, difference: float) -> 
         "macs_before": before.macs,
         "macs_after": after.macs,
         "groups": len(channels.groups),
-        "difference_from_masked": difference,
+        "difference_from_masked": proof.difference,
         **frozen,
     }
 
 
-def _notes(step: PruneChannels, channels: Channels, model: Model) -> tuple[str, ...]:
+def _notes(step: PruneChannels, channels: Channels, model: Model, proof: Proof) -> tuple[str, ...]:
     notes = []
     without = sum(not scaled(group, channels) for group in channels.groups)
     if step.criterion == "bn_scale" and without:
@@ -102,6 +102,8 @@ def _notes(step: PruneChannels, channels: Channels, model: Model) -> tuple[str, 
     if channels.frozen_operators:
         listed = ", ".join(f"{name} ({count}x)" for name, count in channels.frozen_operators.items())
         notes.append(f"Channels that meet these operators stayed whole, because no rule is known: {listed}.")
+    if proof.effect == 0:
+        notes.append("Zeros in these channels changed no output on random inputs: being exact proves little here.")
     if model.sparse:
         notes.append("Single weights were pruned before: zeros are kept, a pattern such as 2:4 is not.")
     return tuple(notes)
