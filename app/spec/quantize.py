@@ -52,7 +52,7 @@ class QuantizeStatic(Step):
     )
     smooth_alpha: float = Field(0.5, ge=0, le=1, description="Share of the outliers' size that the weights take over.")
     bias_correction: bool = Field(
-        False, description="Take back by the biases how rounding the weights shifts the mean of each layer's outputs."
+        True, description="Take back by the biases how rounding the weights shifts the mean of each layer's outputs."
     )
     samples: int = Field(512, ge=1, le=1_000_000, description="Calibration rows used at most.")
     skip: Skip | Literal["auto"] = Field(

@@ -1,17 +1,23 @@
 """Static quantization measures ranges that targets can lower, keeps what it is told to keep, and says what it did."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import get_args
 
 import numpy as np
 import onnx
 import pytest
+import torch
 from onnx import TensorProto, helper, numpy_helper
 
 from app.spec.quantize import Observer, QuantizeStatic, Skip
-from tests.engine.orders import changed, executed, lowered, outputs_of, rows_of, sqnr_db
+from tests.engine import zoo
+from tests.engine.orders import changed, context, executed, lowered, model_of, outputs_of, rows_of, sqnr_db
 from worker.engine.data import Rows
 from worker.engine.errors import CalibrationFailed, NothingToQuantize, UnknownNode
+from worker.engine.model import Model
+from worker.engine.passes import take
+from worker.engine.program import Program
 
 
 def top1(model: Path, rows: Rows) -> float:
@@ -45,10 +51,22 @@ def test_digits_are_integer_from_end_to_end(digits_folder: Path, digits_calibrat
     assert operators["QuantizeLinear"] <= 2
 
 
+def opened(name: str, form: str, graph: Path, directory: Path) -> Model:
+    """A torchvision network as an upload of ONNX or of a program."""
+    model = model_of(graph, directory)
+    if form == "onnx":
+        return model
+    exported = zoo.program(zoo.resnet(name), torch.zeros(2, 3, 64, 64))
+    return replace(model, source=Program(exported, model.signature))
+
+
+@pytest.mark.parametrize("form", ["onnx", "pt2"])
 @pytest.mark.parametrize("name", ["resnet18", pytest.param("resnet50", marks=pytest.mark.slow)])
-def test_every_convolution_of_a_resnet_is_integer(name, request, photos: np.ndarray, tmp_path: Path) -> None:
+def test_every_convolution_of_a_resnet_is_integer(name, form, request, photos: np.ndarray, tmp_path: Path) -> None:
+    """From the image to the logits: outputs of convolutions and residual additions, too."""
     graph = request.getfixturevalue(name)
-    quantized = changed(QuantizeStatic(), graph, tmp_path, rows_of(tmp_path, image=photos))
+    model, rows = opened(name, form, graph, tmp_path), rows_of(tmp_path, image=photos)
+    quantized = take(QuantizeStatic(), model, context(tmp_path, rows))
     file = lowered(quantized.model, "x86", tmp_path)
 
     operators = executed(file, tmp_path)
@@ -57,6 +75,9 @@ def test_every_convolution_of_a_resnet_is_integer(name, request, photos: np.ndar
     assert operators["QLinearConv"] == convolutions
     assert operators["QLinearAdd"] == additions
     assert not operators.keys() & {"Conv", "FusedConv", "Add", "Relu"}
+    assert operators["QuantizeLinear"] + operators["DequantizeLinear"] <= 4, (
+        "the image, and what follows the last layer"
+    )
     assert file.stat().st_size < 0.27 * graph.stat().st_size
     noise = sqnr_db(outputs_of(graph, {"image": photos})[0], outputs_of(file, {"image": photos})[0])
     assert noise > 25
