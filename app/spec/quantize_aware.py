@@ -2,9 +2,10 @@
 
 from typing import ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from app.spec.base import Needs
+from app.spec.distill import Distill
 from app.spec.quantize import Skip
 from app.spec.training import Training
 
@@ -22,6 +23,17 @@ class QuantizeAware(Training):
     edges: Literal["int8", "same"] = Field(
         "int8", description="The first and the last layer keep 8 bits, or have as few as the others."
     )
+    distill: Literal["dist", "kd", "kd_standardized", "mse"] | None = Field(
+        None,
+        description="Learn the answers of the model before this step, too: the distances of the step 'distill'. None: "
+        "from labels alone.",
+    )
+    alpha: float | None = Field(
+        None,
+        ge=0,
+        le=1,
+        description="Share of those answers in the loss; 1 needs no labels. Left out: as in 'distill'.",
+    )
     samples: int = Field(
         512,
         ge=1,
@@ -32,3 +44,18 @@ class QuantizeAware(Training):
 
     needs: ClassVar[Needs] = Needs(train=True, labels=True, trainable_graph=True)
     makes_plan: ClassVar[bool] = True
+
+    @model_validator(mode="after")
+    def _alpha_has_a_teacher(self) -> "QuantizeAware":
+        if self.alpha is not None and self.distill is None:
+            raise ValueError("alpha weighs the model's own answers: name a distance in distill")
+        return self
+
+    def distillation(self) -> Distill | None:
+        """The step that would compare answers in this way."""
+        return None if self.distill is None else Distill(loss=self.distill, alpha=self.alpha)
+
+    def requires(self) -> Needs:
+        """Answers of the model alone need no labels."""
+        teaching = self.distillation()
+        return Needs(train=True, labels=teaching is None or teaching.share < 1, trainable_graph=True)

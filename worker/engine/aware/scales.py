@@ -82,10 +82,10 @@ def grid_of(covered: Range, bits: int) -> Grid:
     return Grid((scale,), 0, last, zero_point=min(last, max(0, round(-covered.low / scale))))
 
 
-def weight_grid(weight: Tensor, codes: tuple[int, int], axis: int) -> Grid:
-    """Signed codes around 0, with one scale for each channel along `axis`."""
+def weight_grid(weight: Tensor, codes: tuple[int, int], axis: int | None) -> Grid:
+    """Signed codes around 0, with one scale for each channel along `axis`, or for all of the weight."""
     low, high = codes
-    channels = weight.transpose(0, axis).flatten(1)
+    channels = weight.reshape(1, -1) if axis is None else weight.transpose(0, axis).flatten(1)
     largest = channels.abs().amax(1)
     least, scales = torch.full_like(largest, torch.inf), torch.ones_like(largest)
     for share in torch.linspace(1.0, 0.2, CLIPS):

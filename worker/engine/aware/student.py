@@ -71,20 +71,28 @@ def student_of(
         quantizer = Quantizer(activations[name], _most(activations[name], placed.bounds.get(name)))
         student.activations[places[name].name] = quantizer
         _behind(module, places[name], f"quantized_{name}", quantizer)
+    # A weight that is read both ways round, as when a layer and its transpose share it, has one scale for all of it:
+    # ONNX Runtime's MatMulIntegerToFloat takes scales for columns whatever axis they belong to.
+    axes: dict[str, set[int]] = {}
+    for product in products.values():
+        axes.setdefault(str(product.weight.target), set()).add(product.axis)
     for layer, product in products.items():
         student.products[layer.output] = str(product.weight.target)
         inputs = student.activations[places[placed.scale_of[layer.inputs]].name]
-        _quantize_parameters(student, product, inputs, codes[layer.output])
+        axis = product.axis if len(axes[str(product.weight.target)]) == 1 else None
+        _quantize_parameters(student, product, inputs, codes[layer.output], axis)
     module.graph.lint()
     module.recompile()
     return student
 
 
-def _quantize_parameters(student: Student, product: Product, inputs: Quantizer, codes: tuple[int, int]) -> None:
+def _quantize_parameters(
+    student: Student, product: Product, inputs: Quantizer, codes: tuple[int, int], axis: int | None
+) -> None:
     module, name = student.module, str(product.weight.target)
     if name not in student.weights:
         weight = attrgetter(name)(module).detach()
-        student.weights[name] = Quantizer(weight_grid(weight, codes, product.axis))
+        student.weights[name] = Quantizer(weight_grid(weight, codes, axis))
         for node in module.graph.find_nodes(op="get_attr", target=name):
             _behind(module, node, f"quantized_{name}", student.weights[name])
     if product.bias is not None:

@@ -121,5 +121,6 @@ def plan_with(subject: Subject, student: Student, samples: int) -> StaticPlan:
     for layer in placed.layers:
         product = product_at(subject.places[layer.output])
         if product is not None:
-            grids[layer.weight] = replace(student.weights[str(product.weight.target)].grid(), axis=layer.axis)
+            grid = student.weights[str(product.weight.target)].grid()
+            grids[layer.weight] = grid if grid.axis is None else replace(grid, axis=layer.axis)
     return StaticPlan(subject.model.prepared, ranges, "mse", samples, subject.nodes, True, grids)

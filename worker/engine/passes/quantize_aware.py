@@ -1,16 +1,24 @@
 """quantize.aware: train the model on the grids that the integer kernels will use, and plan for exactly these."""
 
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
+from torch import Tensor
+
+from app.spec.distill import teacher_mismatch
 from app.spec.quantize_aware import QuantizeAware
 from worker.engine.aware.report import chart_of, notes, table_of, told
 from worker.engine.aware.scales import activation_grids, widths_of
 from worker.engine.aware.student import student_of
 from worker.engine.aware.subject import fold, plan_with, subject_of, with_weights
 from worker.engine.aware.twin import compare
-from worker.engine.losses import label_loss
+from worker.engine.batches import Batch
+from worker.engine.distillation import DistillationLoss
+from worker.engine.errors import TeacherMismatch
+from worker.engine.losses import Loss, label_loss
 from worker.engine.model import Model
 from worker.engine.passes import Changed, Context, implements
+from worker.engine.teachers import Answers, Teacher
 from worker.engine.training import train
 
 
@@ -27,7 +35,7 @@ def quantize_aware(step: QuantizeAware, model: Model, context: Context) -> Chang
     grids = activation_grids(folded.prepared, widths.activations, rows, context)
     student = student_of(subject.module, subject.places, subject.placed, grids, widths.weights)
     trained = train(
-        subject.decomposed, student.module, step, label_loss(step, folded.program, context), context,
+        subject.decomposed, student.module, step, _loss(step, model, context), context,
         name=step.type, sparse=model.sparse, parameters=student.groups(step),
     )  # fmt: skip
 
@@ -51,3 +59,19 @@ def quantize_aware(step: QuantizeAware, model: Model, context: Context) -> Chang
         tables=(table_of(subject, student),),
         notes=(*trained.notes, *notes(step, subject, parity, context)),
     )
+
+
+def _loss(step: QuantizeAware, model: Model, context: Context) -> Loss:
+    """Of labels, of the float model's answers, or of both."""
+    teaching, program = step.distillation(), model.program
+    if teaching is None:
+        return label_loss(step, program, context)
+    reason = teacher_mismatch(teaching, program.signature, program.signature)
+    if reason is not None:
+        raise TeacherMismatch(reason, remedy="Leave `distill` out, or take 'mse'.")
+    labels = label_loss(step, program, context) if teaching.share < 1 else None
+    teacher = Teacher(model, program.signature, (), context)
+    answers: Callable[[Batch], Mapping[str, Tensor]] = Answers(teacher, context)
+    if step.augment:  # the stored answers are those for rows as they are
+        answers = lambda batch: teacher(batch.inputs)  # noqa: E731
+    return DistillationLoss(teaching, program.signature.outputs[0].name, answers, labels, {})
