@@ -18,6 +18,7 @@ from app.admission.errors import (
 )
 from app.admission.image_folder import ImageFolder, read_image_folder
 from app.admission.npz import SUFFIX, read_npz
+from app.admission.parquet import read_parquet
 from app.admission.sniff import Kind, sniff
 from app.spec.data import LABELS, DatasetInfo, DatasetSpec, split_bounds
 from app.spec.transforms import TransformMismatch
@@ -54,11 +55,13 @@ def _read(path: Path, spec: DatasetSpec, max_inflated_bytes: int) -> DatasetInfo
         kind = sniff(file)
         if kind == "empty":
             raise EmptyUpload("The data set has no bytes.")
-        if kind not in {"zip", "tar"}:
-            raise UnsupportedDataset("The file is not an .npz archive, nor a zip or tar.", remedy=_HINTS.get(kind))
+        if kind not in {"zip", "tar", "parquet"}:
+            raise UnsupportedDataset("The file is no .npz archive, zip, tar or Parquet file.", remedy=_HINTS.get(kind))
         size = path.stat().st_size
         if size > max_inflated_bytes:
             raise DatasetTooLarge(f"The data set has {size} bytes, {max_inflated_bytes} are allowed.")
+        if kind == "parquet":
+            return read_parquet(file, size, spec, max_inflated_bytes=max_inflated_bytes)
         folder = ImageFolder(file, size, kind, max_inflated_bytes=max_inflated_bytes)
         first = folder.first()
         if kind == "zip" and first.endswith(SUFFIX):

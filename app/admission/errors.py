@@ -265,6 +265,13 @@ class RowMismatch(AdmissionError):
     remedy = "Give every array the same first axis."
 
 
+class ShapeMismatch(AdmissionError):
+    """The declared shape of a column does not fit its values, or nested lists have none."""
+
+    code = "dataset.shape_mismatch"
+    remedy = "Declare the shape of a row in the data set's spec: {'shapes': {'image': [3, 32, 32]}}."
+
+
 class FortranOrder(AdmissionError):
     """An array is stored column by column, so its rows cannot be streamed."""
 

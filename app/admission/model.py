@@ -44,6 +44,7 @@ _KINDS: dict[Kind, tuple[str, str]] = {
     "compressed": ("The file is compressed as a whole.", "Unpack it; a bundle is an uncompressed tar, or a zip."),
     "npy": ("The file is an array.", EXPORT),
     "image": ("The file is an image.", EXPORT),
+    "parquet": ("The file is a Parquet data set.", EXPORT),
     "unknown": ("The file is none of the formats that are accepted.", EXPORT),
 }
 

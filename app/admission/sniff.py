@@ -4,7 +4,7 @@ from typing import BinaryIO, Literal
 
 Kind = Literal[
     "empty", "zip", "tar", "compressed", "pickle", "ort", "tflite", "hdf5", "npy", "safetensors", "pth", "tensorrt",
-    "image", "onnx", "unknown",
+    "image", "parquet", "onnx", "unknown",
 ]  # fmt: skip
 
 HEAD_BYTES = 512
@@ -17,6 +17,7 @@ _MAGIC: tuple[tuple[int, bytes, Kind], ...] = (
     (0, b"\x89HDF\r\n\x1a\n", "hdf5"),
     (0, b"\x93NUMPY", "npy"),
     (0, b"ftrt", "tensorrt"),
+    (0, b"PAR1", "parquet"),
     (0, b"\x1f\x8b", "compressed"),
     (0, b"BZh", "compressed"),
     (0, b"\xfd7zXZ\x00", "compressed"),

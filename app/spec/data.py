@@ -46,6 +46,11 @@ class DatasetSpec(Frozen):
     preprocess: dict[str, tuple[Transform, ...]] = Field(
         default_factory=dict, description="Transforms by input name, applied to each sample in order."
     )
+    shapes: dict[str, Annotated[tuple[Annotated[int, Field(ge=1, le=1 << 31)], ...], Field(max_length=16)]] = Field(
+        default_factory=dict,
+        description="Shapes of samples by column of a Parquet file, e.g. {'image': [3, 32, 32]}: its lists are read "
+        "as one run of values, and nested lists do not say how long they are.",
+    )
     image: str | None = Field(
         None,
         min_length=1,
@@ -63,7 +68,7 @@ class DatasetSpec(Frozen):
         return self
 
 
-DataFormat = Literal["npz", "images"]
+DataFormat = Literal["npz", "images", "parquet"]
 
 
 class ArraySpec(Frozen):

@@ -4,7 +4,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from tests.hostile import archives, datasets, onnx_files, other_formats, pt2_files, weights_files
+from tests.hostile import (
+    archives,
+    datasets,
+    onnx_files,
+    other_formats,
+    picture_archives,
+    pt2_files,
+    tables,
+    weights_files,
+)  # fmt: skip
 from tests.hostile.payloads import Payloads
 
 MARKS = "marks"
@@ -32,7 +41,7 @@ def write_corpus(directory: Path) -> list[HostileFile]:
     (directory / MARKS).mkdir(parents=True)
     everything = [
         *archives.files(), *datasets.files(payloads), *onnx_files.files(), *pt2_files.files(payloads),
-        *other_formats.files(payloads), *weights_files.files(payloads),
+        *other_formats.files(payloads), *weights_files.files(payloads), *picture_archives.files(), *tables.files(),
     ]  # fmt: skip
     written = []
     for hostile in everything:

@@ -11,7 +11,9 @@ from tests.hostile.conftest import Corpus
 from tests.hostile.corpus import HostileFile, executed
 
 GIB = 1 << 30
-CLASSES = ("zip_", "tar_", "npz_", "npy_", "onnx_", "bundle_", "pt2_", "pickle_", "pth_", "st_", "")
+CLASSES = (
+    "zip_", "tar_", "npz_", "npy_", "images_", "parquet_", "onnx_", "bundle_", "pt2_", "pickle_", "pth_", "st_", "",
+)  # fmt: skip
 
 
 def refusal(file: HostileFile) -> AdmissionError | None:

@@ -22,7 +22,9 @@ from tests.hostile.archives import entry, tarred, zipped
 from tests.hostile.conftest import Corpus
 from tests.hostile.onnx_files import external, referring
 from tests.hostile.pt2_files import PROGRAM, Linear, good_pt2, repacked, saved
+from tests.hostile.tables import good_parquet
 from tests.hostile.weights_files import ARCHITECTURE
+from tests.pictures import picture, tar_of, zip_of
 
 GIB = 1 << 30
 Damage = list[tuple[float, bytes]]
@@ -63,8 +65,18 @@ def pth_before_16() -> bytes:
     return buffer.getvalue()
 
 
+def pictures_zip() -> bytes:
+    turned = picture(form="JPEG", orientation=6)
+    return zip_of({"train/a/0.png": picture(), "train/b/1.jpg": turned, "test/a/2.png": picture()}, deflated=True)
+
+
+def pictures_tar() -> bytes:
+    return tar_of({f"{'ab'[number % 2]}/{number}.jpg": picture(form="JPEG", orientation=3) for number in range(6)})
+
+
 GOOD: list[Callable[[], bytes]] = [
     onnx_classifier, onnx_zip, onnx_tar, good_pt2, npz, npz_compressed, safetensors, pth, pth_before_16,
+    pictures_zip, pictures_tar, good_parquet,
 ]  # fmt: skip
 
 

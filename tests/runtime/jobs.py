@@ -12,6 +12,7 @@ from pathlib import Path
 from app.errors import PareError
 from app.spec.inspection import Inspection, InspectionOrder, StepOutlook
 from app.spec.work import WorkOrder, WorkResult
+from tests.pictures import packed, picture
 from tests.report.reports import target
 from tests.runtime.orders import result
 from worker.engine.checkpoints import FOLDER, Checkpoints
@@ -45,6 +46,31 @@ def says_a_lot(order: WorkOrder, directory: Path, progress: Progress) -> WorkRes
     for _ in range(3000):
         progress.log("y" * 1000)
     return result()
+
+
+def reads_every_format(order: WorkOrder, directory: Path, progress: Progress) -> WorkResult:
+    import numpy as np
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    one = picture(form="JPEG")
+    for how in ("tar", "deflated"):
+        (directory / how).write_bytes(packed({"c/a.png": picture(), "d/b.jpg": one}, how))
+    pq.write_table(pa.table({"image": [one, one], "y": [0, 1]}), directory / "parquet")
+    np.savez_compressed(directory / "arrays", image=np.ones((2, 3, 6, 6)), y=[0, 1])
+    return result(notes=[_read(directory, name) for name in ("tar", "deflated", "parquet", "arrays.npz")])
+
+
+def _read(directory: Path, name: str) -> str:
+    from app.admission import admit_dataset
+    from app.spec.data import DatasetSpec
+    from app.spec.work import DataFile
+    from worker.engine.data import Rows
+
+    info = admit_dataset(directory / name, DatasetSpec(), max_inflated_bytes=1 << 30)
+    rows = Rows.open(directory, DataFile(path=name, info=info, spec=DatasetSpec(), split=None), ["image"])
+    ((inputs, labels),) = rows.batches(2)
+    return f"{name} {inputs['image'].shape} {labels.tolist()}"
 
 
 def documented_error(order: WorkOrder, directory: Path, progress: Progress) -> WorkResult:

@@ -105,6 +105,14 @@ def test_the_whole_toolchain_works_inside_the_jail(bench: Bench) -> None:
     assert outcome.report.notes == ("True", "True")
 
 
+def test_every_format_of_data_is_read_inside_the_jail(bench: Bench) -> None:
+    outcome = bench.run("reads_every_format")
+
+    assert isinstance(outcome, WorkResult), bench.heard.text()
+    read = ("tar", "deflated", "parquet", "arrays.npz")
+    assert outcome.report.notes == tuple(f"{name} (2, 3, 6, 6) [0, 1]" for name in read)
+
+
 def test_a_documented_error_keeps_its_code_and_cure(bench: Bench) -> None:
     assert failure(bench, "documented_error") == Failure(
         code="test.too_square", detail="The model is square.", remedy="Round it off."

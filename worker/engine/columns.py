@@ -1,6 +1,6 @@
 """What the rows of a data set are read from: one column for each array, on disk, whatever the format."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -12,6 +12,7 @@ from app.spec.transforms import varies
 from app.spec.work import DataFile
 from worker.engine.images import Pictures
 from worker.engine.npz import open_arrays
+from worker.engine.parquet import open_parquet
 
 
 class Column(Protocol):
@@ -51,10 +52,13 @@ class Columns:
     splits: Mapping[str, np.ndarray] = field(default_factory=dict)
 
 
-def open_columns(path: Path, file: DataFile, scratch: Path) -> Columns:
-    """Open the data set at `path`; raises `UnreadableData`."""
+def open_columns(path: Path, file: DataFile, scratch: Path, inputs: Collection[str] | None = None) -> Columns:
+    """Open the data set at `path`, of a Parquet file only the `inputs` and the labels; raises `UnreadableData`."""
     if file.info.format == "images":
         return _image_folder(path, file)
+    if file.info.format == "parquet":
+        wanted = file.info.arrays if inputs is None else {*inputs, LABELS}
+        return Columns(open_parquet(path, file, scratch, wanted))
     return Columns(open_arrays(path, scratch))
 
 

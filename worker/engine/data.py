@@ -37,7 +37,7 @@ class Rows:
 
         Raises `UnreadableData`.
         """
-        opened = open_columns(directory / file.path, file, directory / SCRATCH)
+        opened = open_columns(directory / file.path, file, directory / SCRATCH, inputs)
         columns, preprocess = opened.columns, file.spec.preprocess
         if inputs is not None:
             feeds = {name: array_for(name, inputs, columns, file.info.format, file.spec) for name in inputs}
@@ -72,10 +72,15 @@ class Rows:
         column, steps = self.arrays[name], self.preprocess.get(name, ())
         if column.uniform:
             return transforms.apply(steps, column.take(rows))
-        samples = [transforms.apply(steps, column.take(rows[place : place + 1])) for place in range(len(rows))]
-        if len({sample.shape for sample in samples}) > 1:
-            raise UnreadableData(f"The samples for input {name} differ in size after preprocessing.")
-        return np.concatenate(samples)
+        batch: np.ndarray | None = None
+        for place in range(len(rows)):
+            (sample,) = transforms.apply(steps, column.take(rows[place : place + 1]))
+            if batch is None:
+                batch = np.empty((len(rows), *sample.shape), sample.dtype)
+            if sample.shape != batch.shape[1:]:
+                raise UnreadableData(f"The samples for input {name} differ in size after preprocessing.")
+            batch[place] = sample
+        return column.take(rows) if batch is None else batch
 
 
 def split_rows(rows: int, file: DataFile, made: Mapping[str, np.ndarray] = MappingProxyType({})) -> np.ndarray:
