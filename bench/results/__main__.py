@@ -50,8 +50,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     lines = [
         f"{subject.name}, {recipe.name}: {line}"
         for subject, outcomes in measured.items()
-        for recipe, tried in outcomes.items()
-        for line in missed(recipe, tried)
+        for recipe in outcomes
+        for line in missed(recipe, outcomes)
     ]
     print("\n".join(lines), file=sys.stderr)
     return 1 if lines else 0

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from statistics import fmean
 
 from bench.harness.document import Conditions, where
-from bench.harness.figures import Bound, written
+from bench.harness.figures import Bound, at_least, written
 from bench.results.recipes import Recipe
 from bench.results.running import Outcome
 from bench.results.subjects import Subject
@@ -20,6 +20,8 @@ zeros and repeated weights save that in a download and in flash, and in no runti
 is missed makes `make results` fail.
 """
 
+LEAD = 0.1
+"""Points by which one recipe must beat another."""
 Outcomes = Mapping[Recipe, Sequence[Outcome]]
 """By recipe, one for each seed."""
 
@@ -44,7 +46,7 @@ def section(subject: Subject, outcomes: Outcomes) -> str:
         "Required",
         "Use it for",
     )
-    rows = [_row(recipe, tried, runtimes) for recipe, tried in outcomes.items()]
+    rows = [_row(recipe, tried, runtimes, outcomes) for recipe, tried in outcomes.items()]
     return "\n".join([
         f"## {subject.title}", "", _prepared(subject, outcomes), "", f"`python -m bench.results {subject.name}`", "",
         _line(header), _line(["---", *["---:"] * (len(header) - 3), "---", "---"]), *map(_line, rows), "",
@@ -59,50 +61,58 @@ def _prepared(subject: Subject, outcomes: Outcomes) -> str:
     return f"{doc} Top-1 before: {before} % on {tried[0].rows:,} test rows; {len(tried)} random starts."
 
 
-def _row(recipe: Recipe, tried: Sequence[Outcome], runtimes: Iterable[str]) -> list[str]:
+def _row(recipe: Recipe, tried: Sequence[Outcome], runtimes: Iterable[str], outcomes: Outcomes) -> list[str]:
     return [
         recipe.name,
         f"{fmean(one.smaller for one in tried):.1f}x",
         f"{fmean(one.zipped for one in tried):.1f}x",
         *(_mean([one.speedup[name] for one in tried if name in one.speedup], "x") for name in runtimes),
-        f"{100 * fmean(one.after for one in tried):.1f} %",
+        f"{_spread([100 * one.after for one in tried], 1)} %",
         _spread([one.drop for one in tried]),
         f"{fmean(one.seconds for one in tried):.0f} s",
-        ", ".join(_requirements(recipe, tried)),
+        ", ".join(_requirements(recipe, outcomes)),
         recipe.where,
     ]
 
 
-def missed(recipe: Recipe, tried: Sequence[Outcome]) -> list[str]:
+def missed(recipe: Recipe, outcomes: Outcomes) -> list[str]:
     """The requirements that the means over the seeds do not meet."""
     return [
-        f"{name} is {written(value)}, required is {bound.kind} {bound.limit:g}"
-        for name, value, bound in _bounds(recipe, tried)
+        f"{name} is {written(value)}, required is {bound.kind} {bound.limit:.4g}"
+        for name, value, bound in _bounds(recipe, outcomes)
         if not bound.met_by(value)
     ]
 
 
-def _requirements(recipe: Recipe, tried: Sequence[Outcome]) -> Iterator[str]:
-    for name, value, bound in _bounds(recipe, tried):
-        yield f"{name} {bound.kind} {bound.limit:g}: {'met' if bound.met_by(value) else 'MISSED'}"
+def _requirements(recipe: Recipe, outcomes: Outcomes) -> Iterator[str]:
+    for name, value, bound in _bounds(recipe, outcomes):
+        yield f"{name} {bound.kind} {bound.limit:.4g}: {'met' if bound.met_by(value) else 'MISSED'}"
 
 
-def _bounds(recipe: Recipe, tried: Sequence[Outcome]) -> Iterator[tuple[str, float, Bound]]:
+def _bounds(recipe: Recipe, outcomes: Outcomes) -> Iterator[tuple[str, float, Bound]]:
+    tried = outcomes[recipe]
     if recipe.drop is not None:
         yield "lost", fmean(one.drop for one in tried), recipe.drop
     if recipe.smaller is not None:
         yield "smaller", fmean(one.smaller for one in tried), recipe.smaller
     if recipe.faster is not None:
         yield "faster", fmean(one.speedup["ONNX Runtime, batch 1"] for one in tried), recipe.faster
+    for other, theirs in outcomes.items():
+        if other.name == recipe.beats:
+            yield f"top-1 above {other.name}'s", _top1(tried), at_least(_top1(theirs) + LEAD)
+
+
+def _top1(tried: Sequence[Outcome]) -> float:
+    return 100 * fmean(one.after for one in tried)
 
 
 def _mean(values: Sequence[float], unit: str) -> str:
     return f"{fmean(values):.2f}{unit}" if values else ""
 
 
-def _spread(values: Sequence[float]) -> str:
-    mean = f"{fmean(values):.2f}".replace("-", "−")
-    return f"{mean} ({min(values):.2f} to {max(values):.2f})".replace("-", "−") if len(values) > 1 else mean
+def _spread(values: Sequence[float], digits: int = 2) -> str:
+    mean, low, high = (f"{value:.{digits}f}".replace("-", "−") for value in (fmean(values), min(values), max(values)))
+    return f"{mean} ({low} to {high})" if len(values) > 1 else mean
 
 
 def _line(cells: Iterable[str]) -> str:

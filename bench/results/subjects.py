@@ -13,7 +13,7 @@ from bench.results.recipes import Recipe
 from bench.results.running import Files
 from examples import digits, shapes
 
-FEW_LABELS = 300
+FEW_LABELS = 100
 VALIDATION_ROWS = 200
 
 
@@ -44,9 +44,9 @@ def prepare_digits(folder: Path, seed: int, _quick: bool) -> Files:  # noqa: FBT
 
 
 def prepare_student(folder: Path, seed: int, _quick: bool) -> Files:  # noqa: FBT001
-    """A fresh network a sixteenth of the size, few labels, and the trained CNN as its teacher."""
+    """A fresh network a sixtieth of the size, 100 labels, and the trained CNN as its teacher."""
     digits.export_pt2(digits.train_digits_cnn(seed), folder / "teacher.pt2")
-    digits.export_pt2(digits.digits_cnn(seed, width=8).eval(), folder / "model.pt2")
+    digits.export_pt2(digits.digits_cnn(seed, width=4).eval(), folder / "model.pt2")
     rows = _digit_rows(folder, slice(seed * FEW_LABELS, (seed + 1) * FEW_LABELS))
     return Files(folder / "model.pt2", rows, bytes_to_float("input"), folder / "teacher.pt2")
 
@@ -92,5 +92,5 @@ SUBJECTS = (
         epochs=10,
     ),
     Subject("shapes", "A small ResNet on procedural images", prepare_shapes, recipes.photographs, epochs=12),
-    Subject("students", "A student with and without a teacher", prepare_student, recipes.students, epochs=40),
+    Subject("students", "A student with and without a teacher", prepare_student, recipes.students, epochs=20),
 )
