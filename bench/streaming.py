@@ -40,7 +40,7 @@ def tell(scene: Scene) -> list[Figure]:
         rows.append(Figure(f"{name}: pictures", count, ""))
         for what, seen in peaks.items():
             scene.say(f"{what}, {name}")
-            measured = _alone(what, path)
+            measured = alone(what, path)
             seen.append(measured["peak_mb"])
             rows += [
                 Figure(f"{name}: {what}, peak", measured["peak_mb"], "MB"),
@@ -76,7 +76,8 @@ def _photograph(random: np.random.Generator) -> bytes:
     return buffer.getvalue()
 
 
-def _alone(what: str, path: Path) -> dict[str, float]:
+def alone(what: str, path: Path) -> dict[str, float]:
+    """`peak_mb` and `seconds` of one pass, in a process of its own."""
     command = [sys.executable, "-m", "bench.harness.streaming", what, str(path)]
     answer = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
     return dict(json.loads(answer.splitlines()[-1]))

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from app.spec.evaluate import Latency
-from bench import calibration, digits, quantizer, requests, resnet50, upload
+from bench import calibration, digits, quantizer, requests, resnet50, streaming, upload
 from bench.harness.client import Refused, connected
 from bench.harness.npz_stream import NpzStream
 from bench.harness.service import Service, alone, embedded
@@ -126,3 +126,10 @@ def test_a_child_says_its_first_line(tmp_path: Path) -> None:
 
     assert len(waits) == 2
     assert min(waits) > 0
+
+
+def test_pictures_are_admitted_and_read_from_an_archive(tmp_path: Path) -> None:
+    archive = tmp_path / "pictures.tar"
+    assert streaming.write_pictures(archive, 2_000_000) == 20
+    for what in ("admission", "reading"):
+        assert streaming.alone(what, archive)["seconds"] > 0
