@@ -11,6 +11,7 @@ from app.spec.base import ModelId, Step
 from app.spec.data import LABELS, DatasetInfo
 from app.spec.distill import Distill, student_mismatch, teacher_mismatch
 from app.spec.job import Role
+from app.spec.share import ShareWeights
 from app.spec.signature import FLOATS, ModelInfo, Signature
 from app.spec.training import Training
 
@@ -24,6 +25,8 @@ def check_training(step: Step, info: ModelInfo, data: dict[Role, DatasetInfo], p
 
     Raises `StepNotApplicable`, `NeedsData`, `LabelsOutOfRange`.
     """
+    if isinstance(step, ShareWeights) and step.tune is not None:
+        step, pointer = step.tune, f"{pointer}/tune"
     if not isinstance(step, Training):
         return
     _check_augmentation(step, info, pointer)

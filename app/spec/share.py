@@ -4,8 +4,9 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from app.spec.base import Step
+from app.spec.base import Needs, Step
 from app.spec.quantize import Skip
+from app.spec.training import Training
 
 
 class ShareWeights(Step):
@@ -19,6 +20,13 @@ class ShareWeights(Step):
         le=1_000_000,
         description="Output channels, or embeddings, that share a table. None: all of a tensor.",
     )
+    tune: Training | None = Field(
+        None,
+        description="Train the values, with labels, once it is settled which weight has which; not for ONNX uploads.",
+    )
     skip: Skip = Skip()
 
     makes_plan: ClassVar[bool] = True
+
+    def requires(self) -> Needs:
+        return Needs() if self.tune is None else self.tune.requires()

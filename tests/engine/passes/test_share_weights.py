@@ -5,12 +5,18 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+import torch
 from onnx import numpy_helper
 
 from app.spec.quantize import Skip
 from app.spec.share import ShareWeights
+from app.spec.training import Training
+from examples import digits
 from tests.engine.orders import changed, executed, lowered, outputs_of, sqnr_db
+from tests.engine.trainings import digits_model, digits_rows, training_context
 from worker.engine.data import Rows
+from worker.engine.errors import NoTrainableGraph
+from worker.engine.passes import take
 from worker.engine.shared_weights import read_shared
 
 TOKENS = np.random.default_rng(0).integers(0, 200, (32, 16))
@@ -77,3 +83,29 @@ def test_the_report_tells_what_each_weight_lost(transformer: Path, tmp_path: Pat
     assert len(table.rows) == len(chart.x) == change.facts["weights"]
     assert all(row[1] != "Gather" and row[3] == "1 x 16 values, 4 bits" for row in table.rows)
     assert all(row[5] == row[4] / 8 + 64 for row in table.rows)
+
+
+def test_trained_values_make_up_for_few_clusters(tmp_path: Path) -> None:
+    """Four values a tensor are trained, and stay four."""
+    network = digits.train_digits_cnn(seed=0)
+    model = digits_model(network, tmp_path)
+    context = training_context(tmp_path, {"train": digits_rows(tmp_path, slice(0, 1000))})
+    images, labels = next(digits_rows(tmp_path, slice(1000, None)).batches(797))
+
+    loss, plans = {}, {}
+    for name, tune in (("clustered", None), ("trained", Training(epochs=3, learning_rate=1e-3))):
+        plans[name] = take(ShareWeights(clusters=4, tune=tune), model, context)
+        logits = torch.from_numpy(outputs_of(lowered(plans[name].model, "x86", tmp_path), images)[0])
+        loss[name] = float(torch.nn.functional.cross_entropy(logits, torch.from_numpy(labels)))
+    assert loss["trained"] < 0.8 * loss["clustered"]
+    assert all(row[6] is None or row[6] > 80 for row in plans["trained"].tables[0].rows), "found again, not changed"
+    restored = read_shared(plans["trained"].files["weights.shared.safetensors"])
+    assert all(len(np.unique(restored[name])) <= 4 for name in plans["trained"].model.plan.weights)
+
+
+def test_training_the_values_needs_rows_labels_and_a_program(digits_folder: Path, tmp_path: Path) -> None:
+    needs = ShareWeights(tune=Training()).requires()
+    assert (needs.train, needs.labels, needs.trainable_graph) == (True, True, True)
+    assert not ShareWeights().requires().train
+    with pytest.raises(NoTrainableGraph):
+        changed(ShareWeights(tune=Training()), digits_folder / "digits.onnx", tmp_path)

@@ -7,11 +7,14 @@ import onnx
 from onnx import numpy_helper
 
 from app.spec.share import ShareWeights
+from worker.engine.aware.subject import fold
 from worker.engine.model import Model, new_folder
 from worker.engine.passes import Changed, Context, implements
 from worker.engine.plan import SharedPlan
 from worker.engine.shared_weights import write_shared
+from worker.engine.training import Trained
 from worker.engine.weights import report
+from worker.engine.weights.centroids import tuned
 from worker.engine.weights.layout import chosen_weights
 from worker.engine.weights.sharing import share
 
@@ -21,10 +24,16 @@ UNPACKED = (
     f"the float model. For TensorRT the shared values are written as floats; the small file is {FILE}."
 )
 
+TRAINED = "The errors by weight are those against the trained values, not against the original weights."
+
 
 @implements(ShareWeights)
 def share_weights(step: ShareWeights, model: Model, context: Context) -> Changed:
-    """Attach a `SharedPlan` to the model. Raises `UnknownNode`, `NothingToQuantize`."""
+    """Attach a `SharedPlan` to the model, whose values are trained first if the step says so.
+
+    Raises `UnknownNode`, `NothingToQuantize`, and with training `NoTrainableGraph` and what training raises.
+    """
+    model, trained = _trained(step, model, context)
     graph = onnx.load(model.prepared).graph
     weights = chosen_weights(step.skip, graph, model.graph)
     tensors = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
@@ -41,9 +50,25 @@ def share_weights(step: ShareWeights, model: Model, context: Context) -> Changed
         replace(model, plan=SharedPlan(model.prepared, plan)),
         f"{len(weights)} weights have {step.clusters} values in each table; with their tables they take "
         f"{facts['bits_per_weight']:.3g} bits a weight.",
-        {"clusters": step.clusters, "tables": sum(len(one.tables) for one in plan.values()), **facts},
-        charts=(report.chart(stored),),
+        {
+            "clusters": step.clusters,
+            "tables": sum(len(one.tables) for one in plan.values()),
+            **facts,
+            **(trained.facts if trained else {}),
+        },
+        charts=(*(trained.charts if trained else ()), report.chart(stored)),
         tables=(report.table(stored, "Weights by size and error"),),
-        notes=(UNPACKED,),
+        notes=(UNPACKED, *((TRAINED, *trained.notes) if trained else ())),
         files={FILE: file},
     )
+
+
+def _trained(step: ShareWeights, model: Model, context: Context) -> tuple[Model, Trained | None]:
+    """The model with trained values, which clustering then finds again and keeps as they are."""
+    if step.tune is None:
+        return model, None
+    folded, _ = fold(model)
+    graph = onnx.load(folded.prepared).graph
+    tensors = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
+    weights = chosen_weights(step.skip, graph, folded.graph)
+    return tuned(step, folded, (one.layout.matrix(tensors[one.name]) for one in weights), context)
