@@ -33,7 +33,11 @@ def digits_cnn(seed: int = 0, width: int = 32) -> nn.Module:
 
 def train_digits_cnn(seed: int = 0) -> nn.Module:
     """The network, trained, in eval mode."""
-    model = digits_cnn(seed)
+    return trained(digits_cnn(seed))
+
+
+def trained(model: nn.Module) -> nn.Module:
+    """A network that takes digits and gives logits, trained on the first thousand, in eval mode."""
     images, labels = _training_rows()
     optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3, weight_decay=1e-2)
     batches = (len(images) + BATCH - 1) // BATCH

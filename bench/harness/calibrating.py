@@ -1,6 +1,6 @@
 """One calibration in a process of its own: `python -m bench.harness.calibrating who model.onnx rows.npz folder`.
 
-Prints one line of JSON: `peak_mb` above the memory with all libraries loaded, and `seconds`.
+Prints one line of JSON: `peak_mb` above the memory with all libraries loaded, `resident_mb` with it, and `seconds`.
 """
 
 import json
@@ -16,7 +16,7 @@ from onnxruntime.quantization.shape_inference import quant_pre_process
 
 from app.spec.data import DatasetSpec
 from app.spec.quantize import QuantizeStatic
-from bench.harness.memory import watching
+from bench.harness.memory import MB, watching
 from bench.harness.reader import RowReader
 from tests.engine.orders import changed, data_file
 from worker.engine.data import Rows
@@ -51,7 +51,7 @@ def main() -> None:
     started = time.monotonic()
     with watching(os.getpid()) as seen:
         {"pare": pare, "library": library}[who](Path(model), Path(rows), Path(folder))
-    print(json.dumps({"peak_mb": seen.growth_mb, "seconds": time.monotonic() - started}))
+    print(json.dumps({"peak_mb": seen.growth_mb, "resident_mb": seen.peak / MB, "seconds": time.monotonic() - started}))
 
 
 if __name__ == "__main__":

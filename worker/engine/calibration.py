@@ -87,7 +87,9 @@ def find_extremes(graph: Path, tensors: tuple[str, ...], rows: Rows, context: Co
     # is computed. In the other one all of them are held to the end (resnet50: 1.6 GB for 16 rows).
     for name in reversed(tensors):
         _add_reductions(model, name)
-    runner = session(save(model, context.scratch / "extremes.onnx")[0], context.threads)
+    file = save(model, context.scratch / "extremes.onnx")[0]
+    del model  # as large as the weights; the session has its own
+    runner = session(file, context.threads)
     elements = row_sizes(runner, tensors, rows)
     found, batch = in_batches(
         lambda size: _extremes(runner, outputs, tensors, rows, size, context), runner, elements.values(), context
@@ -178,7 +180,9 @@ def count_values(graph: Path, seen: Observed, rows: Rows, context: Context) -> d
     present = {output.name for output in model.graph.output}
     for name in sorted(histograms.keys() - present):
         model.graph.output.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, None))
-    runner = session(save(model, context.scratch / "histograms.onnx")[0], context.threads)
+    file = save(model, context.scratch / "histograms.onnx")[0]
+    del model
+    runner = session(file, context.threads)
     done = 0
     for count, feeds in feeds_of(rows, runner, seen.batch):
         for group in groups(histograms, seen.elements_per_row, len(next(iter(feeds.values())))):

@@ -53,8 +53,9 @@ def measure_plan(step: QuantizeStatic, model: Model, context: Context) -> tuple[
     rows = context.data["calibration"].sample(step.samples, context.seed)
     rescaled = rescale(model.prepared, step, rows, context, new_folder(model.folder))
     graph = onnx.load(rescaled.graph, load_external_data=False).graph
-    tensors = activations(graph, frozenset(nodes))
-    clamped = clamped_by(graph, frozenset(nodes))
+    tensors, clamped = activations(graph, frozenset(nodes)), clamped_by(graph, frozenset(nodes))
+    count = len(graph.node)
+    del graph  # its weights: what follows loads the graph itself
     watched = tuple(name for name in tensors if name not in clamped)
     ranges = measure_ranges(rescaled.graph, watched, rows, step, context)
     ranges |= {before: ranges[after] for before, after in clamped.items() if after in ranges}
@@ -67,7 +68,7 @@ def measure_plan(step: QuantizeStatic, model: Model, context: Context) -> tuple[
         "constant_tensors": sum(one == Range(0, 0) for one in ranges.values()),
         "quantized_nodes": len(nodes),
         "skipped_nodes": skipped,
-        "nodes": len(graph.node),
+        "nodes": count,
         **rescaled.facts,
         **({"corrected_biases": len(means)} if step.bias_correction else {}),
     }
