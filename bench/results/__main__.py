@@ -4,6 +4,8 @@ A run of all subjects at full length writes `docs/results.md`; any other only pr
 """
 
 import argparse
+import hashlib
+import json
 import os
 import sys
 import tempfile
@@ -25,12 +27,13 @@ from pydantic import TypeAdapter
 from bench.harness.commit import commit
 from bench.harness.document import Conditions
 from bench.results.page import Outcomes, missed, page, section
-from bench.results.running import Effort, Files, outcome
+from bench.results.recipes import Recipe
+from bench.results.running import Effort, Files, Outcome, outcome
 from bench.results.subjects import SUBJECTS, Subject
 from worker.engine.measure.machine import describe_machine, load_average
 
 PAGE = Path(__file__).parents[2] / "docs" / "results.md"
-FILES = TypeAdapter(Files)
+FILES, OUTCOME = TypeAdapter(Files), TypeAdapter(Outcome)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -41,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     measured = {}
     for subject in SUBJECTS:
         if not options.subjects or subject.name in options.subjects:
-            measured[subject] = try_all(subject, quick=options.quick, networks=options.networks)
+            measured[subject] = try_all(subject, quick=options.quick, keep=options.keep)
             print(section(subject, measured[subject]), flush=True)
     if options.output:
         conditions = Conditions(describe_machine(), started, load, load_average(), commit())
@@ -57,25 +60,41 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 1 if lines else 0
 
 
-def try_all(subject: Subject, *, quick: bool, networks: Path | None = None) -> Outcomes:
-    """The outcome of each recipe for each seed; trained networks are taken from `networks`, or left there."""
-    effort = Effort(subject.batches, 1.0 if quick else 10.0)
+def try_all(subject: Subject, *, quick: bool, keep: Path | None = None) -> Outcomes:
+    """The outcome of each recipe for each seed; networks and outcomes are taken from `keep`, or left there."""
+    effort = Effort(subject.batches, 1.0 if quick else 5.0)
     recipes = subject.recipes(1 if quick else subject.epochs)
     outcomes: dict = {recipe: [] for recipe in recipes}
     begun = time.monotonic()
     for seed in subject.seeds[:1] if quick else subject.seeds:
         with tempfile.TemporaryDirectory(prefix="pare-results-") as place:
             _say(subject, begun, f"training from seed {seed}")
-            files = prepared(subject, seed, networks or Path(place), quick=quick)
+            files = prepared(subject, seed, keep or Path(place), quick=quick)
             for recipe in recipes:
                 _say(subject, begun, f"seed {seed}: {recipe.name}")
+                kept = None if keep is None else _folder(subject, seed, keep, quick=quick) / _file_name(recipe)
+                if kept is not None and kept.exists():
+                    outcomes[recipe].append(OUTCOME.validate_json(kept.read_bytes()))
+                    continue
                 outcomes[recipe].append(outcome(recipe, files, Path(place, "job"), seed=seed, effort=effort))
+                if kept is not None:
+                    kept.write_bytes(OUTCOME.dump_json(outcomes[recipe][-1]))
     return outcomes
 
 
-def prepared(subject: Subject, seed: int, networks: Path, *, quick: bool) -> Files:
+def _folder(subject: Subject, seed: int, keep: Path, *, quick: bool) -> Path:
+    return keep / f"{subject.name}-{seed}{'-quick' if quick else ''}"
+
+
+def _file_name(recipe: Recipe) -> str:
+    """Of the outcome of a recipe: another recipe has another name."""
+    steps = json.dumps(recipe.steps, sort_keys=True)
+    return f"outcome-{hashlib.sha256(steps.encode()).hexdigest()[:16]}.json"
+
+
+def prepared(subject: Subject, seed: int, keep: Path, *, quick: bool) -> Files:
     """The network of a seed with its data; trained unless it is there."""
-    folder = networks / f"{subject.name}-{seed}{'-quick' if quick else ''}"
+    folder = _folder(subject, seed, keep, quick=quick)
     noted = folder / "files.json"
     if noted.exists():
         return FILES.validate_json(noted.read_bytes())
@@ -95,7 +114,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("subjects", nargs="*", metavar="subject", help=", ".join(names))
     parser.add_argument("--quick", action="store_true", help="one seed and one epoch: does it work, not how well")
     parser.add_argument("--output", type=Path, help="write the page here, whatever was run")
-    parser.add_argument("--networks", type=Path, help="keep trained networks here, and do not train them again")
+    parser.add_argument("--keep", type=Path, help="keep networks and outcomes here, and do not make them again")
     options = parser.parse_args(arguments)
     if unknown := set(options.subjects) - set(names):
         parser.error(f"no such subject: {', '.join(sorted(unknown))}")
