@@ -159,7 +159,7 @@ def _check_needs(step: AnyStep, info: ModelInfo, data: dict[Role, Dataset], poin
             pointer=pointer,
             remedy=f"Add the labels as '{LABELS}', or use distill without labels (alpha 1).",
         )
-    if needs.trainable_graph and info.format != "onnx" and not info.parameters:
+    if (needs.trainable_graph or needs.parameters) and info.format != "onnx" and not info.parameters:
         raise StepNotApplicable(
             f"{step.type} changes or trains parameters; the model has none: its weights are buffers or constants.",
             pointer=pointer,

@@ -40,6 +40,8 @@ class Needs(Frozen):
     """Labels in the rows it learns from: those in the role `train`, or in `calibration` if it does not train."""
     trainable_graph: bool = False
     """A PyTorch program: an ONNX file holds none."""
+    parameters: bool = False
+    """Weights of a program that are parameters, not constants; an ONNX file knows no difference."""
 
 
 class Step(Frozen):

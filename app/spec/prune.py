@@ -120,7 +120,7 @@ class PruneWeights(Step):
     exclude: Patterns = Field((), max_length=1000, description="Not layers that a glob pattern matches.")
     samples: int = Field(512, ge=1, le=1_000_000, description="Calibration rows used at most (criterion 'wanda').")
 
-    needs: ClassVar[Needs] = Needs()
+    needs: ClassVar[Needs] = Needs(parameters=True)
 
     @model_validator(mode="after")
     def _one_amount(self) -> "PruneWeights":
