@@ -85,8 +85,8 @@ class JobSpec(Frozen):
         for earlier, later in pairwise(steps):
             if earlier.makes_plan:
                 raise ValueError(
-                    f"{later.type} after {earlier.type}: a quantization plan describes the model as it is; "
-                    "put the step that changes the model first"
+                    f"{later.type} after {earlier.type}: what {earlier.type} finds out describes the weights as they "
+                    "are, so it comes last; put the other step before it"
                 )
         return steps
 

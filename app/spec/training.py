@@ -59,4 +59,6 @@ class Training(Step):
     def _warmup_ends(self) -> "Training":
         if self.warmup_epochs >= self.epochs:
             raise ValueError(f"warmup_epochs is {self.warmup_epochs:g}, of {self.epochs} epochs in all: lower it")
+        if isinstance(self.class_weights, tuple) and not any(self.class_weights):
+            raise ValueError("class_weights are all 0, so nothing would be learned: give at least one class a weight")
         return self

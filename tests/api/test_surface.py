@@ -177,3 +177,13 @@ def test_a_wrong_setting_is_named_and_its_value_kept_secret() -> None:
         assert done.returncode == 1
         assert done.stderr.startswith("PARE_PORT: ")
         assert "SECRET-VALUE" not in done.stderr
+
+
+def test_a_pointer_leads_into_the_step_that_was_sent(client: httpx.Client) -> None:
+    step = {"type": "prune.weights", "pattern": "2:4", "sparsity": 0.5}
+    answer = client.post("/jobs/validate", json={"model": "mdl_" + "0" * 32, "steps": [step]}).json()
+
+    assert [error["pointer"] for error in answer["errors"]] == ["/steps/0"]
+    zeros = {"type": "finetune", "class_weights": [0, 0, 0]}
+    answer = client.post("/jobs/validate", json={"model": "mdl_" + "0" * 32, "steps": [zeros]}).json()
+    assert "nothing would be learned" in answer["detail"]

@@ -44,16 +44,21 @@ def require_exact(channels: Channels, doomed: np.ndarray, smaller: Program) -> P
 
 
 def _difference(reference: Tensor, found: Tensor) -> tuple[float, float]:
-    """How far apart, and how far they may be. NaN in one and not in the other is infinitely far."""
+    """How far apart, and how far they may be. Values that are not finite must be the same ones: NaN, inf or -inf."""
     if reference.shape != found.shape:
         return float("inf"), TOLERANCE
     if not reference.is_floating_point():
         return float((reference != found).double().mean()), CHANGED_ANSWERS
-    if not torch.equal(reference.isfinite(), found.isfinite()):
-        return float("inf"), TOLERANCE
     finite = reference.isfinite()
+    if not torch.equal(finite, found.isfinite()) or not torch.equal(_coded(reference[~finite]), _coded(found[~finite])):
+        return float("inf"), TOLERANCE
     values, others = reference[finite].double(), found[finite].double()
     if not len(values):
         return 0.0, TOLERANCE
     scale = values.abs().max()
     return float((values - others).abs().max() / (scale if scale > 0 else 1.0)), TOLERANCE
+
+
+def _coded(values: Tensor) -> Tensor:
+    """NaN as 0, inf as 1, -inf as -1: NaN equals nothing, itself included."""
+    return values.nan_to_num(0, 1, -1)
