@@ -85,7 +85,7 @@ def photographs(epochs: int) -> tuple[Recipe, ...]:
         Recipe("90 % sparse, fine-tuned", (SPARSE, finetune(few)), "downloads and flash: no CPU speed"),
         Recipe("16 shared weights", (SHARED,), "downloads and flash"),
         Recipe(
-            "half, DIST, QAT int8", (HALF, distill(2 * epochs), aware(few)), "the whole chain",
+            "half, DIST, QAT int8", (HALF, distill(epochs), aware(few)), "the whole chain",
             drop=at_most(1.5), smaller=at_least(10), faster=at_least(5),
         ),
     )  # fmt: skip
