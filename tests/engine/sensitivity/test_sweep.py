@@ -44,9 +44,9 @@ def test_every_stage_is_predicted(swept: tuple[Sweep, Yardstick, object]) -> Non
     found, _, measured = swept
     every = list(stages(found, 4))
     assert len(every) >= 6
-    errors = [decibels(stage.noise) - measured(stage) for stage in every[:-1]]
-    assert np.abs(errors).max() < 4
-    assert np.abs(errors).mean() < 1.7
+    for stage in every[:-1]:
+        error = decibels(stage.noise) - measured(stage)
+        assert abs(error) < (2 if 4 in stage.choice.values() else 0.6)
 
 
 def test_stages_go_from_narrow_to_float_with_ever_less_noise(swept: tuple[Sweep, Yardstick, object]) -> None:
@@ -92,3 +92,24 @@ def test_few_bits_clip_what_is_rare() -> None:
     plain = np.clip(np.rint(weight / widest), -8, 7) * widest
     assert grid.scales[0] < widest
     assert np.square(rounded(weight, grid) - weight).sum() < 0.8 * np.square(plain - weight).sum()
+
+
+def test_what_is_only_moved_is_one_source(swept: tuple[Sweep, Yardstick, object]) -> None:
+    """Of digits' nine quantized values three come out of pools and a reshape: they have the codes of their input."""
+    assert set(swept[0].values) == {"image", "relu", "relu_1", "relu_2", "relu_3", "logits"}
+
+
+def test_corrected_biases_are_part_of_the_prediction(
+    digits_folder: Path, digits_calibration: Rows, tmp_path: Path
+) -> None:
+    noise = {}
+    for corrected in (False, True):
+        step = QuantizeStatic(bias_correction=corrected, per_channel=False)
+        plan = changed(step, digits_folder / "digits.onnx", tmp_path, digits_calibration).model.plan
+        subject, work = Subject.of(plan), context(tmp_path)
+        model = model_of(digits_folder / "digits.onnx", tmp_path)
+        rows = digits_calibration.sample(64, 0)
+        yardstick = Yardstick(graph_runner(plan.graph, work), rows, model.signature, new_folder(tmp_path))
+        path = subject.rounding(dict.fromkeys(subject.layers, 4), (), tmp_path / "weights.onnx")
+        noise[corrected] = yardstick.read(graph_runner(path, work)).sqnr_db
+    assert noise[True] > noise[False] + 1

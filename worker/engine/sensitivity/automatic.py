@@ -84,7 +84,7 @@ class Search:
             return Reading(0.0, yardstick.top1)
         lowered = lower_static(self.planned(choice), PROFILES["x86"])
         path = save(lowered, self.context.scratch / "lowered.onnx")[0]
-        return yardstick.read(graph_runner(path, self.context, optimize=False))
+        return yardstick.read(graph_runner(path, self.context))
 
 
 def choose(model: Model, plan: StaticPlan, budget: Budget, narrow: int | None, context: Context) -> Chosen:
@@ -121,12 +121,15 @@ def _held_rows(context: Context, *, labelled: bool) -> tuple[Rows, bool]:
 
 
 def _within_noise(search: Search, whole: Reading, budget: float, yardstick: Yardstick) -> tuple[Stage, Reading]:
-    """The first stage that is measured to keep the budget: prediction finds it, measurement corrects the aim."""
-    stage, reading, aim = search.stages[0], whole, budget
+    """The first stage that is measured to keep the budget; each miss tells by what factor predictions are off here.
+
+    Where noise is loud they are: a mobilenet_v2 of 12.6 dB was predicted 7.6, at 20 dB the two are within 2.
+    """
+    stage, reading = search.stages[0], whole
     while reading.noise > budget:
+        aim = min(stage.noise * budget / reading.noise, stage.noise * CLOSER)
         stage = next(stage for stage in search.stages if stage.noise <= aim)
         reading = search.measured(stage.choice, yardstick)
-        aim = min(aim * budget / max(reading.noise, budget), stage.noise * CLOSER)
     return stage, reading
 
 

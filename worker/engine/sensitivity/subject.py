@@ -1,7 +1,7 @@
 """A float graph whose parts can be quantized one by one, as the targets would."""
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
@@ -15,10 +15,13 @@ from worker.engine.plan import Grid, Range, StaticPlan
 from worker.engine.rescaling.index import GraphIndex, attributes
 from worker.engine.selection import WEIGHTED, quantizable
 from worker.engine.sensitivity.rounding import grid_of, rounded
+from worker.engine.targets.onnx_biases import add_missing_biases, correct_biases
 from worker.engine.targets.topological import sort_nodes
 
 FLOAT = "/pare_float"
 STEPS = 255
+MOVERS = frozenset({"Flatten", "MaxPool", "Reshape", "Slice", "Split", "Squeeze", "Transpose", "Unsqueeze"})
+"""Operators whose output has values of their input alone; ONNX Runtime's quantizer gives both one scale."""
 
 
 @dataclass(frozen=True)
@@ -44,18 +47,22 @@ class Subject:
     skipped: frozenset[str]
     """Nodes that stay in floating point whatever is chosen."""
     per_channel: bool
+    input_means: Mapping[str, np.ndarray] = field(default_factory=dict)
+    """As in the plan: a bias is corrected for the weight that is rounded."""
 
     @classmethod
     def of(cls, plan: StaticPlan) -> "Subject":
         """The graph of a plan; what the plan leaves in floating point stays there."""
         graph = onnx.load(plan.graph, load_external_data=False).graph
         left = frozenset(node.name for node in graph.node) - frozenset(plan.nodes)
-        return cls(plan.graph, plan.ranges, left, plan.per_channel)
+        return cls(plan.graph, plan.ranges, left, plan.per_channel, plan.input_means)
 
     @cached_property
     def model(self) -> ModelProto:
         """The graph with its weights."""
-        return onnx.load(self.path)
+        model = onnx.load(self.path)
+        add_missing_biases(model.graph, self.input_means)
+        return model
 
     @cached_property
     def layers(self) -> tuple[Layer, ...]:
@@ -70,13 +77,27 @@ class Subject:
         return quantizable(self.model.graph, self.skipped | frozenset(floating))
 
     def values_of(self, nodes: Collection[str]) -> tuple[str, ...]:
-        """The activations that are rounded where these nodes are integer; a clamp's input is one with its output."""
-        touched = (self._clamped.get(name, name) for name in activations(self.model.graph, frozenset(nodes)))
-        return tuple(dict.fromkeys(name for name in touched if name in self.ranges))
+        """The activations that are rounded where these nodes are integer.
+
+        What a clamp reads is one with what it makes; what a node only moves about is one with where it came from,
+        whose scale it keeps: rounding it again changes nothing.
+        """
+        touched = activations(self.model.graph, frozenset(nodes))
+        return tuple(dict.fromkeys(root for root in map(self._root, touched) if root in self.ranges))
+
+    def _root(self, name: str) -> str:
+        name = self._clamped.get(name, name)
+        return self._root(self._moved[name]) if name in self._moved else name
 
     @cached_property
     def _clamped(self) -> dict[str, str]:
         return clamped_by(self.model.graph, frozenset(self.nodes_without(())))
+
+    @cached_property
+    def _moved(self) -> dict[str, str]:
+        chosen = frozenset(self.nodes_without(()))
+        movers = (node for node in self.model.graph.node if node.op_type in MOVERS and node.name in chosen)
+        return {output: node.input[0] for node in movers for output in node.output}
 
     def grid(self, layer: Layer, bits: int) -> Grid:
         """How the layer's weight is rounded."""
@@ -94,6 +115,9 @@ class Subject:
             grid = self.grid(layer, bits)
             name = index.unshared(node, 1)
             index.write(name, rounded(index.array(name), grid))
+        names = {layer.name for layer in weights}
+        means = {name: mean for name, mean in self.input_means.items() if name in names}
+        correct_biases(model.graph, self.model.graph, means)
         for value in values:
             _round_value(model.graph, value, self.ranges[value])
         sort_nodes(model.graph)

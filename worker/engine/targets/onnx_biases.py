@@ -26,7 +26,7 @@ def add_missing_biases(graph: GraphProto, nodes: Iterable[str]) -> None:
 
 
 def correct_biases(lowered: GraphProto, original: GraphProto, means: Mapping[str, np.ndarray]) -> int:
-    """Take back, in a graph with QuantizeLinear and DequantizeLinear, the shifts of layers by their rounded weights.
+    """Take back the shifts of layers by their rounded weights, which are floats or codes in front of DequantizeLinear.
 
     `original` is the float graph it was made from, `means` what meets each weight on average, float64
     `[groups, inputs of a group, kernel]`, by the node's name. Returns the number of layers corrected.
@@ -45,7 +45,9 @@ def correct_biases(lowered: GraphProto, original: GraphProto, means: Mapping[str
 
 
 def dequantized(index: GraphIndex, value: str) -> np.ndarray | None:
-    """What DequantizeLinear makes of a constant, float64; None for any other value."""
+    """A float constant, or what DequantizeLinear makes of codes, float64; None for any other value."""
+    if index.is_float(value):
+        return index.array(value).astype(np.float64)
     node = index.maker.get(value)
     if node is None or node.op_type != "DequantizeLinear" or node.input[0] not in index.constants:
         return None
