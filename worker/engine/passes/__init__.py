@@ -74,8 +74,8 @@ def implements(
     return register
 
 
-def take(step: Step, model: Model, context: Context) -> Changed:
-    """Carry out one step."""
+def implementations() -> dict[type[Step], Pass]:
+    """Every step with its implementation."""
     # Imported here, because each registers itself with this module.
     from worker.engine.passes import (  # noqa: F401
         analyze_sensitivity,
@@ -90,4 +90,9 @@ def take(step: Step, model: Model, context: Context) -> Changed:
         share_weights,
     )
 
-    return IMPLEMENTATIONS[type(step)](step, model, context)
+    return IMPLEMENTATIONS
+
+
+def take(step: Step, model: Model, context: Context) -> Changed:
+    """Carry out one step."""
+    return implementations()[type(step)](step, model, context)
