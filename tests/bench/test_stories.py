@@ -116,9 +116,16 @@ def test_requests_are_measured_in_turns_and_uploads_both_ways(tmp_path: Path) ->
     assert {name: len(rounds) for name, rounds in costs.items()} == {
         "GET /livez": 2, "GET /jobs/{id}": 2, "POST /jobs/validate": 2, "POST /jobs": 1
     }  # fmt: skip
-    names = [figure.name for figure in requests.request_figures(costs)]
-    assert "GET /jobs/{id}: CPU / that of GET /livez" in names
-    assert "GET /livez: CPU / that of GET /livez" not in names
+
+
+def test_the_cost_of_a_request_is_set_beside_one_that_does_nothing() -> None:
+    costs = {"GET /livez": [(0.001, 0.01), (0.003, 0.02)], "GET /jobs/{id}": [(0.004, 0.02), (0.004, 0.04)]}
+
+    figures = {figure.name: figure.value for figure in requests.request_figures(costs)}
+
+    assert figures["GET /jobs/{id}: CPU / that of GET /livez"] == pytest.approx(2)
+    assert figures["GET /jobs/{id}: rate, one connection"] == pytest.approx(37.5)
+    assert "GET /livez: CPU / that of GET /livez" not in figures
 
 
 def test_a_child_says_its_first_line(tmp_path: Path) -> None:
