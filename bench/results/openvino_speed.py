@@ -1,4 +1,4 @@
-"""The same files under OpenVINO, in turns. Left out where the package is not installed."""
+"""The same files under OpenVINO, in turns."""
 
 import statistics
 import time
@@ -6,11 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-
-try:
-    import openvino
-except ImportError:
-    openvino = None
+import openvino
 
 WARM_UP = 10
 MOST_RUNS = 300
@@ -18,8 +14,6 @@ MOST_RUNS = 300
 
 def speedups(before: Path, after: Path, batches: tuple[int, ...], budget_s: float) -> dict[str, float]:
     """Ratio of the medians at each batch size, one thread, float32 where the file does not say int8."""
-    if openvino is None:
-        return {}
     return {
         f"OpenVINO, batch {size}": _speedup(_compiled(before), _compiled(after), size, budget_s) for size in batches
     }

@@ -1,6 +1,8 @@
 """The page of results, `docs/results.md`."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 from statistics import fmean
 
 from bench.harness.document import Conditions, where
@@ -34,23 +36,46 @@ def page(conditions: Conditions, measured: Mapping[Subject, Outcomes]) -> str:
 
 def section(subject: Subject, outcomes: Outcomes) -> str:
     """One subject with its table."""
-    runtimes = list(dict.fromkeys(key for tried in outcomes.values() for one in tried for key in one.speedup))
-    header = (
-        "Recipe",
-        "Smaller",
-        "Zipped",
-        *(f"Faster: {name}" for name in runtimes),
-        "Top-1",
-        "Lost, points",
-        "Cost",
-        "Required",
-        "Use it for",
-    )
-    rows = [_row(recipe, tried, runtimes, outcomes) for recipe, tried in outcomes.items()]
-    return "\n".join([
-        f"## {subject.title}", "", _prepared(subject, outcomes), "", f"`python -m bench.results {subject.name}`", "",
-        _line(header), _line(["---", *["---:"] * (len(header) - 3), "---", "---"]), *map(_line, rows), "",
-    ])  # fmt: skip
+    columns = _columns(subject, outcomes)
+    head = _line(column.title for column in columns)
+    rule = _line("---:" if column.number else "---" for column in columns)
+    rows = (_line(column.cell(recipe) for column in columns) for recipe in outcomes)
+    command = f"`python -m bench.results {subject.name}`"
+    return "\n".join([f"## {subject.title}", "", _prepared(subject, outcomes), "", command, "", head, rule, *rows, ""])
+
+
+@dataclass(frozen=True)
+class _Column:
+    title: str
+    cell: Callable[[Recipe], str]
+    number: bool = True
+
+
+def _columns(subject: Subject, outcomes: Outcomes) -> list[_Column]:
+    """Where speed is not measured, every recipe leaves the same network behind: size says nothing there either."""
+
+    def column(title: str, told: Callable[[Sequence[Outcome]], str]) -> _Column:
+        return _Column(title, lambda recipe: told(outcomes[recipe]))
+
+    runtimes = dict.fromkeys(key for tried in outcomes.values() for one in tried for key in one.speedup)
+    gains = [
+        column("Smaller", lambda tried: f"{fmean(one.smaller for one in tried):.1f}x"),
+        column("Zipped", lambda tried: f"{fmean(one.zipped for one in tried):.1f}x"),
+        *(column(f"Faster: {name}", partial(_speedup, name)) for name in runtimes),
+    ]
+    return [
+        _Column("Recipe", lambda recipe: recipe.name, number=False),
+        *(gains if subject.batches else []),
+        column("Top-1", lambda tried: f"{_spread([100 * one.after for one in tried], 1)} %"),
+        column("Lost, points", lambda tried: _spread([one.drop for one in tried])),
+        column("Cost", lambda tried: f"{fmean(one.seconds for one in tried):.0f} s"),
+        _Column("Required", lambda recipe: ", ".join(_requirements(recipe, outcomes)), number=False),
+        _Column("Use it for", lambda recipe: recipe.where, number=False),
+    ]
+
+
+def _speedup(name: str, tried: Sequence[Outcome]) -> str:
+    return f"{fmean(one.speedup[name] for one in tried):.2f}x"
 
 
 def _prepared(subject: Subject, outcomes: Outcomes) -> str:
@@ -59,20 +84,6 @@ def _prepared(subject: Subject, outcomes: Outcomes) -> str:
     doc = " ".join((subject.prepare.__doc__ or "").split())
     before = _spread([100 * one.before for one in tried])
     return f"{doc} Top-1 before: {before} % on {tried[0].rows:,} test rows; {len(tried)} random starts."
-
-
-def _row(recipe: Recipe, tried: Sequence[Outcome], runtimes: Iterable[str], outcomes: Outcomes) -> list[str]:
-    return [
-        recipe.name,
-        f"{fmean(one.smaller for one in tried):.1f}x",
-        f"{fmean(one.zipped for one in tried):.1f}x",
-        *(_mean([one.speedup[name] for one in tried if name in one.speedup], "x") for name in runtimes),
-        f"{_spread([100 * one.after for one in tried], 1)} %",
-        _spread([one.drop for one in tried]),
-        f"{fmean(one.seconds for one in tried):.0f} s",
-        ", ".join(_requirements(recipe, outcomes)),
-        recipe.where,
-    ]
 
 
 def missed(recipe: Recipe, outcomes: Outcomes) -> list[str]:
@@ -104,10 +115,6 @@ def _bounds(recipe: Recipe, outcomes: Outcomes) -> Iterator[tuple[str, float, Bo
 
 def _top1(tried: Sequence[Outcome]) -> float:
     return 100 * fmean(one.after for one in tried)
-
-
-def _mean(values: Sequence[float], unit: str) -> str:
-    return f"{fmean(values):.2f}{unit}" if values else ""
 
 
 def _spread(values: Sequence[float], digits: int = 2) -> str:

@@ -33,6 +33,8 @@ HALF: Step = {"type": "prune.channels", "ratio": 0.5, "round_to": 8}
 SPARSE: Step = {"type": "prune.weights", "sparsity": 0.9, "scope": "global"}
 TWO_OF_FOUR: Step = {"type": "prune.weights", "pattern": "2:4"}
 SHARED: Step = {"type": "share_weights", "clusters": 16}
+SHIFTED = [{"type": "random_crop", "padding": 2}]
+"""As the networks on procedural images were trained: shifted by up to two pixels."""
 
 
 def finetune(epochs: int) -> Step:
@@ -47,22 +49,39 @@ def aware(epochs: int, weights: str = "int8") -> Step:
     return {"type": "quantize.aware", "weights": weights, "epochs": epochs}
 
 
+def weights(values: str, method: str = "rtn") -> Step:
+    return {"type": "quantize.weights", "weights": values, "method": method}
+
+
 def alone(epochs: int) -> tuple[Recipe, ...]:
     """Every technique by itself, with what it needs to recover."""
     return (
         Recipe("float32, exported", (), "the reference"),
         Recipe("static int8", (STATIC,), "convolutions on CPUs: try it first", drop=at_most(0.3)),
         Recipe("dynamic int8", ({"type": "quantize.dynamic"},), "transformers and LSTMs on CPUs"),
-        Recipe("weights int8", ({"type": "quantize.weights", "weights": "int8"},), "size alone, no data at hand"),
-        Recipe("weights int4", ({"type": "quantize.weights", "weights": "int4"},), "size alone: embeddings"),
+        Recipe("weights int8", (weights("int8"),), "size alone, no data at hand"),
+        Recipe("weights int4", (weights("int4"),), "size alone: embeddings"),
+        *_three_bits(),
         Recipe("QAT w8a8", (aware(epochs),), "where static int8 loses too much", drop=at_most(0.3)),
         Recipe("QAT w4a8", (aware(epochs, "int4"),), "smallest files with integer kernels", drop=at_most(0.5)),
+        Recipe("QAT w4a4", (aware(epochs, "int4") | {"activations": "int4"},), "research: no CPU kernels at 4 bits"),
         Recipe("QAT w2a8", (aware(epochs, "int2"),), "downloads and flash", drop=at_most(1.2)),
+        Recipe("half the channels, untrained", (HALF,), "never: train afterwards"),
         Recipe("half the channels, DIST", (HALF, distill(epochs)), "gains on every runtime", drop=at_most(0.7)),
+        Recipe("90 % sparse, untrained", (SPARSE,), "never: train afterwards"),
         Recipe("90 % sparse, fine-tuned", (SPARSE, finetune(epochs)), "downloads: no CPU speed", drop=at_most(1.0)),
         Recipe("2:4 sparse, fine-tuned", (TWO_OF_FOUR, finetune(epochs)), "GPUs with sparse tensor cores"),
         Recipe("16 shared weights", (SHARED,), "downloads and flash", drop=at_most(0.3)),
     )  # fmt: skip
+
+
+def _three_bits() -> tuple[Recipe, ...]:
+    """Where the methods of rounding differ."""
+    return (
+        Recipe("weights int3, to the nearest", (weights("int3"),), "to compare with"),
+        Recipe("weights int3, HQQ", (weights("int3", "hqq"),), "below 4 bits without data"),
+        Recipe("weights int3, GPTQ", (weights("int3", "gptq"),), "below 4 bits with calibration rows"),
+    )
 
 
 def chains(epochs: int) -> tuple[Recipe, ...]:
@@ -74,18 +93,23 @@ def chains(epochs: int) -> tuple[Recipe, ...]:
     )
 
 
-def photographs(epochs: int) -> tuple[Recipe, ...]:
+def pictures(epochs: int) -> tuple[Recipe, ...]:
     """For the larger network, whose training takes minutes: the techniques that differ there, and the whole chain."""
-    few = max(1, epochs // 3)
+    few = max(1, epochs // 7)
+    training = {"learning_rate": 3e-3, "warmup_epochs": 0.5, "augment": SHIFTED}
+    recovered = distill(epochs, **training)
     return (
         Recipe("float32, exported", (), "the reference"),
         Recipe("static int8", (STATIC,), "convolutions on CPUs: try it first"),
+        Recipe("weights int4", (weights("int4"),), "size alone: embeddings"),
+        *_three_bits(),
         Recipe("QAT w4a8", (aware(few, "int4"),), "smallest files with integer kernels"),
-        Recipe("half the channels, DIST", (HALF, distill(epochs)), "gains on every runtime"),
-        Recipe("90 % sparse, fine-tuned", (SPARSE, finetune(few)), "downloads and flash: no CPU speed"),
+        Recipe("half the channels, untrained", (HALF,), "never: train afterwards"),
+        Recipe("half the channels, DIST", (HALF, recovered), "gains on every runtime"),
+        Recipe("90 % sparse, DIST", (SPARSE, distill(max(1, epochs // 2), **training)), "downloads: no CPU speed"),
         Recipe("16 shared weights", (SHARED,), "downloads and flash"),
         Recipe(
-            "half, DIST, QAT int8", (HALF, distill(epochs), aware(few)), "the whole chain",
+            "half, DIST, QAT int8", (HALF, recovered, aware(few)), "the whole chain",
             drop=at_most(1.5), smaller=at_least(10), faster=at_least(5),
         ),
     )  # fmt: skip
@@ -93,10 +117,14 @@ def photographs(epochs: int) -> tuple[Recipe, ...]:
 
 def students(epochs: int) -> tuple[Recipe, ...]:
     """The same small network, with and without a teacher."""
-    untaught = Recipe("without a teacher", (finetune(epochs),), "the reference")
+    training = {"batch": 32, "learning_rate": 0.01}
+    untaught = Recipe("without a teacher", (finetune(epochs) | training,), "the reference")
     return (
         untaught,
-        Recipe("KD", (distill(epochs, teacher=TEACHER, loss="kd"),), "to compare with the literature"),
-        Recipe("KD, standardized", (distill(epochs, teacher=TEACHER, loss="kd_standardized"),), "students far smaller"),
-        Recipe("DIST", (distill(epochs, teacher=TEACHER),), "few labels: the default", beats=untaught.name),
-    )
+        Recipe("KD", (distill(epochs, teacher=TEACHER, loss="kd", **training),), "to compare with the literature"),
+        Recipe(
+            "KD, standardized", (distill(epochs, teacher=TEACHER, loss="kd_standardized", **training),),
+            "students far smaller",
+        ),
+        Recipe("DIST", (distill(epochs, teacher=TEACHER, **training),), "the default", beats=untaught.name),
+    )  # fmt: skip

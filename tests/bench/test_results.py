@@ -75,3 +75,12 @@ def test_the_table_shows_means_and_spreads() -> None:
     assert "| half, zipped | 10.0x | 4.0x | 5.00x | 96.0 (95.0 to 97.0) % | 2.00 (1.00 to 3.00) | 3 s |" in text
     assert "lost at most 3: met" in text
     assert "2 random starts" in text
+
+
+def test_where_speed_is_not_measured_only_top1_is_told() -> None:
+    (subject,) = (one for one in SUBJECTS if not one.batches)
+    recipe = Recipe("taught", (), "few labels")
+    text = section(subject, {recipe: [replace(OUTCOME, speedup={})]})
+
+    assert "| Recipe | Top-1 | Lost, points | Cost | Required | Use it for |" in text
+    assert "| taught | 97.0 % | 1.00 | 3 s |" in text
