@@ -56,7 +56,7 @@ graph = zoo.export(
 )
 rows = rows_of(folder, image=np.random.default_rng(0).standard_normal((16, 3, 224, 224)).astype(np.float32))
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-changed(QuantizeStatic(bias_correction=False), graph, folder, rows)
+changed(QuantizeStatic(equalize=True), graph, folder, rows)
 print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
 """
 

@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 from onnx import NodeProto
 
-from worker.engine.calibration import add_size, feeds_of, in_batches, row_sizes, run
+from worker.engine.calibration import SIZE, add_size, feeds_of, in_batches, row_sizes, run, watch_only
 from worker.engine.data import Rows
 from worker.engine.onnx_file import save
 from worker.engine.passes import Context
@@ -39,6 +39,7 @@ def input_means(graph: Path, nodes: Iterable[str], rows: Rows, context: Context)
         axes = [0] if name in kept else list(range((index.rank(name) or 1) - 1))
         add_reduction(model, "ReduceMean", name, axes, MEAN)
         add_size(model, name)
+    watch_only(model, {name + kind for name in values for kind in (MEAN, SIZE)})
     runner = session(save(model, context.scratch / "means.onnx")[0], context.threads)
 
     def measure(batch: int) -> dict[str, np.ndarray]:

@@ -7,7 +7,7 @@ import numpy as np
 import onnx
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 
-from worker.engine.calibration import HIGHEST, LOWEST, add_size, feeds_of, in_batches, row_sizes, run
+from worker.engine.calibration import HIGHEST, LOWEST, SIZE, add_size, feeds_of, in_batches, row_sizes, run, watch_only
 from worker.engine.data import Rows
 from worker.engine.errors import CalibrationFailed
 from worker.engine.onnx_file import default_opset, save
@@ -50,8 +50,9 @@ def channel_extremes(graph: Path, axes: Mapping[str, int], rows: Rows, context: 
     for name in reversed(list(axes)):  # the runtime frees a value the sooner, see find_extremes
         _add_extremes(model, name, axes[name], index.rank(name) or 0)
         add_size(model, name)
-    runner = session(save(model, context.scratch / "channels.onnx")[0], context.threads)
     outputs = [name + kind for name in axes for kind in (LOWEST, HIGHEST)]
+    watch_only(model, {*outputs, *(name + SIZE for name in axes)})
+    runner = session(save(model, context.scratch / "channels.onnx")[0], context.threads)
 
     def measure(batch: int) -> dict[str, ChannelExtremes]:
         found: dict[str, ChannelExtremes] = {}

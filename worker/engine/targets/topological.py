@@ -1,4 +1,4 @@
-"""The order of nodes that the ONNX format demands: each after those whose values it reads."""
+"""Nodes by what they read: in the order that the ONNX format demands, and those alone that are of use."""
 
 import heapq
 from collections.abc import Iterator
@@ -35,6 +35,18 @@ def sort_nodes(graph: GraphProto) -> None:
         raise ValueError("the graph has a cycle")
     graph.ClearField("node")
     graph.node.extend(order)
+
+
+def keep_ancestors(graph: GraphProto) -> None:
+    """Drop the nodes on which no output of the graph depends; the nodes are in topological order."""
+    needed = {output.name for output in graph.output}
+    kept = []
+    for node in reversed(graph.node):
+        if not needed.isdisjoint(node.output):
+            needed.update(_reads(node))
+            kept.append(node)
+    graph.ClearField("node")
+    graph.node.extend(reversed(kept))
 
 
 def _reads(node: NodeProto) -> Iterator[str]:
