@@ -33,7 +33,32 @@ class Budget(Frozen):
         return self
 
 
-class QuantizeStatic(Step):
+class Budgeted(Step):
+    """The parameters of every step that can find out by measurement which layers it has to spare."""
+
+    skip: Skip | Literal["auto"] = Field(
+        Skip(), description="What stays in floating point; 'auto': the layers without which the budget is kept."
+    )
+    budget: Budget | None = Field(None, description="For skip 'auto': what the outputs may lose.")
+
+    @model_validator(mode="after")
+    def _budget_belongs_to_auto(self) -> "Budgeted":
+        if (self.skip == "auto") != (self.budget is not None):
+            raise ValueError("skip 'auto' and a budget go together: the budget decides what is skipped")
+        return self
+
+    @property
+    def named(self) -> Skip:
+        """The skip list; 'auto' names nothing."""
+        return Skip() if self.skip == "auto" else self.skip
+
+    @property
+    def counts_answers(self) -> bool:
+        """Whether the budget is in points of top-1, for which there must be labels."""
+        return self.budget is not None and self.budget.top1_points is not None
+
+
+class QuantizeStatic(Budgeted):
     """8-bit weights and activations; activation ranges are measured on calibration data."""
 
     type: Literal["quantize.static"] = "quantize.static"
@@ -55,10 +80,6 @@ class QuantizeStatic(Step):
         True, description="Take back by the biases how rounding the weights shifts the mean of each layer's outputs."
     )
     samples: int = Field(512, ge=1, le=1_000_000, description="Calibration rows used at most.")
-    skip: Skip | Literal["auto"] = Field(
-        Skip(), description="What stays in floating point; 'auto': the layers without which the budget is kept."
-    )
-    budget: Budget | None = Field(None, description="For skip 'auto': what the outputs may lose.")
     narrowest: Literal["int8", "int4"] = Field(
         "int8", description="For skip 'auto': 'int4' lets layers that bear it have 4-bit weights, stored packed."
     )
@@ -67,17 +88,14 @@ class QuantizeStatic(Step):
     makes_plan: ClassVar[bool] = True
 
     @model_validator(mode="after")
-    def _budget_belongs_to_auto(self) -> "QuantizeStatic":
-        if (self.skip == "auto") != (self.budget is not None):
-            raise ValueError("skip 'auto' and a budget go together: the budget decides what is skipped")
+    def _widths_belong_to_auto(self) -> "QuantizeStatic":
         if self.narrowest == "int4" and self.skip != "auto":
             raise ValueError("narrowest 'int4' needs skip 'auto', which chooses the layers")
         return self
 
     def requires(self) -> Needs:
         """Labels, where the budget is in points of top-1."""
-        scored = self.budget is not None and self.budget.top1_points is not None
-        return self.needs.model_copy(update={"labels": scored})
+        return self.needs.model_copy(update={"labels": self.counts_answers})
 
 
 class QuantizeDynamic(Step):
@@ -91,7 +109,7 @@ class QuantizeDynamic(Step):
     makes_plan: ClassVar[bool] = True
 
 
-class QuantizeWeights(Step):
+class QuantizeWeights(Budgeted):
     """Weights and embeddings in 8, 4, 3 or 2 bits; the model computes in float32. For small files, not for speed."""
 
     type: Literal["quantize.weights"] = "quantize.weights"
@@ -113,7 +131,11 @@ class QuantizeWeights(Step):
         "quarter is zero. TensorRT takes no others.",
     )
     samples: int = Field(128, ge=1, le=1_000_000, description="Calibration rows used at most (method 'gptq').")
-    skip: Skip = Skip()
+    skip: Skip | Literal["auto"] = Field(
+        Skip(),
+        description="What stays in floating point; 'auto': weights get 4 or 8 bits, or stay floats, one by one until "
+        "the budget is kept, found by measuring each on calibration data.",
+    )
 
     makes_plan: ClassVar[bool] = True
 
@@ -125,8 +147,18 @@ class QuantizeWeights(Step):
 
     @property
     def bits(self) -> int:
-        """Of one weight."""
+        """Of one weight; with skip 'auto' the fewest."""
         return int(self.weights.removeprefix("int"))
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """The bits that skip 'auto' may give a weight, ascending."""
+        return tuple(sorted({self.bits} | {width for width in (4, 8) if width > self.bits}))
+
+    def at(self, bits: int) -> "QuantizeWeights":
+        """The same step with so many bits. The block is for the step's own width: wider weights have their default."""
+        block = self.block if bits == self.bits else None
+        return self.model_copy(update={"weights": f"int{bits}", "block": block})
 
     @property
     def may_shift_zero(self) -> bool:
@@ -134,7 +166,7 @@ class QuantizeWeights(Step):
         return self.method == "hqq" or self.symmetric is False or (self.symmetric is None and self.bits < 8)
 
     def requires(self) -> Needs:
-        return Needs(calibration=self.method == "gptq")
+        return Needs(calibration=self.method == "gptq" or self.skip == "auto", labels=self.counts_answers)
 
     def demands(self) -> frozenset[str]:
         return frozenset({f"{self.weights} weights", *(["asymmetric weights"] if self.may_shift_zero else [])})

@@ -32,9 +32,7 @@ def swept(digits_folder: Path, digits_calibration: Rows, tmp_path_factory: pytes
 
     def measured(stage: Stage) -> float:
         weights = {layer: bits for layer, bits in stage.choice.items() if bits != FLOAT}
-        floating = [layer.name for layer, bits in stage.choice.items() if bits == FLOAT]
-        values = subject.values_of(subject.nodes_without(floating))
-        path = subject.rounding(weights, values, folder / "together.onnx")
+        path = subject.rounding(weights, subject.values_in(stage.choice), folder / "together.onnx")
         return yardstick.read(graph_runner(path, work)).sqnr_db
 
     return found, yardstick, measured
@@ -42,7 +40,7 @@ def swept(digits_folder: Path, digits_calibration: Rows, tmp_path_factory: pytes
 
 def test_every_stage_is_predicted(swept: tuple[Sweep, Yardstick, object]) -> None:
     found, _, measured = swept
-    every = list(stages(found, 4))
+    every = list(stages(found, dict.fromkeys(found.subject.layers, 4)))
     assert len(every) >= 6
     for stage in every[:-1]:
         error = decibels(stage.noise) - measured(stage)
@@ -51,14 +49,14 @@ def test_every_stage_is_predicted(swept: tuple[Sweep, Yardstick, object]) -> Non
 
 def test_stages_go_from_narrow_to_float_with_ever_less_noise(swept: tuple[Sweep, Yardstick, object]) -> None:
     found, yardstick, measured = swept
-    every = list(stages(found, 4))
+    every = list(stages(found, dict.fromkeys(found.subject.layers, 4)))
     assert set(every[0].choice.values()) == {4}
     assert set(every[-1].choice.values()) == {FLOAT}
     assert all(later.noise <= earlier.noise for earlier, later in pairwise(every))
     assert every[-1].noise == 0
     assert measured(every[-1]) == 300
     assert yardstick.top1 > 0.97
-    assert set(next(stages(found)).choice.values()) == {8}
+    assert set(next(stages(found, dict.fromkeys(found.subject.layers, 8))).choice.values()) == {8}
 
 
 def test_a_step_costs_bytes_and_in_floating_point_products(swept: tuple[Sweep, Yardstick, object]) -> None:
@@ -96,7 +94,7 @@ def test_few_bits_clip_what_is_rare() -> None:
 
 def test_what_is_only_moved_is_one_source(swept: tuple[Sweep, Yardstick, object]) -> None:
     """Of digits' nine quantized values three come out of pools and a reshape: they have the codes of their input."""
-    assert set(swept[0].values) == {"image", "relu", "relu_1", "relu_2", "relu_3", "logits"}
+    assert {name for name, _ in swept[0].values} == {"image", "relu", "relu_1", "relu_2", "relu_3", "logits"}
 
 
 def test_corrected_biases_are_part_of_the_prediction(
@@ -110,6 +108,6 @@ def test_corrected_biases_are_part_of_the_prediction(
         model = model_of(digits_folder / "digits.onnx", tmp_path)
         rows = digits_calibration.sample(64, 0)
         yardstick = Yardstick(graph_runner(plan.graph, work), rows, model.signature, new_folder(tmp_path))
-        path = subject.rounding(dict.fromkeys(subject.layers, 4), (), tmp_path / "weights.onnx")
+        path = subject.rounding(dict.fromkeys(subject.layers, 4), {}, tmp_path / "weights.onnx")
         noise[corrected] = yardstick.read(graph_runner(path, work)).sqnr_db
     assert noise[True] > noise[False] + 1

@@ -68,13 +68,10 @@ def _quantized(step: AnalyzeSensitivity, model: Model, context: Context) -> Foun
 
     def each() -> Iterator[tuple[float, Finding]]:
         for number, layer in enumerate(subject.layers, 1):
-            values = subject.values_of([layer.name])
-            readings = {
-                f"{bits} bits": yardstick.read(
-                    graph_runner(subject.rounding({layer: bits}, values, context.scratch / "rounded.onnx"), context)
-                )
-                for bits in dict.fromkeys(step.bits)
-            }
+            file, readings = context.scratch / "rounded.onnx", {}
+            for bits in dict.fromkeys(step.bits):
+                subject.rounding({layer: bits}, subject.values_at(layer, bits), file)
+                readings[f"{bits} bits"] = yardstick.read(graph_runner(file, context))
             yield number / len(subject.layers), Finding(layer.name, layer.operator, layer.weights, readings)
 
     return yardstick, each()

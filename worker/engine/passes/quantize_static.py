@@ -15,15 +15,14 @@ from worker.engine.plan import Range, StaticPlan
 from worker.engine.rescaling.rewrite import rescale
 from worker.engine.selection import quantizable, require_float32_weights, skipped_nodes
 from worker.engine.sensitivity.automatic import choose
+from worker.engine.sensitivity.static import StaticSearch
 from worker.engine.sensitivity.telling import (
     FILE,
-    chosen_names,
     facts_of,
     findings_of,
     layer_chart,
-    layer_table,
-    predictions,
     summary_of,
+    tables_of,
     write,
 )
 
@@ -78,7 +77,7 @@ def _chosen(step: QuantizeStatic, model: Model) -> tuple[tuple[str, ...], int]:
     """Names of the nodes to quantize, and how many the skip list names."""
     graph = onnx.load(model.prepared, load_external_data=False).graph
     original = onnx.load(model.graph, load_external_data=False).graph
-    skipped = frozenset() if step.skip == "auto" else skipped_nodes(step.skip, original, graph)
+    skipped = skipped_nodes(step.named, original, graph)
     nodes = quantizable(graph, skipped)
     if not nodes:
         require_float32_weights(original)
@@ -88,14 +87,17 @@ def _chosen(step: QuantizeStatic, model: Model) -> tuple[tuple[str, ...], int]:
 
 def _within(budget: Budget, step: QuantizeStatic, changed: Changed, plan: StaticPlan, context: Context) -> Changed:
     """The same with the layers left out, or given fewer bits, that the budget decides on."""
-    chosen = choose(changed.model, plan, budget, 4 if step.narrowest == "int4" else None, context)
+    narrow = 4 if step.narrowest == "int4" else None
+    search = StaticSearch(changed.model, plan, narrow, context.data["calibration"], context)
+    chosen = choose(search, budget)
+    planned = search.planned(chosen.choice)
     findings = findings_of(chosen.sweep)
     return replace(
         changed,
-        model=replace(changed.model, plan=chosen.plan),
+        model=replace(changed.model, plan=planned),
         summary=f"{changed.summary} {summary_of(chosen)}",
-        facts={**changed.facts, **facts_of(chosen), "quantized_nodes": len(chosen.plan.nodes)},
+        facts={**changed.facts, **facts_of(chosen), "quantized_nodes": len(planned.nodes)},
         charts=(layer_chart(findings),),
-        tables=(predictions(chosen), layer_table(findings, chosen=chosen_names(chosen))),
+        tables=tables_of(chosen, findings),
         files={FILE: write(findings, chosen.float_top1, context.scratch / FILE)},
     )

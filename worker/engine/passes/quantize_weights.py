@@ -1,14 +1,14 @@
 """quantize.weights: store weights and embeddings in fewer bits; the model goes on computing in float32."""
 
 from collections import Counter
-from collections.abc import Callable, Container
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import replace
 from math import prod
 from pathlib import Path
 
 import numpy as np
 import onnx
-from onnx import numpy_helper
+from onnx import GraphProto, numpy_helper
 
 from app.spec.quantize import QuantizeWeights
 from worker.engine.errors import CalibrationFailed
@@ -16,6 +16,10 @@ from worker.engine.model import Model
 from worker.engine.packing import packed_bytes
 from worker.engine.passes import Changed, Context, implements
 from worker.engine.plan import WeightsPlan
+from worker.engine.sensitivity.automatic import choose
+from worker.engine.sensitivity.coded import StoredWeights, WeightsSearch
+from worker.engine.sensitivity.sweep import FLOAT
+from worker.engine.sensitivity.telling import FILE, facts_of, findings_of, layer_chart, summary_of, tables_of, write
 from worker.engine.weights import report
 from worker.engine.weights.gptq import compensated
 from worker.engine.weights.grids import (
@@ -45,27 +49,79 @@ UNPACKED = (
 
 @implements(QuantizeWeights)
 def quantize_weights(step: QuantizeWeights, model: Model, context: Context) -> Changed:
-    """Attach a `WeightsPlan` to the model. Raises `UnknownNode`, `NothingToQuantize`, `CalibrationFailed`."""
+    """Attach a `WeightsPlan` to the model.
+
+    Raises `UnknownNode`, `NothingToQuantize`, `CalibrationFailed`, `BudgetTooTight`.
+    """
     prepared = model.prepared
     graph = onnx.load(prepared).graph
-    weights = chosen_weights(step.skip, graph, model.graph)
-    tensors = {tensor.name: tensor for tensor in graph.initializer}
+    weights = chosen_weights(step.named, graph, model.graph)
     moments = calibrated(step, weights, prepared, context)
-    plan, stored = {}, []
-    for number, weight in enumerate(weights):
+    coder = Coder(step, graph, weights, moments)
+    if step.budget is None:
+        return _changed([(weight, step.bits) for weight in weights], coder, model, context)
+    rows = context.data["calibration"]
+    subject = StoredWeights(prepared, weights, coder)
+    chosen = choose(WeightsSearch(subject, step.widths, rows, model.signature, context), step.budget)
+    bits = {layer.name: width for layer, width in chosen.choice.items()}
+    kept = [(weight, bits[weight.name]) for weight in weights if bits[weight.name] != FLOAT]
+    changed, findings = _changed(kept, coder, model, context), findings_of(chosen.sweep)
+    return replace(
+        changed,
+        summary=f"{changed.summary} {summary_of(chosen)}",
+        facts={**changed.facts, **facts_of(chosen)},
+        charts=(*changed.charts, layer_chart(findings)),
+        tables=(*tables_of(chosen, findings), *changed.tables),
+        files={FILE: write(findings, chosen.float_top1, context.scratch / FILE)},
+    )
+
+
+class Coder:
+    """Codes weights in any number of bits, each at most once: compensation takes a minute for a large one."""
+
+    def __init__(
+        self, step: QuantizeWeights, graph: GraphProto, weights: Sequence[Weight], moments: Mapping[str, np.ndarray]
+    ) -> None:
+        """`graph` has the weights as float32, `moments` are those of their inputs, by weight."""
+        self.step, self.moments = step, moments
+        self.weights = {weight.name: weight for weight in weights}
+        self.tensors = {tensor.name: tensor for tensor in graph.initializer}
+        self._made: dict[tuple[str, int], CodedWeight] = {}
+
+    def tensor(self, name: str) -> np.ndarray:
+        """The weight itself, float32."""
+        return numpy_helper.to_array(self.tensors[name])
+
+    def __call__(self, name: str, bits: int) -> CodedWeight:
+        """The codes of a weight."""
+        if (name, bits) not in self._made:
+            weight = self.weights[name]
+            self._made[name, bits] = code(self.tensor(name), weight, self.step.at(bits), self.moments.get(name))
+        return self._made[name, bits]
+
+
+def _changed(weights: Sequence[tuple[Weight, int]], coder: Coder, model: Model, context: Context) -> Changed:
+    """The model with these weights in so many bits."""
+    step, plan, stored = coder.step, {}, []
+    for number, (weight, bits) in enumerate(weights):
         context.progress.advance(number / len(weights), f"weight {number + 1} of {len(weights)}")
-        tensor = numpy_helper.to_array(tensors[weight.name])
-        plan[weight.name] = code(tensor, weight, step, moments.get(weight.name))
-        stored.append(described(weight, tensor, plan[weight.name]))
-    facts = report.facts(stored, sum(4 * prod(tensor.dims) for tensor in graph.initializer))
+        plan[weight.name] = coder(weight.name, bits)
+        stored.append(described(weight, coder.tensor(weight.name), plan[weight.name]))
+    facts = report.facts(stored, sum(4 * prod(tensor.dims) for tensor in coder.tensors.values()))
+    widths = " or ".join(map(str, sorted({bits for _, bits in weights})))
     return Changed(
-        replace(model, plan=WeightsPlan(prepared, plan)),
-        f"{len(weights)} weights are stored in {step.bits} bits ({step.method}), with their scales in "
+        replace(model, plan=WeightsPlan(model.prepared, plan)),
+        f"{len(weights)} weights are stored in {widths} bits ({step.method}), with their scales in "
         f"{facts['bits_per_weight']:.3g} bits each.",
-        {"method": step.method, "bits": step.bits, "compensated_weights": len(moments), **facts},
+        {
+            "method": step.method,
+            "bits": step.bits,
+            "compensated_weights": len(coder.moments.keys() & plan.keys()),
+            **facts,
+        },
         charts=(report.chart(stored),),
         tables=(report.table(stored, "Weights by size and error"),),
-        notes=(UNPACKED, *_uncompensated(step, weights, moments)),
+        notes=(UNPACKED, *_uncompensated(step, [weight for weight, _ in weights], coder.moments)),
     )
 
 
@@ -83,7 +139,7 @@ def calibrated(
     return {name: moments[one] for name, one in inputs.items()}
 
 
-def _uncompensated(step: QuantizeWeights, weights: tuple[Weight, ...], moments: Container[str]) -> tuple[str, ...]:
+def _uncompensated(step: QuantizeWeights, weights: Sequence[Weight], moments: Container[str]) -> tuple[str, ...]:
     rest = Counter(weight.operator for weight in weights if weight.name not in moments)
     if step.method != "gptq" or not rest:
         return ()

@@ -1,21 +1,23 @@
-"""Choosing by measurement which layers of a plan stay in floating point, and which bear 4-bit weights."""
+"""Choosing by measurement how many bits each layer gets, whatever is quantized."""
 
+from abc import ABC, abstractmethod
 from bisect import bisect_left
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from onnx import ModelProto
 
 from app.spec.quantize import Budget
+from app.spec.signature import Signature
 from worker.engine.data import Rows
 from worker.engine.errors import BudgetTooTight
-from worker.engine.model import Model, new_folder
+from worker.engine.model import new_folder
 from worker.engine.onnx_file import save
 from worker.engine.passes import Context
-from worker.engine.plan import Grid, StaticPlan
 from worker.engine.sensitivity.choice import Stage, stages
-from worker.engine.sensitivity.subject import Subject
-from worker.engine.sensitivity.sweep import FLOAT, Choice, Sweep, graph_runner, sweep
+from worker.engine.sensitivity.sweep import FLOAT, Choice, Divisible, Sweep, graph_runner, sweep
 from worker.engine.sensitivity.yardstick import Reading, Yardstick
-from worker.engine.targets.onnx_profiles import PROFILES
-from worker.engine.targets.onnx_static import lower_static
 
 SWEEP_ROWS = 32
 """Noise is a mean over rows and outputs; what few rows leave open the measurement on other rows settles."""
@@ -30,9 +32,8 @@ CLOSER = 1 - 1e-6
 
 @dataclass(frozen=True)
 class Chosen:
-    """A plan that keeps the budget, and how it was found."""
+    """Bits that keep the budget, and how they were found."""
 
-    plan: StaticPlan
     sweep: Sweep
     choice: Choice
     predicted: float
@@ -43,57 +44,53 @@ class Chosen:
     held_out: bool
     """Whether the measurement is on rows that played no part in calibration."""
 
+    def layers_with(self, bits: int) -> frozenset[str]:
+        """Names of the layers that got so many bits."""
+        return frozenset(layer.name for layer, width in self.choice.items() if width == bits)
 
-class Search:
-    """Plans by choice of bits, measured on rows apart from those of the sweep."""
 
-    def __init__(self, model: Model, plan: StaticPlan, narrow: int | None, context: Context) -> None:
-        """Sweep over the sources of noise of a plan that quantizes all it can."""
-        self.model, self.plan, self.context = model, plan, context
-        self.subject = Subject.of(plan)
-        widths = (8,) if narrow is None else (narrow, 8)
-        rows = context.data["calibration"].sample(SWEEP_ROWS, context.seed)
-        self.sweep = sweep(self.subject, self.yardstick(rows), widths, context)
-        self.stages = list(stages(self.sweep, narrow))
+class Search(ABC):
+    """Models by choice of bits, measured on rows apart from those of the sweep."""
+
+    def __init__(
+        self,
+        graph: Path,
+        subject: Divisible,
+        widths: Sequence[int],
+        rows: Rows,
+        signature: Signature,
+        context: Context,
+        wide: Collection[str] = (),
+    ) -> None:
+        """Sweep over the sources of noise in the float `graph`, with weights of each width, on some `rows`.
+
+        `widths` are bits, ascending; the layers named in `wide` have the most of them at least.
+        """
+        self.graph, self.rows, self.signature, self.context = graph, rows, signature, context
+        self.sweep = sweep(subject, self.yardstick(rows.sample(SWEEP_ROWS, context.seed)), widths, context)
+        start = {layer: widths[-1] if layer.name in wide else widths[0] for layer in subject.layers}
+        self.stages = list(stages(self.sweep, start))
+
+    @abstractmethod
+    def lowered(self, choice: Choice) -> ModelProto:
+        """The graph with each layer at its bits, as it would be delivered."""
 
     def yardstick(self, rows: Rows) -> Yardstick:
         """The float graph's outputs on some rows."""
-        original = graph_runner(self.plan.graph, self.context)
-        return Yardstick(original, rows, self.model.signature, new_folder(self.context.scratch))
-
-    def planned(self, choice: Choice) -> StaticPlan:
-        """The plan with each layer at its bits."""
-        floating = [layer.name for layer, bits in choice.items() if bits == FLOAT]
-        nodes = self.subject.nodes_without(floating)
-        kept = frozenset(nodes)
-        means = {name: mean for name, mean in self.plan.input_means.items() if name in kept}
-        return replace(self.plan, nodes=nodes, input_means=means, grids={**self.plan.grids, **self._grids(choice)})
-
-    def _grids(self, choice: Choice) -> dict[str, Grid]:
-        """Codes of the narrow weights; one that another layer wants wider stays wide."""
-        wide = {layer.weight for layer, bits in choice.items() if bits >= 8}
-        return {
-            layer.weight: self.subject.grid(layer, bits)
-            for layer, bits in choice.items()
-            if bits < 8 and layer.weight not in wide
-        }
+        original = graph_runner(self.graph, self.context)
+        return Yardstick(original, rows, self.signature, new_folder(self.context.scratch))
 
     def measured(self, choice: Choice, yardstick: Yardstick) -> Reading:
         """What the lowered graph does: its codes exactly, in floating point, whatever this machine's kernels are."""
         if all(bits == FLOAT for bits in choice.values()):
             return Reading(0.0, yardstick.top1)
-        lowered = lower_static(self.planned(choice), PROFILES["x86"])
-        path = save(lowered, self.context.scratch / "lowered.onnx")[0]
+        path = save(self.lowered(choice), self.context.scratch / "lowered.onnx")[0]
         return yardstick.read(graph_runner(path, self.context))
 
 
-def choose(model: Model, plan: StaticPlan, budget: Budget, narrow: int | None, context: Context) -> Chosen:
-    """Quantize as much of the plan as the budget allows.
-
-    `narrow` is the bits that weights may have below 8, None: none. Raises `BudgetTooTight`, `CalibrationFailed`.
-    """
-    search = Search(model, plan, narrow, context)
-    rows, held_out = _held_rows(context, labelled=budget.top1_points is not None)
+def choose(search: Search, budget: Budget) -> Chosen:
+    """Quantize as much as the budget allows. Raises `BudgetTooTight`."""
+    rows, held_out = _held_rows(search, labelled=budget.top1_points is not None)
     yardstick = search.yardstick(rows)
     first = search.stages[0]
     whole = search.measured(first.choice, yardstick)
@@ -106,18 +103,17 @@ def choose(model: Model, plan: StaticPlan, budget: Budget, narrow: int | None, c
             f"No layer can be quantized within the budget; all of them together give {whole.sqnr_db:.1f} dB."
         )
     return Chosen(
-        search.planned(stage.choice), search.sweep, stage.choice, stage.noise, reading,
-        (first.noise, whole), yardstick.top1, held_out,
+        search.sweep, stage.choice, stage.noise, reading, (first.noise, whole), yardstick.top1, held_out
     )  # fmt: skip
 
 
-def _held_rows(context: Context, *, labelled: bool) -> tuple[Rows, bool]:
-    """Validation rows if the job has them, else calibration rows."""
-    count = LABELLED_ROWS if labelled else HELD_ROWS
+def _held_rows(search: Search, *, labelled: bool) -> tuple[Rows, bool]:
+    """Validation rows if the job has them, else of those that the sweep is on."""
+    context, count = search.context, LABELLED_ROWS if labelled else HELD_ROWS
     validation = context.data.get("validation")
     if validation is not None and len(validation):
         return validation.sample(count, context.seed), True
-    return context.data["calibration"].sample(count, context.seed + 1), False
+    return search.rows.sample(count, context.seed + 1), False
 
 
 def _within_noise(search: Search, whole: Reading, budget: float, yardstick: Yardstick) -> tuple[Stage, Reading]:

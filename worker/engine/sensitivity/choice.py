@@ -3,11 +3,9 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from worker.engine.sensitivity.subject import Layer
-from worker.engine.sensitivity.sweep import FLOAT, Choice, Sweep
+from worker.engine.sensitivity.sweep import FLOAT, Choice, Layer, Sweep
 
 FLOAT_BITS = 32
-INTEGER_BITS = 8
 
 
 @dataclass(frozen=True)
@@ -19,25 +17,24 @@ class Stage:
     """Predicted, relative to the signal."""
 
 
-def stages(sweep: Sweep, narrow: int | None = None) -> Iterator[Stage]:
-    """Yield choices of ever less noise, from all layers at 8 bits (at `narrow` bits if given) to all in floating point.
+def stages(sweep: Sweep, start: Choice) -> Iterator[Stage]:
+    """Yield choices of ever less noise, from `start` to all layers in floating point.
 
     Each step widens the one layer that takes away the most noise for what it costs, which is the share of the model's
     bytes that come back plus, where a layer returns to floating point, its share of the multiplications.
     """
-    layers = sweep.subject.layers
-    choice = dict.fromkeys(layers, narrow or INTEGER_BITS)
+    choice = dict(start)
     noise = sweep.predicted(choice)
     yield Stage(dict(choice), noise)
     while any(bits != FLOAT for bits in choice.values()):
         moves = [
             (layer, wider, sweep.predicted({**choice, layer: wider}))
             for layer, bits in choice.items()
-            for wider in ((INTEGER_BITS, FLOAT) if bits < INTEGER_BITS else (FLOAT,))
-            if bits != FLOAT
+            for wider in (*sweep.widths, FLOAT)
+            if wider > bits
         ]
         layer, wider, noise = max(
-            moves, key=lambda move: (noise - move[2]) / cost(move[0], choice[move[0]], move[1], layers)
+            moves, key=lambda move: (noise - move[2]) / cost(move[0], choice[move[0]], move[1], tuple(choice))
         )
         choice[layer] = wider
         yield Stage(dict(choice), noise)
@@ -47,4 +44,4 @@ def cost(layer: Layer, bits: int, wider: int, layers: tuple[Layer, ...]) -> floa
     """Share of all weights' float bytes that a layer takes more, plus its share of products that turn to floats."""
     weights, macs = sum(one.weights for one in layers), sum(one.macs for one in layers)
     stored = layer.weights / weights * (wider - bits) / FLOAT_BITS
-    return stored + (layer.macs / macs if wider == FLOAT else 0.0)
+    return stored + (layer.macs / macs if wider == FLOAT and macs else 0.0)

@@ -15,26 +15,14 @@ from worker.engine.plan import Grid, Range, StaticPlan
 from worker.engine.rescaling.index import GraphIndex, attributes
 from worker.engine.selection import WEIGHTED, quantizable
 from worker.engine.sensitivity.rounding import grid_of, rounded
+from worker.engine.sensitivity.sweep import FLOAT, Choice, Layer
 from worker.engine.targets.onnx_biases import add_missing_biases, correct_biases
 from worker.engine.targets.topological import sort_nodes
 
-FLOAT = "/pare_float"
+UNROUNDED = "/pare_float"
 STEPS = 255
 MOVERS = frozenset({"Flatten", "MaxPool", "Reshape", "Slice", "Split", "Squeeze", "Transpose", "Unsqueeze"})
 """Operators whose output has values of their input alone; ONNX Runtime's quantizer gives both one scale."""
-
-
-@dataclass(frozen=True)
-class Layer:
-    """A convolution or matrix product that may become integer."""
-
-    name: str
-    operator: str
-    weight: str
-    weights: int
-    """Number of weights."""
-    macs: int
-    """Multiplications for one row; sizes that vary count as 1."""
 
 
 @dataclass(frozen=True)
@@ -76,6 +64,15 @@ class Subject:
         """The nodes to quantize where these layers stay in floating point, too."""
         return quantizable(self.model.graph, self.skipped | frozenset(floating))
 
+    def values_in(self, choice: Choice) -> dict[str, int]:
+        """The activations that are rounded where the layers have these bits, with their own bits."""
+        floating = [layer.name for layer, bits in choice.items() if bits == FLOAT]
+        return dict.fromkeys(self.values_of(self.nodes_without(floating)), 8)
+
+    def values_at(self, layer: Layer, bits: int) -> dict[str, int]:
+        """The activations that are rounded where this layer alone has these bits, with their own bits."""
+        return {} if bits == FLOAT else dict.fromkeys(self.values_of([layer.name]), 8)
+
     def values_of(self, nodes: Collection[str]) -> tuple[str, ...]:
         """The activations that are rounded where these nodes are integer.
 
@@ -105,8 +102,8 @@ class Subject:
         weight = GraphIndex(self.model.graph).array(layer.weight)
         return grid_of(weight, bits, channel_axis(node, weight.ndim) if self.per_channel else None)
 
-    def rounding(self, weights: Mapping[Layer, int], values: Collection[str], path: Path) -> Path:
-        """Write the graph with these layers' weights rounded to so many bits, and these activations to 8."""
+    def rounding(self, weights: Choice, values: Mapping[str, int], path: Path) -> Path:
+        """Write the graph with these layers' weights and these activations rounded to so many bits."""
         model = ModelProto()
         model.CopyFrom(self.model)
         index = GraphIndex(model.graph)
@@ -156,7 +153,7 @@ def _round_value(graph: GraphProto, value: str, seen: Range) -> None:
         ]
     )
     parameters = [f"{value}/pare_scale", f"{value}/pare_zero"]
-    source, result = f"{value}{FLOAT}", value
+    source, result = f"{value}{UNROUNDED}", value
     if any(entry.name == value for entry in graph.input):
         source, result = value, f"{value}/pare_rounded"
         _replace(graph, value, result, outputs=False)

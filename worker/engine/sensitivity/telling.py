@@ -102,8 +102,7 @@ def facts_of(chosen: Chosen) -> dict[str, Fact]:
     facts: dict[str, Fact] = {
         "layers": len(bits),
         "layers_float": bits.count(FLOAT),
-        "layers_int8": bits.count(8),
-        "layers_int4": bits.count(4),
+        **{f"layers_int{width}": bits.count(width) for width in sorted({4, 8, *chosen.sweep.widths}, reverse=True)},
         "weight_bits": sum(layer.weights * width for layer, width in chosen.choice.items()) / weights,
         "predicted_sqnr_db": decibels(chosen.predicted),
         "measured_sqnr_db": chosen.measured.sqnr_db,
@@ -115,11 +114,17 @@ def facts_of(chosen: Chosen) -> dict[str, Fact]:
 def summary_of(chosen: Chosen) -> str:
     """One sentence."""
     bits = list(chosen.choice.values())
-    narrow = f" and {bits.count(4)} have 4-bit weights" if 4 in bits else ""
+    widths = [width for width in chosen.sweep.widths if width in bits and len(chosen.sweep.widths) > 1]
+    others = "".join(f", {bits.count(width)} have {width}-bit weights" for width in reversed(widths))
     return (
-        f"To keep the budget, {bits.count(FLOAT)} of {counted(len(bits), 'layer')} stay in floating point{narrow}: "
+        f"To keep the budget, {bits.count(FLOAT)} of {counted(len(bits), 'layer')} stay in floating point{others}: "
         f"{decibels(chosen.predicted):.1f} dB were predicted, {chosen.measured.sqnr_db:.1f} dB measured."
     )
+
+
+def tables_of(chosen: Chosen, findings: Sequence[Finding]) -> tuple[Table, Table]:
+    """Prediction against measurement, and every layer with what it got."""
+    return predictions(chosen), layer_table(findings, chosen=chosen_names(chosen))
 
 
 def chosen_names(chosen: Chosen) -> tuple[str, ...]:

@@ -1,0 +1,46 @@
+"""Plans of 8-bit activations by choice: layers in floating point, layers with narrow weights."""
+
+from dataclasses import replace
+
+from onnx import ModelProto
+
+from worker.engine.data import Rows
+from worker.engine.model import Model
+from worker.engine.passes import Context
+from worker.engine.plan import Grid, StaticPlan
+from worker.engine.sensitivity.automatic import Search
+from worker.engine.sensitivity.subject import Subject
+from worker.engine.sensitivity.sweep import FLOAT, Choice
+from worker.engine.targets.onnx_profiles import PROFILES
+from worker.engine.targets.onnx_static import lower_static
+
+
+class StaticSearch(Search):
+    """Variants of a plan that quantizes all it can."""
+
+    def __init__(self, model: Model, plan: StaticPlan, narrow: int | None, rows: Rows, context: Context) -> None:
+        """`narrow` is the bits that weights may have below 8, None: none."""
+        self.plan, self.subject = plan, Subject.of(plan)
+        widths = (8,) if narrow is None else (narrow, 8)
+        super().__init__(plan.graph, self.subject, widths, rows, model.signature, context)
+
+    def planned(self, choice: Choice) -> StaticPlan:
+        """The plan with each layer at its bits."""
+        floating = [layer.name for layer, bits in choice.items() if bits == FLOAT]
+        nodes = self.subject.nodes_without(floating)
+        kept = frozenset(nodes)
+        means = {name: mean for name, mean in self.plan.input_means.items() if name in kept}
+        return replace(self.plan, nodes=nodes, input_means=means, grids={**self.plan.grids, **self._grids(choice)})
+
+    def lowered(self, choice: Choice) -> ModelProto:
+        """For x86, whose integer kernels take in the most operators."""
+        return lower_static(self.planned(choice), PROFILES["x86"])
+
+    def _grids(self, choice: Choice) -> dict[str, Grid]:
+        """Codes of the narrow weights; one that another layer wants wider stays wide."""
+        wide = {layer.weight for layer, bits in choice.items() if bits >= 8}
+        return {
+            layer.weight: self.subject.grid(layer, bits)
+            for layer, bits in choice.items()
+            if bits < 8 and layer.weight not in wide
+        }
