@@ -5,16 +5,16 @@ import math
 import pytest
 import torch
 
-from worker.engine.channels.exactness import _difference
+from worker.engine.channels.exactness import apart
 
 NAN, INF = math.nan, math.inf
 
 
 @pytest.mark.parametrize(("before", "after"), [(NAN, INF), (INF, -INF), (NAN, 1.0), (1.0, -INF)])
 def test_another_value_that_is_not_finite_is_infinitely_far(before: float, after: float) -> None:
-    assert _difference(torch.tensor([before, 2.0]), torch.tensor([after, 2.0]))[0] == INF
+    assert apart(torch.tensor([before, 2.0]), torch.tensor([after, 2.0])) == INF
 
 
 @pytest.mark.parametrize("value", [NAN, INF, -INF])
 def test_the_same_value_that_is_not_finite_is_no_difference(value: float) -> None:
-    assert _difference(torch.tensor([value, 2.0]), torch.tensor([value, 2.0]))[0] == 0.0
+    assert apart(torch.tensor([value, 2.0]), torch.tensor([value, 2.0])) == 0.0

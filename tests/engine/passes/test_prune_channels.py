@@ -224,17 +224,46 @@ def test_a_result_that_is_not_exact_is_not_delivered(cnn: Program) -> None:
 
     proof = require_exact(channels, doomed, smaller)
     assert proof.difference < 1e-5 < 0.01 < proof.effect
-    with pytest.raises(NotExact, match="Output logits differs by"):
+    with pytest.raises(NotExact, match=r"Parameter 7\.weight of the smaller model"):
         require_exact(channels, others, smaller)
 
 
-def test_a_comparison_that_can_show_nothing_says_so(cnn: Program, tmp_path: Path) -> None:
-    network = nn.Sequential(nn.Linear(8, 32), nn.ReLU(), nn.Linear(32, 4))
-    nn.init.zeros_(network[2].weight)
-    blind = pruned(as_program(network, {"x": torch.zeros(2, 8)}), tmp_path)
+class Idle(nn.Module):
+    """[rows, 8] to [rows, 4], with hidden units that count for nothing."""
 
-    assert any("proves little" in note for note in blind.notes)
-    assert pruned(cnn, tmp_path).notes == ()
+    def __init__(self, factor: float = 0.0) -> None:
+        super().__init__()
+        self.factor, self.one, self.two, self.out = factor, nn.Linear(8, 32), nn.Linear(32, 4), nn.Linear(8, 4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.out(x) + self.factor * self.two(torch.relu(self.one(x)))
+
+
+def test_channels_that_no_output_depends_on_are_said_to_be_so(cnn: Program, tmp_path: Path) -> None:
+    silent = nn.Sequential(nn.Linear(8, 32), nn.ReLU(), nn.Linear(32, 4))
+    nn.init.zeros_(silent[2].weight)
+    example = {"x": torch.zeros(2, 8)}
+    idle, shown = pruned(as_program(Idle(), example), tmp_path), pruned(as_program(silent, example), tmp_path)
+
+    assert any("nothing that they compute reaches an output" in note for note in idle.notes)
+    assert shown.notes == pruned(cnn, tmp_path).notes == ()
+    assert shown.facts["effect_of_masking"] == 0 < 0.01 < shown.facts["effect_of_masking_random_weights"]
+
+
+def test_a_comparison_that_can_show_little_says_so(tmp_path: Path) -> None:
+    class Exploding(nn.Module):
+        """Infinite for any but the tiniest weights."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.one, self.two, self.size = nn.Linear(8, 32), nn.Linear(32, 4), nn.Parameter(torch.zeros(1))
+            nn.init.zeros_(self.two.weight)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.two(torch.relu(self.one(x))) * (1e4 * self.size).exp()
+
+    notes = pruned(as_program(Exploding(), {"x": torch.zeros(2, 8)}), tmp_path).notes
+    assert any("proves little" in note for note in notes)
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """Taking channels out of the graph, and, to compare with, setting them to zero in it."""
 
 import operator
+from collections.abc import Mapping
 
 import numpy as np
 import torch
@@ -28,11 +29,8 @@ def kept_positions(channels: Channels, doomed: np.ndarray) -> Kept:
 def removed(channels: Channels, doomed: np.ndarray) -> fx.GraphModule:
     """The graph without these classes: smaller parameters, and the sizes in the graph written anew."""
     module = channels.program.graph_module()
-    for name, dims in kept_positions(channels, doomed).items():
-        tensor = channels.parameter(name)
-        for axis, positions in dims.items():
-            tensor = tensor.index_select(axis, torch.from_numpy(positions))
-        _replace(module, channels.aliases[name], tensor.contiguous())
+    kept = kept_positions(channels, doomed)
+    put(module, channels, {name: cut(channels.parameter(name), dims) for name, dims in kept.items()})
     nodes = {node.name: node for node in module.graph.nodes}
     for original, call in channels.calls.items():
         rewrite = REWRITES.get(call.kind)
@@ -46,19 +44,32 @@ def removed(channels: Channels, doomed: np.ndarray) -> fx.GraphModule:
 def masked(channels: Channels, doomed: np.ndarray) -> fx.GraphModule:
     """The graph as it was, with zeros in every parameter where `removed` takes something out."""
     module = channels.program.graph_module()
-    for name, dims in kept_positions(channels, doomed).items():
-        tensor = channels.parameter(name).clone()
-        for axis, positions in dims.items():
-            gone = np.setdiff1d(np.arange(tensor.shape[axis]), positions)
-            tensor.index_fill_(axis, torch.from_numpy(gone), 0)
-        _replace(module, channels.aliases[name], tensor)
+    kept = kept_positions(channels, doomed)
+    put(module, channels, {name: blanked(channels.parameter(name), dims) for name, dims in kept.items()})
     return module
 
 
-def _replace(module: fx.GraphModule, names: tuple[str, ...], tensor: Tensor) -> None:
-    """Give a tensor to a module under all its names."""
-    old: Tensor = operator.attrgetter(names[0])(module)
-    new = torch.nn.Parameter(tensor, requires_grad=old.requires_grad) if isinstance(old, torch.nn.Parameter) else tensor
-    for name in names:
-        path, _, attribute = name.rpartition(".")
-        setattr(operator.attrgetter(path)(module) if path else module, attribute, new)
+def cut(tensor: Tensor, dims: Mapping[int, np.ndarray]) -> Tensor:
+    """What is left of a parameter at these positions of these dimensions."""
+    for axis, positions in dims.items():
+        tensor = tensor.index_select(axis, torch.from_numpy(positions))
+    return tensor.contiguous()
+
+
+def blanked(tensor: Tensor, dims: Mapping[int, np.ndarray]) -> Tensor:
+    """A copy with zeros everywhere else."""
+    tensor = tensor.clone()
+    for axis, positions in dims.items():
+        gone = np.setdiff1d(np.arange(tensor.shape[axis]), positions)
+        tensor.index_fill_(axis, torch.from_numpy(gone), 0)
+    return tensor
+
+
+def put(module: fx.GraphModule, channels: Channels, values: Mapping[str, Tensor]) -> None:
+    """Give a module other parameters, each under all its names."""
+    for name, tensor in values.items():
+        old: Tensor = operator.attrgetter(name)(module)
+        new = torch.nn.Parameter(tensor, old.requires_grad) if isinstance(old, torch.nn.Parameter) else tensor
+        for alias in channels.aliases[name]:
+            path, _, attribute = alias.rpartition(".")
+            setattr(operator.attrgetter(path)(module) if path else module, attribute, new)

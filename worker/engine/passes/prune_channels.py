@@ -12,7 +12,7 @@ from worker.engine.channels.analysis import Channels, analyse
 from worker.engine.channels.choosing import candidates, choose, search
 from worker.engine.channels.cost import Cost, cost_of
 from worker.engine.channels.errors import NothingToPrune
-from worker.engine.channels.exactness import Proof, require_exact
+from worker.engine.channels.exactness import TELLING, Proof, require_exact
 from worker.engine.channels.groups import Group
 from worker.engine.channels.importance import Scores, at_random, by_norm, by_scale, norms, scaled
 from worker.engine.channels.removal import Kept, kept_positions, removed
@@ -90,6 +90,8 @@ def _facts(channels: Channels, before: Cost, after: Cost, proof: Proof) -> dict[
         "macs_after": after.macs,
         "groups": len(channels.groups),
         "difference_from_masked": proof.difference,
+        "effect_of_masking": proof.effect,
+        **({} if proof.random_effect is None else {"effect_of_masking_random_weights": proof.random_effect}),
         **frozen,
     }
 
@@ -102,11 +104,28 @@ def _notes(step: PruneChannels, channels: Channels, model: Model, proof: Proof) 
     if channels.frozen_operators:
         listed = ", ".join(f"{name} ({count}x)" for name, count in channels.frozen_operators.items())
         notes.append(f"Channels that meet these operators stayed whole, because no rule is known: {listed}.")
-    if proof.effect == 0:
-        notes.append("Zeros in these channels changed no output on random inputs: being exact proves little here.")
+    doubt = _doubt(proof)
+    if doubt:
+        notes.append(doubt)
     if model.sparse:
         notes.append("Single weights were pruned before: zeros are kept, a pattern such as 2:4 is not.")
     return tuple(notes)
+
+
+def _doubt(proof: Proof) -> str | None:
+    """What the proof could not show."""
+    if proof.random_effect == 0 and proof.effect == 0:
+        return (
+            "Zeros in these channels changed no output, neither with the model's own weights nor with random ones: "
+            "nothing that they compute reaches an output, so that any of them may go."
+        )
+    if proof.random_effect is None and proof.effect < TELLING:
+        return (
+            f"Zeros in these channels changed the outputs by {proof.effect:.2g} of their largest value, and with "
+            "random weights the model's values are not finite: being exact on random inputs proves little here. "
+            "The weights that are left were compared one by one."
+        )
+    return None
 
 
 def _widths(groups: Sequence[Group], doomed: np.ndarray) -> Chart:
