@@ -5,14 +5,16 @@ from collections.abc import Mapping
 from app.admission.architectures import network, signature
 from app.admission.errors import ArchitectureUnfit, UnknownArchitecture
 from app.services.errors import NeedsData, StepNotApplicable, TeacherUnfit
-from app.services.scoring import are_class_numbers, check_labels, learnable
+from app.services.scoring import check_labels, learnable
 from app.spec.architecture import Architecture
 from app.spec.base import ModelId, Step
 from app.spec.data import LABELS, DatasetInfo
-from app.spec.distill import Distill, student_mismatch, teacher_mismatch
+from app.spec.distill import Distill, in_place_of, student_mismatch, teacher_mismatch
 from app.spec.job import Role
+from app.spec.quantize_aware import QuantizeAware
+from app.spec.scores import are_class_numbers, class_axis, trained_output
 from app.spec.share import ShareWeights
-from app.spec.signature import FLOATS, ModelInfo, Signature
+from app.spec.signature import FLOATS, ModelInfo, Signature, TensorSpec
 from app.spec.training import Training
 
 LEARNED_FROM: tuple[Role, ...] = ("train", "validation")
@@ -30,11 +32,26 @@ def check_training(step: Step, info: ModelInfo, data: dict[Role, DatasetInfo], p
     if not isinstance(step, Training):
         return
     _check_augmentation(step, info, pointer)
+    output = _output(step, info, data, pointer)
     if step.requires().labels:
         for role in LEARNED_FROM:
             if role in data:
-                _check_labels(info, data[role], role)
-        _check_class_weights(step, info, data["train"], pointer)
+                _check_labels(step, output, data[role], role, pointer)
+        _check_class_weights(step, output, data["train"], pointer)
+
+
+def _output(step: Training, info: ModelInfo, data: dict[Role, DatasetInfo], pointer: str) -> TensorSpec:
+    """The output that learns the labels; raises `StepNotApplicable` if none has the name that the step gives."""
+    labels = data["train"].arrays.get(LABELS) if "train" in data else None
+    output = trained_output(info.signature, labels, step.output)
+    if output is None:
+        names = ", ".join(f"'{one.name}'" for one in info.signature.outputs)
+        raise StepNotApplicable(
+            f"The model has no output '{step.output}'; its outputs are {names}.",
+            pointer=f"{pointer}/output",
+            remedy="Name one of them in `output`, or leave it out: the first that the labels fit is trained.",
+        )
+    return output
 
 
 def _check_augmentation(step: Training, info: ModelInfo, pointer: str) -> None:
@@ -47,33 +64,32 @@ def _check_augmentation(step: Training, info: ModelInfo, pointer: str) -> None:
         )
 
 
-def _check_labels(info: ModelInfo, rows: DatasetInfo, role: Role) -> None:
+def _check_labels(step: Training, output: TensorSpec, rows: DatasetInfo, role: Role, pointer: str) -> None:
     if LABELS not in rows.arrays:
         raise NeedsData(
             f"The best epoch is chosen by labels; the data of the role {role} has no array '{LABELS}'.",
             pointer=f"/data/{role}",
             remedy=f"Add the labels as '{LABELS}', or leave the role out: some training rows are held out then.",
         )
-    output = info.signature.outputs[0]
     found = learnable(output, rows.arrays[LABELS])
     if found is not None:
         detail = f"The model cannot learn the labels of the role {role}: {found.reason}."
-        raise StepNotApplicable(detail, pointer=f"/data/{role}", remedy=found.remedy)
+        place = f"/data/{role}" if step.output is None else f"{pointer}/output"
+        raise StepNotApplicable(detail, pointer=place, remedy=found.remedy)
     if are_class_numbers(output, rows.arrays[LABELS]):
-        check_labels(output, rows, axis=1, pointer=f"/data/{role}")
+        check_labels(output, rows, axis=class_axis(len(output.shape)), pointer=f"/data/{role}")
 
 
-def _check_class_weights(step: Training, info: ModelInfo, rows: DatasetInfo, pointer: str) -> None:
+def _check_class_weights(step: Training, output: TensorSpec, rows: DatasetInfo, pointer: str) -> None:
     if step.class_weights is None:
         return
     where = f"{pointer}/class_weights"
-    output = info.signature.outputs[0]
     if not are_class_numbers(output, rows.arrays[LABELS]):
         raise StepNotApplicable(
             "Class weights need labels that are class numbers; these are values.", pointer=where,
             remedy="Leave `class_weights` out.",
         )  # fmt: skip
-    classes = output.shape[1]
+    classes = output.shape[class_axis(len(output.shape))]
     if isinstance(step.class_weights, tuple) and isinstance(classes, int) and len(step.class_weights) != classes:
         raise StepNotApplicable(
             f"There are {len(step.class_weights)} class weights; output '{output.name}' has {classes} classes.",
@@ -82,24 +98,31 @@ def _check_class_weights(step: Training, info: ModelInfo, rows: DatasetInfo, poi
         )
 
 
-def check_teaching(step: Step, info: ModelInfo, others: Mapping[ModelId, ModelInfo], pointer: str) -> None:
+def check_teaching(
+    step: Step, info: ModelInfo, others: Mapping[ModelId, ModelInfo], data: dict[Role, DatasetInfo], pointer: str
+) -> None:
     """Require that a teacher and its student take and return the same, as far as their signatures tell.
 
     Raises `TeacherUnfit`, `UnknownArchitecture`, `ArchitectureUnfit`.
     """
-    if not isinstance(step, Distill):
+    if isinstance(step, QuantizeAware):
+        teaching, place = step.distillation(), "distill"
+    else:
+        teaching, place = (step, "teacher") if isinstance(step, Distill) else (None, "")
+    if teaching is None or not isinstance(step, Training):
         return
     student = info.signature
-    if step.student is not None:
-        student = _fresh(step.student, f"{pointer}/student")
-        unlike = student_mismatch(student, info.signature)
+    if teaching.student is not None:
+        fresh = _fresh(teaching.student, f"{pointer}/student")
+        unlike = student_mismatch(fresh, info.signature)
         if unlike is not None:
             remedy = "Set the architecture's `input` and num_classes to those of the model."
             raise TeacherUnfit(unlike, pointer=f"{pointer}/student", remedy=remedy)
-    teacher = info if step.teacher == "input" else others[step.teacher]
-    unlike = teacher_mismatch(step, teacher.signature, student)
+        student = in_place_of(info.signature, fresh)
+    teacher = info if teaching.teacher == "input" else others[teaching.teacher]
+    unlike = teacher_mismatch(teaching, teacher.signature, student, _output(step, info, data, pointer).name)
     if unlike is not None:
-        raise TeacherUnfit(unlike, pointer=f"{pointer}/teacher")
+        raise TeacherUnfit(unlike, pointer=f"{pointer}/{place if teaching.outputs is None else 'outputs'}")
 
 
 def _fresh(architecture: Architecture, pointer: str) -> Signature:

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from app.services.errors import DataMismatch, NoBatchAxis, SplitUnknown
 from app.spec.data import LABELS, DatasetInfo, DatasetSpec, array_for, split_names
-from app.spec.signature import Dimension, Signature, TensorSpec
+from app.spec.signature import Signature, TensorSpec, allows
 from app.spec.transforms import Shape, TransformMismatch, varies, written
 
 
@@ -96,13 +96,6 @@ def _check_input(pointer: str, tensor: TensorSpec, shape: Shape, dtype: str) -> 
             f"Input '{tensor.name}' takes samples of shape {written(tensor.shape[1:])}, the data has {written(shape)}.",
             pointer=pointer,
         )
-
-
-def allows(wanted: int | Dimension, size: int) -> bool:
-    """Whether an axis may have this size."""
-    if isinstance(wanted, int):
-        return wanted == size
-    return (wanted.min is None or size >= wanted.min) and (wanted.max is None or size <= wanted.max)
 
 
 def _preprocessed(name: str, info: DatasetInfo, spec: DatasetSpec) -> tuple[Shape, str]:

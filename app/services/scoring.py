@@ -3,11 +3,11 @@
 from dataclasses import dataclass
 
 from app.services.errors import LabelsOutOfRange
-from app.services.matching import allows
 from app.spec.data import ArraySpec, DatasetInfo
 from app.spec.evaluate import MetricName
-from app.spec.signature import FLOATS, Dimension, TensorSpec
-from app.spec.transforms import Shape, written
+from app.spec.scores import class_axis, comparable, fits
+from app.spec.signature import FLOATS, TensorSpec
+from app.spec.transforms import written
 
 RANKS: dict[MetricName, int] = {"top1": 1, "top5": 5}
 """The metrics that look for the label among so many of the highest scores."""
@@ -28,16 +28,18 @@ def obstacle(metric: MetricName, output: TensorSpec, labels: ArraySpec) -> Obsta
     return _against_labels(labels) or _against_scores(metric, output)
 
 
-def are_class_numbers(output: TensorSpec, labels: ArraySpec) -> bool:
-    """Whether training takes labels for numbers of classes, of scores `[rows, classes, ...]`."""
-    if labels.dtype in FLOATS or len(output.shape) < 2 or output.shape[1] == 1:
-        return False
-    return _comparable(output.shape[2:], labels.shape[1:])
-
-
 def learnable(output: TensorSpec, labels: ArraySpec) -> Obstacle | None:
-    """Find what keeps a model from learning labels: numbers of classes, or values shaped like the first output."""
-    return None if are_class_numbers(output, labels) else _against_mse(output, labels)
+    """Find what keeps an output from learning labels: numbers of its classes, or values of its shape."""
+    if fits(output, labels):
+        return None
+    axis = class_axis(len(output.shape))
+    places = written((*output.shape[1:axis], *output.shape[axis + 1 :]))
+    return Obstacle(
+        f"output '{output.name}' is {output.dtype} of shape {written(output.shape)}, a row of the labels "
+        f"{labels.dtype} of shape {written(labels.shape[1:])}",
+        f"Send class numbers of shape {places} per row or values shaped like the output, or name the output that the "
+        "labels belong to in the step's `output`.",
+    )
 
 
 def check_labels(output: TensorSpec, info: DatasetInfo, pointer: str, *, axis: int = -1) -> None:
@@ -86,22 +88,10 @@ def _against_scores(metric: MetricName, output: TensorSpec) -> Obstacle | None:
 
 
 def _against_mse(output: TensorSpec, labels: ArraySpec) -> Obstacle | None:
-    if output.shape and _comparable(output.shape[1:], labels.shape[1:]):
+    if output.shape and comparable(output.shape[1:], labels.shape[1:]):
         return None
     return Obstacle(
         f"the first output '{output.name}' has the shape {written(output.shape)}, "
         f"a row of the labels {written(labels.shape[1:])}",
         "Send labels `y` shaped like the first output, or export the output that they belong to as the first.",
-    )
-
-
-def _comparable(output: tuple[int | Dimension, ...], labels: Shape) -> bool:
-    """Whether these are the same but for axes of one; in doubt, where a varying axis may be one of them, yes."""
-    if all(isinstance(size, int) for size in output):
-        return [size for size in output if size != 1] == [size for size in labels if size != 1]
-    return (
-        len(output) != len(labels)
-        or 1 in output
-        or 1 in labels
-        or all(isinstance(size, int) and allows(axis, size) for axis, size in zip(output, labels, strict=True))
     )

@@ -72,7 +72,7 @@ def judge(
         *info.warnings,
         *_check_data(spec, info, data),
         *_check_steps(spec, info, data),
-        *_check_teachers(spec, info, others),
+        *_check_teachers(spec, info, others, data),
         *_check_overlap(spec, data),
     ]
     unmeasurable = _check_metrics(spec, info, data)
@@ -134,10 +134,13 @@ def _check_steps(spec: JobSpec, info: ModelInfo, data: dict[Role, Dataset]) -> I
         yield "The job has no steps: the model is only exported and measured."
 
 
-def _check_teachers(spec: JobSpec, info: ModelInfo, others: dict[ModelId, Model]) -> Iterator[str]:
+def _check_teachers(
+    spec: JobSpec, info: ModelInfo, others: dict[ModelId, Model], data: dict[Role, Dataset]
+) -> Iterator[str]:
+    rows = {role: DatasetInfo.model_validate(row.info) for role, row in data.items()}
     teachers = {other: ModelInfo.model_validate(row.info) for other, row in others.items()}
     for position, step in enumerate(spec.steps):
-        check_teaching(step, info, teachers, f"/steps/{position}")
+        check_teaching(step, info, teachers, rows, f"/steps/{position}")
         if isinstance(step, Distill) and step.student is not None and position:
             yield f"Step {position + 1} trains a new network: what the steps before it change is lost."
 

@@ -1,19 +1,24 @@
 """Training a student to give a teacher's answers."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
 from app.spec.architecture import Architecture
 from app.spec.base import Frozen, ModelId, Needs
+from app.spec.scores import class_axis
 from app.spec.signature import Signature, TensorSpec
-from app.spec.training import Training
+from app.spec.training import OutputName, Training
 
 DistillLoss = Literal["dist", "kd", "kd_standardized", "mse", "features"]
 TEMPERATURE = {"kd": 4.0, "kd_standardized": 4.0}
 ALPHA = {"kd": 0.7, "kd_standardized": 0.7, "dist": 2 / 3, "mse": 0.5, "features": 0.5}
 SCORED: frozenset[DistillLoss] = frozenset({"dist", "kd", "kd_standardized"})
 """Losses that compare probabilities of classes."""
+
+
+MatchedOutputs = Literal["all"] | Annotated[tuple[OutputName, ...], Field(min_length=1, max_length=64)] | None
+"""Outputs of a student that are to agree with a teacher's; None: the one that learns the labels."""
 
 
 class FeatureMatch(Frozen):
@@ -53,6 +58,11 @@ class Distill(Training):
         ge=0,
         le=1,
         description="Share of the teacher; 1 needs no labels. Left out: 0.7 for kd and kd_standardized, 2/3 for dist.",
+    )
+    outputs: MatchedOutputs = Field(
+        None,
+        description="Outputs that are to agree with the teacher's outputs of the same names, or at the same places; "
+        "'all': every one. Their distances are averaged. Left out: the output that learns the labels.",
     )
     features: tuple[FeatureMatch, ...] = Field(
         (), max_length=16, description="Places inside of both networks that are to agree, besides the outputs."
@@ -98,18 +108,47 @@ def fitting_inputs(reader: Signature, given: Signature) -> dict[str, str] | None
     return {one.name: other.name for one, other in pairs} if fit else None
 
 
-def teacher_mismatch(step: Distill, teacher: Signature, student: Signature) -> str | None:
+def taught_outputs(step: Distill, teacher: Signature, student: Signature, output: str) -> dict[str, str] | str:
+    """Outputs of the student with those of the teacher that they are to give, or why there are none, as a sentence.
+
+    `output` is the one that learns the labels. Teachers' outputs are found by name, if all names are there, else by
+    position; one of a student goes with the only one of a teacher.
+    """
+    if step.loss == "features":
+        return {}
+    ours = {one.name: one for one in student.outputs}
+    wanted = list(ours) if step.outputs == "all" else list(step.outputs or (output,))
+    if unknown := [name for name in wanted if name not in ours]:
+        return f"The student has no output '{unknown[0]}' (but {_listed(student.outputs)})."
+    pairs = _paired(wanted, teacher, student)
+    if pairs is None:
+        return f"The teacher returns {_listed(teacher.outputs)}, nothing to compare {_named(wanted)} with."
+    for name, other in pairs.items():
+        if not _same_sample(other, ours[name]):
+            return f"The teacher returns {_written(other)}, the student {_written(ours[name])}."
+        axes = len(ours[name].shape)
+        if step.loss in SCORED and (axes < 2 or ours[name].shape[class_axis(axes)] == 1):
+            return f"{step.loss} compares scores of classes; the student returns {_written(ours[name])}."
+    return {name: other.name for name, other in pairs.items()}
+
+
+def teacher_mismatch(step: Distill, teacher: Signature, student: Signature, output: str) -> str | None:
     """Why this student cannot learn from this teacher, as a sentence; None where it can, as far as is known."""
     if fitting_inputs(teacher, student) is None:
         return f"The teacher takes {_listed(teacher.inputs)}, the student {_listed(student.inputs)}."
-    if step.loss == "features":
-        return None
-    theirs, ours = teacher.outputs[0], student.outputs[0]
-    if not _same_sample(theirs, ours):
-        return f"The teacher returns {_written(theirs)}, the student {_written(ours)}."
-    if step.loss in SCORED and (len(ours.shape) < 2 or ours.shape[1] == 1):
-        return f"{step.loss} compares scores of classes; the student returns {_written(ours)}."
-    return None
+    taught = taught_outputs(step, teacher, student, output)
+    return taught if isinstance(taught, str) else None
+
+
+def in_place_of(model: Signature, fresh: Signature) -> Signature:
+    """A new network's signature with the names that the model's inputs and outputs have."""
+    names = fitting_inputs(fresh, model) or {}
+    return Signature(
+        inputs=tuple(one.model_copy(update={"name": names.get(one.name, one.name)}) for one in fresh.inputs),
+        outputs=tuple(
+            one.model_copy(update={"name": other.name}) for one, other in zip(fresh.outputs, model.outputs, strict=True)
+        ),
+    )
 
 
 def student_mismatch(fresh: Signature, model: Signature) -> str | None:
@@ -123,6 +162,18 @@ def student_mismatch(fresh: Signature, model: Signature) -> str | None:
     return None
 
 
+def _paired(wanted: list[str], teacher: Signature, student: Signature) -> dict[str, TensorSpec] | None:
+    theirs = {one.name: one for one in teacher.outputs}
+    if all(name in theirs for name in wanted):
+        return {name: theirs[name] for name in wanted}
+    if len(wanted) == len(teacher.outputs) == 1:
+        return {wanted[0]: teacher.outputs[0]}
+    places = {one.name: place for place, one in enumerate(student.outputs)}
+    if any(places[name] >= len(teacher.outputs) for name in wanted):
+        return None
+    return {name: teacher.outputs[places[name]] for name in wanted}
+
+
 def _same_sample(one: TensorSpec, other: TensorSpec) -> bool:
     """Whether the shapes of a row agree, as far as they are fixed."""
     return len(one.shape) == len(other.shape) and all(
@@ -132,6 +183,10 @@ def _same_sample(one: TensorSpec, other: TensorSpec) -> bool:
 
 def _listed(tensors: tuple[TensorSpec, ...]) -> str:
     return ", ".join(map(_written, tensors))
+
+
+def _named(names: list[str]) -> str:
+    return ", ".join(f"'{name}'" for name in names)
 
 
 def _written(tensor: TensorSpec) -> str:

@@ -5,7 +5,7 @@ from typing import ClassVar, Literal
 from pydantic import Field, model_validator
 
 from app.spec.base import Needs
-from app.spec.distill import Distill
+from app.spec.distill import Distill, MatchedOutputs
 from app.spec.quantize import Skip
 from app.spec.training import Training
 
@@ -34,6 +34,10 @@ class QuantizeAware(Training):
         le=1,
         description="Share of those answers in the loss; 1 needs no labels. Left out: as in 'distill'.",
     )
+    outputs: MatchedOutputs = Field(
+        None,
+        description="Outputs whose answers are learned, as in 'distill'. Left out: the one that learns the labels.",
+    )
     samples: int = Field(
         512,
         ge=1,
@@ -53,7 +57,7 @@ class QuantizeAware(Training):
 
     def distillation(self) -> Distill | None:
         """The step that would compare answers in this way."""
-        return None if self.distill is None else Distill(loss=self.distill, alpha=self.alpha)
+        return None if self.distill is None else Distill(loss=self.distill, alpha=self.alpha, outputs=self.outputs)
 
     def requires(self) -> Needs:
         """Answers of the model alone need no labels."""

@@ -31,6 +31,13 @@ class TensorSpec(Frozen):
     shape: tuple[int | Dimension, ...]
 
 
+def allows(wanted: int | Dimension, size: int) -> bool:
+    """Whether an axis may have this size."""
+    if isinstance(wanted, int):
+        return wanted == size
+    return (wanted.min is None or size >= wanted.min) and (wanted.max is None or size <= wanted.max)
+
+
 class Signature(Frozen):
     """The named inputs and outputs of a model, in call order."""
 

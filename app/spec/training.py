@@ -25,9 +25,18 @@ class RandomCrop(Frozen):
 Augmentation = Annotated[RandomFlip | RandomCrop, Field(discriminator="type")]
 
 
+OutputName = Annotated[str, Field(min_length=1, max_length=200)]
+
+
 class Training(Step):
     """The parameters of every step that trains. The best epoch is chosen on the role `validation`, never on `test`."""
 
+    output: OutputName | None = Field(
+        None,
+        description="The output that learns the labels, by its name: scores [rows, classes], [rows, tokens, classes] "
+        "or [rows, classes, height, width] for class numbers, anything for values of its shape. Left out: the first "
+        "one that the labels fit.",
+    )
     epochs: int = Field(10, ge=1, le=1000, description="Passes over the training rows.")
     batch: int = Field(64, ge=1, le=65_536, description="Rows in one optimizer step.")
     optimizer: Literal["adamw", "sgd"] = Field("adamw", description="AdamW, or SGD with Nesterov momentum.")

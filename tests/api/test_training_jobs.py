@@ -25,20 +25,37 @@ class Linear(nn.Linear):
         return super().forward(x)
 
 
-def exported(outputs: int = 3) -> bytes:
-    """A program: x [batch, 4] to scores [batch, outputs]."""
+class Heads(nn.Module):
+    """Scores of three classes, and of seven tokens among five classes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sort, self.tokens = nn.Linear(4, 3), nn.Linear(4, 7 * 5)
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return self.sort(x), self.tokens(x).reshape(-1, 7, 5)
+
+
+def exported(network: nn.Module) -> bytes:
+    """A program that takes x [batch, 4]."""
     buffer = io.BytesIO()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch deprecates what it calls itself
-        network = Linear(4, outputs).eval()
-        program = torch.export.export(network, (torch.zeros(2, 4),), dynamic_shapes=({0: Dim("batch", max=512)},))
+        program = torch.export.export(
+            network.eval(), (torch.zeros(2, 4),), dynamic_shapes=({0: Dim("batch", max=512)},)
+        )
         torch.export.save(program, buffer)
     return buffer.getvalue()
 
 
 @pytest.fixture
 def program_id(client: httpx.Client) -> str:
-    answer = client.post("/models", params={"name": "program"}, content=exported(), headers=OCTETS)
+    """Scores of three classes."""
+    return uploaded(client, Linear(4, 3))
+
+
+def uploaded(client: httpx.Client, network: nn.Module) -> str:
+    answer = client.post("/models", params={"name": "program"}, content=exported(network), headers=OCTETS)
     assert answer.status_code == 201, answer.text
     return str(answer.json()["id"])
 
@@ -88,6 +105,56 @@ def test_what_cannot_be_learned_is_refused_with_its_place(
     assert answer.json()["errors"][0]["pointer"].startswith(pointer)
 
 
+@pytest.fixture
+def heads_id(client: httpx.Client) -> str:
+    """Two outputs, named like their nodes: linear [batch, 3] and reshape [batch, 7, 5]."""
+    return uploaded(client, Heads())
+
+
+TOKENS = {"y": np.full((40, 7), 4)}
+
+
+@pytest.mark.parametrize(
+    ("step", "arrays"),
+    [
+        ({}, TOKENS),
+        ({"output": "reshape", "class_weights": [1] * 5}, TOKENS),
+        ({"output": "reshape"}, {"y": np.zeros((40, 7, 5), np.float32)}),
+        ({"output": "linear"}, {}),
+        ({"type": "distill", "outputs": "all"}, {}),
+        ({"type": "quantize.aware", "distill": "kd", "outputs": ["reshape"]}, {}),
+    ],
+)
+def test_an_output_that_fits_the_labels_is_trained(
+    client: httpx.Client, heads_id: str, step: dict, arrays: dict
+) -> None:
+    answer = training_job(client, heads_id, step, **arrays)
+
+    assert answer.status_code == 200, answer.text
+
+
+@pytest.mark.parametrize(
+    ("step", "arrays", "code", "pointer"),
+    [
+        ({"output": "logits"}, {}, "step.not_applicable", "/steps/0/output"),
+        ({"output": "reshape"}, {}, "step.not_applicable", "/steps/0/output"),
+        ({"output": "linear"}, TOKENS, "step.not_applicable", "/steps/0/output"),
+        ({}, {"y": np.zeros((40, 4), np.float32)}, "step.not_applicable", "/data/train"),
+        ({"output": "reshape"}, {"y": np.full((40, 7), 5)}, "data.labels_out_of_range", "/data/train"),
+        ({"class_weights": [1] * 7}, TOKENS, "step.not_applicable", "/steps/0/class_weights"),
+        ({"type": "distill", "outputs": ["logits"]}, {}, "distill.unfit", "/steps/0/outputs"),
+    ],
+)
+def test_an_output_that_cannot_learn_the_labels_is_refused(
+    client: httpx.Client, heads_id: str, step: dict, arrays: dict, code: str, pointer: str
+) -> None:
+    answer = training_job(client, heads_id, step, **arrays)
+
+    assert (answer.status_code, answer.json()["code"]) == (422, code)
+    assert answer.json()["errors"][0]["pointer"] == pointer
+    assert answer.json()["remedy"]
+
+
 def test_an_onnx_file_is_not_trained(client: httpx.Client, model_id: str) -> None:
     answer = training_job(client, model_id, {})
 
@@ -116,7 +183,7 @@ def test_a_teacher_that_is_not_there_is_named(client: httpx.Client, program_id: 
 
 
 def test_a_teacher_of_other_classes_is_refused(client: httpx.Client, program_id: str) -> None:
-    five = client.post("/models", params={"name": "five"}, content=exported(5), headers=OCTETS).json()["id"]
+    five = uploaded(client, Linear(4, 5))
 
     answer = distillation(client, program_id, teacher=five)
 

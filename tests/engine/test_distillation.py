@@ -72,13 +72,13 @@ def test_a_teacher_is_asked_once_for_each_row(tmp_path: Path) -> None:
     class Sums:
         def __call__(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
             asked.append(len(inputs["image"]))
-            return {ANSWER: inputs["image"].sum((2, 3))}
+            return {f"{ANSWER}sums": inputs["image"].sum((2, 3))}
 
     source = Source(digits_rows(tmp_path, slice(0, 50)))
     answers = Answers(Sums(), training_context(tmp_path, {}))  # type: ignore[arg-type]  # called like a teacher
 
     def check(batch: Batch) -> None:
-        torch.testing.assert_close(answers(batch)[ANSWER], batch.inputs["image"].sum((2, 3)))
+        torch.testing.assert_close(answers(batch)[f"{ANSWER}sums"], batch.inputs["image"].sum((2, 3)))
 
     for epoch in range(3):
         for batch in source.batches(np.random.default_rng(epoch).permutation(50), 16):

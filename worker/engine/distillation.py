@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from app.spec.distill import Distill, FeatureMatch
+from app.spec.scores import TOKEN_AXES, class_axis
 from worker.engine.batches import Batch
 from worker.engine.errors import FeatureMismatch
 from worker.engine.features import FEATURE
@@ -16,8 +17,6 @@ from worker.engine.teachers import ANSWER
 
 Distance = Callable[[Tensor, Tensor], Tensor]
 """Of a student's from a teacher's scores, both `[rows, classes]`."""
-TOKENS = 3
-"""Axes of `[rows, tokens, channels]`; values with two have the channels last, too, others in axis 1."""
 
 
 class DistillationLoss(nn.Module):
@@ -26,14 +25,14 @@ class DistillationLoss(nn.Module):
     def __init__(
         self,
         step: Distill,
-        output: str,
+        outputs: Mapping[str, str],
         teacher: Callable[[Batch], Mapping[str, Tensor]],
         labels: Loss | None,
         projections: Mapping[FeatureMatch, nn.Module],
     ) -> None:
-        """`output` is the student's that is compared; `labels` may be left out if alpha is 1."""
+        """`outputs` are the student's with those of the teacher they are to give; without `labels` alpha must be 1."""
         super().__init__()
-        self._step, self._output, self._teacher, self._labels = step, output, teacher, labels
+        self._step, self._outputs, self._teacher, self._labels = step, dict(outputs), teacher, labels
         self._distance = distance(step)
         self._pairs = tuple(projections)
         self.projections = nn.ModuleList(projections.values())
@@ -41,7 +40,7 @@ class DistillationLoss(nn.Module):
     def forward(self, outputs: Outputs, batch: Batch) -> Tensor:
         """A scalar."""
         taught = self._teacher(batch)
-        terms = [] if self._distance is None else [self._distance(outputs[self._output].float(), taught[ANSWER])]
+        terms = [] if self._distance is None else [self._of_outputs(self._distance, outputs, taught)]
         for pair, projection in zip(self._pairs, self.projections, strict=True):
             ours, theirs = outputs[f"{FEATURE}{pair.student}"].float(), taught[f"{FEATURE}{pair.teacher}"]
             terms.append(pair.weight * feature_distance(projection(ours), theirs))
@@ -49,6 +48,13 @@ class DistillationLoss(nn.Module):
         if self._labels is None:
             return from_teacher
         return (1 - self._step.share) * self._labels(outputs, batch) + self._step.share * from_teacher
+
+    def _of_outputs(self, distance: Distance, outputs: Outputs, taught: Mapping[str, Tensor]) -> Tensor:
+        """Averaged, so that alpha means the same for any number of them."""
+        pairs = self._outputs.items()
+        return torch.stack(
+            [distance(outputs[ours].float(), taught[f"{ANSWER}{other}"]) for ours, other in pairs]
+        ).mean()
 
 
 def distance(step: Distill) -> Distance | None:
@@ -87,12 +93,12 @@ def projection(pair: FeatureMatch, student: Tensor, teacher: Tensor) -> nn.Modul
     """What turns a student's values into the shape of a teacher's. Raises `FeatureMismatch`."""
     if student.ndim != teacher.ndim or student.ndim < 2 or not student.is_floating_point():
         raise _unlike(pair, student, teacher)
-    ours, theirs = student.shape[_channels(student)], teacher.shape[_channels(teacher)]
-    if student.ndim <= TOKENS:
+    ours, theirs = student.shape[class_axis(student.ndim)], teacher.shape[class_axis(teacher.ndim)]
+    if student.ndim <= TOKEN_AXES:
         if student.shape[1:-1] != teacher.shape[1:-1]:
             raise _unlike(pair, student, teacher)
         return nn.Identity() if ours == theirs else nn.Linear(ours, theirs)
-    if student.ndim > TOKENS + 1:
+    if student.ndim > TOKEN_AXES + 1:
         raise _unlike(pair, student, teacher)
     resized = _Pooled(teacher.shape[2:])
     return resized if ours == theirs else nn.Sequential(resized, nn.Conv2d(ours, theirs, 1))
@@ -110,18 +116,15 @@ class _Pooled(nn.Module):
         return images if images.shape[2:] == self._size else functional.adaptive_avg_pool2d(images, self._size)
 
 
-def _channels(values: Tensor) -> int:
-    return values.ndim - 1 if values.ndim <= TOKENS else 1
-
-
 def _unlike(pair: FeatureMatch, student: Tensor, teacher: Tensor) -> FeatureMismatch:
     shapes = f"{list(student.shape[1:])} and {list(teacher.shape[1:])}"
     return FeatureMismatch(f"'{pair.student}' of the student and '{pair.teacher}' of the teacher are {shapes} per row.")
 
 
 def _of_rows(scored: Distance, student: Tensor, teacher: Tensor) -> Tensor:
-    """For scores `[rows, classes, ...]`, with every place as a row."""
-    return scored(student.movedim(1, -1).flatten(0, -2), teacher.movedim(1, -1).flatten(0, -2))
+    """For scores with tokens or places, of which every one counts as a row."""
+    axis = class_axis(student.ndim)
+    return scored(student.movedim(axis, -1).flatten(0, -2), teacher.movedim(axis, -1).flatten(0, -2))
 
 
 def _standardized(scores: Tensor) -> Tensor:

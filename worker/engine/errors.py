@@ -106,17 +106,24 @@ class NanLoss(EngineError):
 
 
 class LabelsMismatch(EngineError):
-    """The labels to learn from do not have the shape of the model's first output."""
+    """The labels to learn from do not have the shape of the output that is trained."""
 
     code = "train.labels_mismatch"
-    remedy = "Send one class number per row for scores [rows, classes], or values shaped like the first output."
+    remedy = "Send one class number per row for scores [rows, classes], or values shaped like the output."
 
 
 class TrainingLabelsOutOfRange(EngineError):
-    """The labels to learn from name classes that the model's first output does not have."""
+    """The labels to learn from name classes that the output that is trained does not have."""
 
     code = "train.labels_out_of_range"
-    remedy = "Number the classes 0 to n-1, in the order of the model's output."
+    remedy = "Number the classes 0 to n-1, in the order of the model's output; name another one in `output`."
+
+
+class UnknownOutput(EngineError):
+    """A step that trains names an output that the model does not have."""
+
+    code = "train.unknown_output"
+    remedy = "Name one of the model's outputs in `output`, or leave it out: the first that the labels fit is trained."
 
 
 class ClassWeightsMismatch(EngineError):

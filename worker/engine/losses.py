@@ -9,9 +9,18 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from app.spec.data import ArraySpec
+from app.spec.scores import are_class_numbers, class_axis, trained_output
+from app.spec.signature import DType, TensorSpec
 from app.spec.training import Training
 from worker.engine.batches import Batch, Source, filled_up
-from worker.engine.errors import ClassWeightsMismatch, LabelsMismatch, NanLoss, TrainingLabelsOutOfRange
+from worker.engine.errors import (
+    ClassWeightsMismatch,
+    LabelsMismatch,
+    NanLoss,
+    TrainingLabelsOutOfRange,
+    UnknownOutput,
+)
 from worker.engine.passes import Context
 from worker.engine.program import Program
 
@@ -36,7 +45,7 @@ class Score:
 
 @dataclass(frozen=True)
 class LabelLoss:
-    """Cross-entropy of the first output with class numbers, or its mean squared error."""
+    """Cross-entropy of an output with class numbers, or its mean squared error."""
 
     output: str
     weights: Tensor | None = None
@@ -51,7 +60,7 @@ class LabelLoss:
         classes = class_numbers(scores, labels)
         if classes is not None:
             weights = None if self.weights is None else self.weights.to(scores.device)
-            return functional.cross_entropy(scores, classes, weights, label_smoothing=self.smoothing)
+            return functional.cross_entropy(_classes_second(scores), classes, weights, label_smoothing=self.smoothing)
         if scores.numel() != labels.numel():
             raise LabelsMismatch(
                 f"Output '{self.output}' has the shape {list(scores.shape[1:])} per row, the labels "
@@ -61,19 +70,44 @@ class LabelLoss:
 
 
 def class_numbers(scores: Tensor, labels: Tensor) -> Tensor | None:
-    """Labels of scores `[rows, classes, ...]` as `[rows, ...]`; None if they are values, not numbers of classes."""
-    if labels.is_floating_point() or scores.ndim < 2 or scores.shape[1] < 2:
+    """Labels as class numbers, int64, of the shape of the scores without their class axis; None if they are values."""
+    if labels.is_floating_point() or scores.ndim < 2 or scores.shape[class_axis(scores.ndim)] < 2:
         return None
-    wanted = (scores.shape[0], *scores.shape[2:])
+    wanted = _classes_second(scores)[:, 0].shape
     return labels.reshape(wanted) if labels.numel() == int(np.prod(wanted)) else None
 
 
+def _classes_second(scores: Tensor) -> Tensor:
+    """As losses take them: `[rows, classes, ...]`."""
+    return scores.movedim(class_axis(scores.ndim), 1)
+
+
+def learning_output(plan: Training, program: Program, context: Context) -> TensorSpec:
+    """The output that learns the labels: the one named, or the first that they fit. Raises `UnknownOutput`."""
+    output = trained_output(program.signature, _labels(context), plan.output)
+    if output is None:
+        names = ", ".join(f"'{one.name}'" for one in program.signature.outputs)
+        raise UnknownOutput(f"The model has no output '{plan.output}'; its outputs are {names}.")
+    return output
+
+
+def _labels(context: Context) -> ArraySpec | None:
+    """What the labels to learn from are like, told by the first of them; None without labels."""
+    first = next(Source(context.data["train"]).label_blocks(), None)
+    if first is None:
+        return None
+    dtype: DType = "float32" if first.dtype.kind == "f" else "int64"
+    return ArraySpec(dtype=dtype, shape=(len(context.data["train"]), *first.shape[1:]))
+
+
 def label_loss(plan: Training, program: Program, context: Context) -> LabelLoss:
-    """The loss that a plan asks for. Raises `TrainingLabelsOutOfRange`, `ClassWeightsMismatch`."""
-    output = program.signature.outputs[0]
-    classes = output.shape[1] if len(output.shape) > 1 else 1
+    """The loss that a plan asks for. Raises `UnknownOutput`, `TrainingLabelsOutOfRange`, `ClassWeightsMismatch`."""
+    output, labels = learning_output(plan, program, context), _labels(context)
     loss = LabelLoss(output.name, smoothing=plan.label_smoothing)
-    if not isinstance(classes, int) or classes == 1:
+    if labels is None or not are_class_numbers(output, labels):
+        return loss
+    classes = output.shape[class_axis(len(output.shape))]
+    if not isinstance(classes, int):
         return loss
     counts = class_counts(context, "train", classes)
     class_counts(context, "validation", classes)
@@ -133,7 +167,7 @@ def evaluate(
         total, seen = total + float(loss(outputs, rows)) * len(rows), seen + len(rows)
         classes = None if rows.labels is None else class_numbers(outputs[output], rows.labels)
         if classes is not None:
-            right += int((outputs[output].argmax(1) == classes).sum())
+            right += int((outputs[output].argmax(class_axis(outputs[output].ndim)) == classes).sum())
             judged += classes.numel()
     mean = total / seen
     if not np.isfinite(mean):

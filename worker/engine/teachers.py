@@ -24,15 +24,23 @@ from worker.engine.training import move
 
 CACHE_BYTES = 4 * 1024**3
 """Answers beyond this size are not kept on disk: the teacher is asked again."""
-ANSWER = "answer"
-"""The name of a teacher's first output; its features are `feature:NODE`."""
+ANSWER = "answer:"
+"""Begins the names of a teacher's outputs; its features are `feature:NODE`."""
 Run = Callable[[Mapping[str, Tensor]], dict[str, Tensor]]
 
 
 class Teacher:
     """A model that answers for the inputs of its student."""
 
-    def __init__(self, model: Model, student: Signature, features: Collection[str], context: Context) -> None:
+    def __init__(
+        self,
+        model: Model,
+        student: Signature,
+        context: Context,
+        *,
+        outputs: Collection[str],
+        features: Collection[str] = (),
+    ) -> None:
         """Raises `TeacherMismatch` if it cannot take the student's inputs, `UnknownFeature`."""
         feeds = fitting_inputs(model.signature, student)
         if feeds is None:
@@ -42,14 +50,14 @@ class Teacher:
         self._rows = first if isinstance(first, int) else None
         source = model.source
         self._run = (
-            _program(source, features, context.device)
+            _program(source, outputs, features, context.device)
             if isinstance(source, Program)
-            else _onnx(source, model.signature, features, context)
+            else _onnx(source, outputs, features, context)
         )
 
     @torch.no_grad()
     def __call__(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """The first output as `answer`, and the features, float32 `[rows, ...]`, on the device of the inputs."""
+        """`answer:NAME` of outputs and `feature:NODE`, float32 `[rows, ...]`, on the device of the inputs."""
         given = {name: inputs[source] for name, source in self._feeds.items()}
         if self._rows is None:
             return self._run(given)
@@ -60,13 +68,13 @@ class Teacher:
 
 
 class Answers:
-    """A teacher's first outputs for every row of the sources it is asked about, kept on disk."""
+    """A teacher's outputs for every row of the sources it is asked about, kept on disk."""
 
     def __init__(self, teacher: Teacher, context: Context) -> None:
         """The files are made in a folder of their own below the scratch folder."""
         self._teacher, self._context = teacher, context
         self._folder = new_folder(context.scratch)
-        self._stored: dict[Source, StoredArray | None] = {}
+        self._stored: dict[Source, dict[str, StoredArray] | None] = {}
 
     def __call__(self, batch: Batch) -> dict[str, Tensor]:
         """The answers for a batch whose rows are as they are in its source."""
@@ -75,41 +83,46 @@ class Answers:
         stored = self._stored[batch.source]
         if stored is None:
             return self._teacher(batch.inputs)
-        return {ANSWER: torch.from_numpy(stored.take(batch.rows)).to(self._context.device)}
+        return {name: torch.from_numpy(one.take(batch.rows)).to(self._context.device) for name, one in stored.items()}
 
-    def _ask(self, source: Source, size: int) -> StoredArray | None:
+    def _ask(self, source: Source, size: int) -> dict[str, StoredArray] | None:
         """Have the teacher answer for all rows, in order, so that every attempt has the same answers."""
-        path, shape = self._folder / f"answers-{len(self._stored)}", ()
-        with path.open("wb") as file:
-            for batch in source.in_order(size, self._context.device):
-                answer = self._teacher(batch.inputs)[ANSWER].numpy(force=True)
-                if answer[:1].nbytes * len(source) > CACHE_BYTES:
-                    return None
-                shape = answer.shape[1:]
-                file.write(np.ascontiguousarray(answer, np.float32).tobytes())
-        return StoredArray(path, 0, np.dtype(np.float32), (len(source), *shape))
+        stored: dict[str, StoredArray] = {}
+        for batch in source.in_order(size, self._context.device):
+            answers = self._teacher(batch.inputs)
+            if sum(answer[:1].nbytes for answer in answers.values()) * len(source) > CACHE_BYTES:
+                return None
+            for number, (name, answer) in enumerate(answers.items()):
+                path = self._folder / f"answers-{len(self._stored)}-{number}"
+                with path.open("ab") as file:
+                    file.write(answer.numpy(force=True).astype(np.float32).tobytes())
+                stored[name] = StoredArray(path, 0, np.dtype(np.float32), (len(source), *answer.shape[1:]))
+        return stored
 
 
-def _program(program: Program, features: Collection[str], device: Literal["cpu", "cuda"]) -> Run:
+def _program(
+    program: Program, wanted: Collection[str], features: Collection[str], device: Literal["cpu", "cuda"]
+) -> Run:
     module = program.graph_module()
     move((module,), device)
     forward = tapped(program, module, features, "teacher")
-    first = program.signature.outputs[0].name
 
     def run(inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         outputs = forward(inputs)
         found = {name: tensor.float() for name, tensor in outputs.items() if name.startswith(FEATURE)}
-        return {ANSWER: outputs[first].float()} | found
+        return {f"{ANSWER}{name}": outputs[name].float() for name in wanted} | found
 
     return run
 
 
-def _onnx(graph: Path, signature: Signature, features: Collection[str], context: Context) -> Run:
+def _onnx(graph: Path, outputs: Collection[str], features: Collection[str], context: Context) -> Run:
     values: dict[str, str] = {}
     if features:
         graph, values = _exposing(graph, features, new_folder(context.scratch))
     runner = session(graph, context.threads)
-    wanted = {ANSWER: signature.outputs[0].name} | {f"{FEATURE}{name}": value for name, value in values.items()}
+    wanted = {f"{ANSWER}{name}": name for name in outputs} | {
+        f"{FEATURE}{name}": value for name, value in values.items()
+    }
 
     def run(inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         arrays = runner.run(list(wanted.values()), {name: one.numpy(force=True) for name, one in inputs.items()})

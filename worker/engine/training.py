@@ -17,7 +17,7 @@ from app.spec.training import Training
 from app.spec.units import remaining
 from worker.engine.batches import Batch, Source, augmented, filled_up, is_image
 from worker.engine.errors import NanLoss, NothingToAugment
-from worker.engine.losses import Loss, Outputs, Score, evaluate
+from worker.engine.losses import Loss, Outputs, Score, evaluate, learning_output
 from worker.engine.modes import training_mode
 from worker.engine.passes import Context, Fact
 from worker.engine.program import Program
@@ -51,6 +51,8 @@ class Trained:
     rows: int
     validation_rows: int
     notes: tuple[str, ...]
+    output: str
+    """The one that learned the labels."""
 
     @property
     def best(self) -> Mapping[str, float | None]:
@@ -74,6 +76,7 @@ class Trained:
         figures: dict[str, Fact | None] = {
             "epochs": len(self.history) - 1,
             "best_epoch": self.best_epoch,
+            "trained_output": self.output,
             "train_rows": self.rows,
             "validation_rows": self.validation_rows,
             "loss": self.best["loss"],
@@ -127,11 +130,12 @@ def train(  # noqa: PLR0913  # the optional ones are for steps that train more t
     optimizer step. After epochs, the state goes to `context.checkpoints`, and a training begins where an earlier
     attempt left it: on one CPU thread it then ends with the same weights, bit by bit.
 
-    Raises `NanLoss`, `NothingToAugment`, and what the loss raises.
+    Raises `NanLoss`, `NothingToAugment`, `UnknownOutput`, and what the loss raises.
     """
     if plan.augment and not any(is_image(tensor) for tensor in program.example(2).values()):
         raise NothingToAugment("No input of the model is a batch of images.")
     training, validation, notes = _split(context)
+    output = learning_output(plan, program, context).name
     modules: tuple[nn.Module, ...] = (module, loss) if isinstance(loss, nn.Module) else (module,)
     with _placed(modules, context.device), torch.random.fork_rng(_devices(context)):
         run = _Run(
@@ -140,7 +144,7 @@ def train(  # noqa: PLR0913  # the optional ones are for steps that train more t
             modules=modules,
             forward=forward or (lambda inputs: program.outputs_of(module, inputs)),
             loss=loss,
-            output=program.signature.outputs[0].name,
+            output=output,
             batch=_batch_size(program, plan),
             fixed=isinstance(program.signature.inputs[0].shape[0], int),
             context=context,
@@ -156,7 +160,9 @@ def train(  # noqa: PLR0913  # the optional ones are for steps that train more t
         notes = (*notes, "mixed_precision has no effect on a CPU: the model was trained in float32.")
     if reached.ended and reached.epoch < plan.epochs:
         notes = (*notes, f"Stopped after epoch {reached.epoch}: {plan.patience} epochs without a better one.")
-    return Trained(module, tuple(reached.history), reached.best_epoch, len(training), len(validation), notes)
+    if others := [f"'{one.name}'" for one in program.signature.outputs if one.name != output]:
+        notes = (*notes, f"Output '{output}' learned the labels; {', '.join(others)} may have changed with it.")
+    return Trained(module, tuple(reached.history), reached.best_epoch, len(training), len(validation), notes, output)
 
 
 @dataclass

@@ -19,8 +19,8 @@ ROWS = 1024
 BATCH = 32
 
 
-def compare(subject: Subject, student: Student, plan: StaticPlan, context: Context) -> OutputParity | None:
-    """How closely ONNX Runtime's integer kernels follow the student's first output.
+def compare(subject: Subject, student: Student, plan: StaticPlan, output: str, context: Context) -> OutputParity | None:
+    """How closely ONNX Runtime's integer kernels follow the student's output of this name.
 
     On rows of the role `validation`, or on some it was trained on. The kernels add exactly where floating point
     rounds, so a value at the border of two codes may fall to either side: such ties are all that may differ, unless
@@ -40,5 +40,4 @@ def compare(subject: Subject, student: Student, plan: StaticPlan, context: Conte
     parity = Parity()
     for pair in paired(trained, runner(session(lowered, context.threads)), rows.batches(size), size):
         parity.add(pair)
-    first = subject.decomposed.signature.outputs[0].name
-    return next((one for one in parity.outputs() if one.output == first), None)
+    return next((one for one in parity.outputs() if one.output == output), None)

@@ -6,6 +6,7 @@ arXiv:1906.10771.
 import numpy as np
 import torch
 
+from app.spec.scores import class_axis
 from worker.engine.batches import Source, filled_up
 from worker.engine.channels.analysis import Channels
 from worker.engine.channels.importance import Scores, by_elements
@@ -47,8 +48,8 @@ def by_taylor(channels: Channels, rows: Rows, progress: Progress) -> Scores:
 
 def _require_known_classes(scores: torch.Tensor, labels: torch.Tensor | None) -> None:
     classes = None if labels is None else class_numbers(scores, labels)
-    if classes is not None and not 0 <= int(classes.min()) <= int(classes.max()) < scores.shape[1]:
-        low, high = int(classes.min()), int(classes.max())
-        raise TrainingLabelsOutOfRange(
-            f"The labels reach from {low} to {high}; the model has {scores.shape[1]} classes."
-        )
+    if classes is None:
+        return
+    low, high, count = int(classes.min()), int(classes.max()), scores.shape[class_axis(scores.ndim)]
+    if not 0 <= low <= high < count:
+        raise TrainingLabelsOutOfRange(f"The labels reach from {low} to {high}; the model has {count} classes.")

@@ -5,16 +5,22 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor, nn
 
-from app.spec.distill import Distill, FeatureMatch, fitting_inputs, student_mismatch, teacher_mismatch
-from app.spec.signature import Signature
+from app.spec.distill import (
+    Distill,
+    FeatureMatch,
+    in_place_of,
+    student_mismatch,
+    taught_outputs,
+    teacher_mismatch,
+)
 from worker.engine.architectures import build
 from worker.engine.batches import Batch
 from worker.engine.distillation import DistillationLoss, projection
 from worker.engine.errors import StudentMismatch, TeacherMismatch
 from worker.engine.features import FEATURE, tapped
-from worker.engine.losses import label_loss
+from worker.engine.losses import label_loss, learning_output
 from worker.engine.model import Model
-from worker.engine.passes import Changed, Context, implements
+from worker.engine.passes import Changed, Context, Fact, implements
 from worker.engine.program import Program
 from worker.engine.teachers import Answers, Teacher
 from worker.engine.training import train
@@ -33,27 +39,36 @@ def distill(step: Distill, model: Model, context: Context) -> Changed:
     program = model.program if step.student is None else _fresh(step, model, context)
     signature = program.signature
     giver = _teacher(step, context)
-    reason = teacher_mismatch(step, giver.signature, signature)
-    if reason is not None:
-        raise TeacherMismatch(reason)
+    output = learning_output(step, program, context).name
+    reason = teacher_mismatch(step, giver.signature, signature, output)
+    taught = taught_outputs(step, giver.signature, signature, output)
+    if reason is not None or isinstance(taught, str):
+        raise TeacherMismatch(reason or str(taught))
 
     module = program.graph_module()
     forward = tapped(program, module, [pair.student for pair in step.features], "student")
-    teacher = Teacher(giver, signature, [pair.teacher for pair in step.features], context)
+    teacher = Teacher(
+        giver, signature, context, outputs=set(taught.values()), features=[pair.teacher for pair in step.features]
+    )  # fmt: skip
     known = Answers(teacher, context)
     answers = known if not (step.augment or step.features) else _asked(teacher)
     labels = label_loss(step, program, context) if step.share < 1 else None
     projections = _projections(step, forward, teacher, program, context)
-    loss = DistillationLoss(step, signature.outputs[0].name, answers, labels, projections)
+    loss = DistillationLoss(step, taught, answers, labels, projections)
     sparse = model.sparse if step.student is None else frozenset()
     trained = train(program, module, step, loss, context, name=step.type, sparse=sparse, forward=forward)
     return Changed(
         model.with_program(program.rebuilt(module), sparse=sparse),
         f"Distilled from {_described(step)} on {trained.rows} rows ({step.loss}): {trained.outcome}.",
-        trained.facts | {"loss_function": step.loss, "alpha": step.share, "temperature": step.softness},
+        trained.facts | _facts(step, taught),
         charts=trained.charts,
         notes=trained.notes,
     )
+
+
+def _facts(step: Distill, taught: Mapping[str, str]) -> dict[str, Fact]:
+    matched: dict[str, Fact] = {"matched_outputs": ", ".join(taught)} if taught else {}
+    return {"loss_function": step.loss, "alpha": step.share, "temperature": step.softness} | matched
 
 
 def _teacher(step: Distill, context: Context) -> Model:
@@ -76,15 +91,7 @@ def _fresh(step: Distill, model: Model, context: Context) -> Program:
     reason = student_mismatch(built.signature, model.signature)
     if reason is not None:
         raise StudentMismatch(reason)
-    names = fitting_inputs(built.signature, model.signature) or {}
-    signature = Signature(
-        inputs=tuple(one.model_copy(update={"name": names[one.name]}) for one in built.signature.inputs),
-        outputs=tuple(
-            one.model_copy(update={"name": other.name})
-            for one, other in zip(built.signature.outputs, model.signature.outputs, strict=True)
-        ),
-    )
-    return Program(built.exported, signature)
+    return Program(built.exported, in_place_of(model.signature, built.signature))
 
 
 def _projections(

@@ -12,7 +12,7 @@ def finetune(step: FineTune, model: Model, context: Context) -> Changed:
     """Train a copy of the program.
 
     Raises `NoTrainableGraph`, `NanLoss`, `LabelsMismatch`, `TrainingLabelsOutOfRange`, `ClassWeightsMismatch`,
-    `NothingToAugment`, `ReexportFailed`.
+    `NothingToAugment`, `UnknownOutput`, `ReexportFailed`.
     """
     program = model.program
     module = program.graph_module()

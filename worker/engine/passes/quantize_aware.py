@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from torch import Tensor
 
-from app.spec.distill import teacher_mismatch
+from app.spec.distill import taught_outputs
 from app.spec.quantize_aware import QuantizeAware
 from worker.engine.aware.report import chart_of, notes, table_of, told
 from worker.engine.aware.scales import activation_grids, widths_of
@@ -15,7 +15,7 @@ from worker.engine.aware.twin import compare
 from worker.engine.batches import Batch
 from worker.engine.distillation import DistillationLoss
 from worker.engine.errors import TeacherMismatch
-from worker.engine.losses import Loss, label_loss
+from worker.engine.losses import Loss, label_loss, learning_output
 from worker.engine.model import Model
 from worker.engine.passes import Changed, Context, implements
 from worker.engine.teachers import Answers, Teacher
@@ -41,7 +41,7 @@ def quantize_aware(step: QuantizeAware, model: Model, context: Context) -> Chang
 
     result = subject_of(folded.with_program(with_weights(folded.program, student.trained())), step.skip)
     plan = plan_with(result, student, len(rows))
-    parity = compare(subject, student, plan, context)
+    parity = compare(subject, student, plan, trained.output, context)
     return Changed(
         replace(result.model, plan=plan),
         f"Trained {len(subject.placed.layers)} layers with {step.weights} weights and {step.activations} activations "
@@ -66,12 +66,13 @@ def _loss(step: QuantizeAware, model: Model, context: Context) -> Loss:
     teaching, program = step.distillation(), model.program
     if teaching is None:
         return label_loss(step, program, context)
-    reason = teacher_mismatch(teaching, program.signature, program.signature)
-    if reason is not None:
-        raise TeacherMismatch(reason, remedy="Leave `distill` out, or take 'mse'.")
+    output = learning_output(step, program, context).name
+    taught = taught_outputs(teaching, program.signature, program.signature, output)
+    if isinstance(taught, str):
+        raise TeacherMismatch(taught, remedy="Leave `distill` out, or take 'mse'.")
     labels = label_loss(step, program, context) if teaching.share < 1 else None
-    teacher = Teacher(model, program.signature, (), context)
+    teacher = Teacher(model, program.signature, context, outputs=set(taught.values()))
     answers: Callable[[Batch], Mapping[str, Tensor]] = Answers(teacher, context)
     if step.augment:  # the stored answers are those for rows as they are
         answers = lambda batch: teacher(batch.inputs)  # noqa: E731
-    return DistillationLoss(teaching, program.signature.outputs[0].name, answers, labels, {})
+    return DistillationLoss(teaching, taught, answers, labels, {})
