@@ -10,6 +10,7 @@ from torch.export import ExportedProgram
 from app.spec.signature import FLOATS
 from worker.engine.errors import ExportFailed
 from worker.engine.onnx_file import forget_origins, save
+from worker.engine.onnx_names import give_names, placeholders, require_distinct
 from worker.engine.program import EXAMPLE_ROWS, Program, forget_source, quiet
 from worker.engine.sessions import session
 from worker.engine.synthetic import example_batch
@@ -24,16 +25,20 @@ def export_onnx(program: Program, path: Path, *, threads: int, seed: int) -> Exp
     """Write the program as float32 ONNX with its own names and dynamic dimensions.
 
     Returns it as it was translated, operator by operator: decomposed, with nodes named like the values in the file.
-    Raises `ExportFailed` if an operator has no ONNX form or the ONNX graph computes something else.
+    Raises `ExportFailed` if an operator has no ONNX form, the ONNX graph computes something else, or two inputs or
+    outputs have one name.
     """
+    inputs, outputs = program.signature.inputs, program.signature.outputs
+    require_distinct((*inputs, *outputs))
+    meanwhile = [*placeholders(inputs, "input"), *placeholders(outputs, "output")]
     try:
         with quiet():
             converted = torch.onnx.export(
                 program.exported,
                 dynamo=True,
                 opset_version=OPSET,
-                input_names=[tensor.name for tensor in program.signature.inputs],
-                output_names=[tensor.name for tensor in program.signature.outputs],
+                input_names=meanwhile[: len(inputs)],
+                output_names=meanwhile[len(inputs) :],
                 verbose=False,
             )
     except Exception as error:  # the exporter wraps any failure of its passes and decompositions
@@ -42,6 +47,8 @@ def export_onnx(program: Program, path: Path, *, threads: int, seed: int) -> Exp
         raise ExportFailed("The exporter returned nothing.")
     model = converted.model_proto
     forget_origins(model)
+    wanted = dict(zip(meanwhile, (tensor.name for tensor in (*inputs, *outputs)), strict=True))
+    give_names(model.graph, converted.exported_program.graph_module.graph, wanted)
     save(model, path)
     require_same(program, path, threads=threads, seed=seed)
     return forget_source(converted.exported_program)
