@@ -27,8 +27,8 @@ from bench.harness.scene import Scene, Story
 from worker.engine.measure.machine import describe_machine, load_average
 
 NAMES = (
-    "resnet50", "digits", "quantizer", "options", "calibration", "pruning", "weights", "requests", "upload",
-    "streaming",
+    "resnet50", "digits", "quantizer", "options", "calibration", "pruning", "weights", "distillation", "requests",
+    "upload", "streaming",
 )  # fmt: skip
 PAGE = Path(__file__).parents[1] / "docs" / "benchmarks.md"
 

@@ -37,7 +37,7 @@ def check_training(step: Step, info: ModelInfo, data: dict[Role, DatasetInfo], p
         for role in LEARNED_FROM:
             if role in data:
                 _check_labels(step, output, data[role], role, pointer)
-        _check_class_weights(step, output, data["train"], pointer)
+        _check_of_classes(step, output, data["train"], pointer)
 
 
 def _output(step: Training, info: ModelInfo, data: dict[Role, DatasetInfo], pointer: str) -> TensorSpec:
@@ -80,20 +80,18 @@ def _check_labels(step: Training, output: TensorSpec, rows: DatasetInfo, role: R
         check_labels(output, rows, axis=class_axis(len(output.shape)), pointer=f"/data/{role}")
 
 
-def _check_class_weights(step: Training, output: TensorSpec, rows: DatasetInfo, pointer: str) -> None:
-    if step.class_weights is None:
-        return
-    where = f"{pointer}/class_weights"
-    if not are_class_numbers(output, rows.arrays[LABELS]):
-        raise StepNotApplicable(
-            "Class weights need labels that are class numbers; these are values.", pointer=where,
-            remedy="Leave `class_weights` out.",
-        )  # fmt: skip
+def _check_of_classes(step: Training, output: TensorSpec, rows: DatasetInfo, pointer: str) -> None:
+    for name, given in (("class_weights", step.class_weights), ("label_smoothing", step.label_smoothing)):
+        if given and not are_class_numbers(output, rows.arrays[LABELS]):
+            raise StepNotApplicable(
+                f"{name} needs labels that are class numbers; these are values.", pointer=f"{pointer}/{name}",
+                remedy=f"Leave `{name}` out.",
+            )  # fmt: skip
     classes = output.shape[class_axis(len(output.shape))]
     if isinstance(step.class_weights, tuple) and isinstance(classes, int) and len(step.class_weights) != classes:
         raise StepNotApplicable(
             f"There are {len(step.class_weights)} class weights; output '{output.name}' has {classes} classes.",
-            pointer=where,
+            pointer=f"{pointer}/class_weights",
             remedy="Give one weight for each class, in the order of the output, or 'balanced'.",
         )
 

@@ -1,9 +1,10 @@
 """What every part of the contract shares: immutable, strict about unknown fields and non-finite numbers."""
 
 import re
-from typing import Annotated, ClassVar
+from dataclasses import dataclass
+from typing import Annotated, ClassVar, Self
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
 Name = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]*$")]
 """A person's name for a thing: one printable line. Always escaped where it is shown."""
@@ -44,6 +45,16 @@ class Needs(Frozen):
     """Weights of a program that are parameters, not constants; an ONNX file knows no difference."""
 
 
+@dataclass(frozen=True)
+class OnlyWith:
+    """Marks a field that does something only where another attribute of its step has one of these values."""
+
+    attribute: str
+    values: tuple[object, ...]
+    told: str
+    """The condition in words, such as "optimizer 'sgd'"."""
+
+
 class Step(Frozen):
     """One change to a model. Subclasses are the parameters; their implementation is in `worker.engine.passes`."""
 
@@ -51,6 +62,18 @@ class Step(Frozen):
     """What every step of the kind needs."""
     makes_plan: ClassVar[bool] = False
     """A plan describes the weights as they are now: no step may change the model after it."""
+
+    @model_validator(mode="after")
+    def _every_parameter_does_something(self) -> Self:
+        """Refuse values that nothing will read. Defaults pass: a job that was stored whole names them all."""
+        for name in sorted(self.model_fields_set):
+            field = type(self).model_fields[name]
+            if getattr(self, name) == field.default:
+                continue
+            for condition in (one for one in field.metadata if isinstance(one, OnlyWith)):
+                if getattr(self, condition.attribute) not in condition.values:
+                    raise ValueError(f"{name} does nothing here: it needs {condition.told}; leave it out")
+        return self
 
     def requires(self) -> Needs:
         """What this very step needs: parameters may ask for more than the kind does."""

@@ -5,14 +5,16 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from app.spec.architecture import Architecture
-from app.spec.base import Frozen, ModelId, Needs
+from app.spec.base import Frozen, ModelId, Needs, OnlyWith
 from app.spec.scores import class_axis
 from app.spec.signature import Signature, TensorSpec
 from app.spec.training import OutputName, Training
 
 DistillLoss = Literal["dist", "kd", "kd_standardized", "mse", "features"]
-TEMPERATURE = {"kd": 4.0, "kd_standardized": 4.0}
-ALPHA = {"kd": 0.7, "kd_standardized": 0.7, "dist": 2 / 3, "mse": 0.5, "features": 0.5}
+TEMPERATURE = {"kd": 1.0, "kd_standardized": 2.0, "dist": 1.0}
+ALPHA = {"kd": 0.7, "kd_standardized": 0.9, "dist": 0.9, "mse": 0.3, "features": 0.5}
+"""Of each loss, like the temperature: what was best for a small student with few labels in `bench/distillation.py`,
+which measures neither features nor a student that has been trained before."""
 SCORED: frozenset[DistillLoss] = frozenset({"dist", "kd", "kd_standardized"})
 """Losses that compare probabilities of classes."""
 
@@ -50,16 +52,21 @@ class Distill(Training):
         "divergence of softened probabilities (kd), the same of standardized scores (kd_standardized), the squared "
         "error of outputs that are no scores (mse), or the matched features alone (features).",
     )
-    temperature: float | None = Field(
-        None, gt=0, le=100, description="Softens probabilities. Left out: 4 for kd and kd_standardized, 1 for dist."
+    temperature: Annotated[
+        float | None, OnlyWith("loss", ("dist", "kd", "kd_standardized"), "a loss of probabilities: dist, kd, ...")
+    ] = Field(
+        None, gt=0, le=100, description="Softens probabilities. Left out: 2 for kd_standardized, 1 for dist and kd."
     )
     alpha: float | None = Field(
         None,
         ge=0,
         le=1,
-        description="Share of the teacher; 1 needs no labels. Left out: 0.7 for kd and kd_standardized, 2/3 for dist.",
+        description="Share of the teacher; 1 needs no labels. Left out: 0.9 for dist and kd_standardized, 0.7 for kd, "
+        "0.3 for mse, 0.5 for features.",
     )
-    outputs: MatchedOutputs = Field(
+    outputs: Annotated[
+        MatchedOutputs, OnlyWith("loss", ("dist", "kd", "kd_standardized", "mse"), "another loss than 'features'")
+    ] = Field(
         None,
         description="Outputs that are to agree with the teacher's outputs of the same names, or at the same places; "
         "'all': every one. Their distances are averaged. Left out: the output that learns the labels.",

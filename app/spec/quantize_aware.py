@@ -1,13 +1,15 @@
 """Quantization-aware training."""
 
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
-from app.spec.base import Needs
+from app.spec.base import Needs, OnlyWith
 from app.spec.distill import Distill, MatchedOutputs
 from app.spec.quantize import Skip
 from app.spec.training import Training
+
+TAUGHT = OnlyWith("distill", ("dist", "kd", "kd_standardized", "mse"), "a distance in distill")
 
 
 class QuantizeAware(Training):
@@ -26,15 +28,15 @@ class QuantizeAware(Training):
     distill: Literal["dist", "kd", "kd_standardized", "mse"] | None = Field(
         None,
         description="Learn the answers of the model before this step, too: the distances of the step 'distill'. None: "
-        "from labels alone.",
+        "from labels alone, which was no worse in bench/distillation.py.",
     )
-    alpha: float | None = Field(
+    alpha: Annotated[float | None, TAUGHT] = Field(
         None,
         ge=0,
         le=1,
         description="Share of those answers in the loss; 1 needs no labels. Left out: as in 'distill'.",
     )
-    outputs: MatchedOutputs = Field(
+    outputs: Annotated[MatchedOutputs, TAUGHT] = Field(
         None,
         description="Outputs whose answers are learned, as in 'distill'. Left out: the one that learns the labels.",
     )
@@ -48,12 +50,6 @@ class QuantizeAware(Training):
 
     needs: ClassVar[Needs] = Needs(train=True, labels=True, trainable_graph=True)
     makes_plan: ClassVar[bool] = True
-
-    @model_validator(mode="after")
-    def _alpha_has_a_teacher(self) -> "QuantizeAware":
-        if self.alpha is not None and self.distill is None:
-            raise ValueError("alpha weighs the model's own answers: name a distance in distill")
-        return self
 
     def distillation(self) -> Distill | None:
         """The step that would compare answers in this way."""

@@ -4,7 +4,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from app.spec.base import Frozen, Needs, Step
+from app.spec.base import Frozen, Needs, OnlyWith, Step
 
 
 class RandomFlip(Frozen):
@@ -25,6 +25,9 @@ class RandomCrop(Frozen):
 Augmentation = Annotated[RandomFlip | RandomCrop, Field(discriminator="type")]
 
 
+ClassWeights = Literal["balanced"] | tuple[Annotated[float, Field(ge=0)], ...]
+DECAYS = OnlyWith("schedule", ("step",), "schedule 'step'")
+LABELLED = OnlyWith("learns_labels", (True,), "labels to learn from, which alpha 1 leaves out")
 OutputName = Annotated[str, Field(min_length=1, max_length=200)]
 
 
@@ -42,20 +45,28 @@ class Training(Step):
     optimizer: Literal["adamw", "sgd"] = Field("adamw", description="AdamW, or SGD with Nesterov momentum.")
     learning_rate: float = Field(1e-3, gt=0, le=10, description="The largest one: after warmup, before the decay.")
     weight_decay: float = Field(1e-2, ge=0, le=1, description="Of weights with two axes or more, not of biases.")
-    momentum: float = Field(0.9, ge=0, lt=1, description="Of SGD; 0: none.")
+    momentum: Annotated[float, OnlyWith("optimizer", ("sgd",), "optimizer 'sgd'")] = Field(
+        0.9, ge=0, lt=1, description="Of SGD; 0: none."
+    )
     schedule: Literal["cosine", "step", "constant"] = Field("cosine", description="How the learning rate decays.")
-    decay_epochs: int = Field(30, ge=1, le=1000, description="Epochs between two decays (schedule 'step').")
-    decay_factor: float = Field(0.1, gt=0, lt=1, description="Factor of one decay (schedule 'step').")
+    decay_epochs: Annotated[int, DECAYS] = Field(
+        30, ge=1, le=1000, description="Epochs between two decays (schedule 'step')."
+    )
+    decay_factor: Annotated[float, DECAYS] = Field(
+        0.1, gt=0, lt=1, description="Factor of one decay (schedule 'step')."
+    )
     warmup_epochs: float = Field(0, ge=0, le=100, description="Epochs over which the learning rate rises linearly.")
     patience: int | None = Field(
         None, ge=1, le=1000, description="Stop after so many epochs without a better one. None: take all epochs."
     )
-    class_weights: Literal["balanced"] | tuple[Annotated[float, Field(ge=0)], ...] | None = Field(
+    class_weights: Annotated[ClassWeights | None, LABELLED] = Field(
         None,
         description="Weight of each class in the loss: a list in the order of the classes, or 'balanced', which makes "
         "every class count the same however few rows it has.",
     )
-    label_smoothing: float = Field(0, ge=0, lt=1, description="Share of the target spread over all classes.")
+    label_smoothing: Annotated[float, LABELLED] = Field(
+        0, ge=0, lt=1, description="Share of the target spread over all classes."
+    )
     clip_norm: float | None = Field(None, gt=0, description="Largest norm of the gradient. None: not clipped.")
     mixed_precision: bool = Field(False, description="Compute in float16 where that is safe. Only on a GPU.")
     augment: tuple[Augmentation, ...] = Field(
@@ -63,6 +74,11 @@ class Training(Step):
     )
 
     needs: ClassVar[Needs] = Needs(train=True, labels=True, trainable_graph=True)
+
+    @property
+    def learns_labels(self) -> bool:
+        """Whether the loss has a share of the labels."""
+        return self.requires().labels
 
     @model_validator(mode="after")
     def _warmup_ends(self) -> "Training":

@@ -93,7 +93,9 @@ def test_labels_that_can_be_learned_are_taken(client: httpx.Client, program_id: 
         ({"class_weights": [1, 2]}, {}, "step.not_applicable", "/steps/0/class_weights"),
         ({"class_weights": "balanced"}, {"y": np.zeros((40, 3), np.float32)}, "step.not_applicable", "/steps/0/class"),
         ({"augment": [{"type": "random_flip"}]}, {}, "step.not_applicable", "/steps/0/augment"),
+        ({"label_smoothing": 0.1}, {"y": np.zeros((40, 3), np.float32)}, "step.not_applicable", "/steps/0/label"),
         ({"warmup_epochs": 10}, {}, "request.invalid", "/steps/0"),
+        ({"momentum": 0.5}, {}, "request.invalid", "/steps/0"),
     ],
 )
 def test_what_cannot_be_learned_is_refused_with_its_place(

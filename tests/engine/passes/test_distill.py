@@ -55,7 +55,7 @@ def with_teacher(context: Context, teacher: Model) -> Context:
 
 
 def test_a_student_beats_itself_without_a_teacher(teacher: Model, tmp_path: Path) -> None:
-    """Three seeds, 100 labelled rows for both: 79.3 % against 66.8 % right answers."""
+    """Three seeds, 100 labelled rows for both: 80.8 % against 66.8 % right answers."""
     test = digits_rows(tmp_path, slice(1000, None))
     rows = {"train": digits_rows(tmp_path, slice(0, 100)), "validation": digits_rows(tmp_path, slice(200, 300))}
     plan = {"epochs": 12, "batch": 32, "learning_rate": 0.01}
