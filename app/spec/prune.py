@@ -109,7 +109,8 @@ class PruneWeights(Step):
     criterion: Literal["l1", "l2", "wanda"] = Field(
         "l1",
         description="What makes a weight matter: its size (l1), its size relative to the layer's root mean square "
-        "(l2), or its size times the norm of its input on calibration data (wanda).",
+        "(l2), or its size times the norm of its input on calibration data (wanda). Within a layer, l1 and l2 rank "
+        "alike: they differ with scope global, where l1 takes more from layers of small weights, which l2 spares.",
     )
     scope: Literal["global", "local"] | None = Field(
         None,

@@ -46,11 +46,12 @@ def masks(step: PruneWeights, scored: Rows) -> dict[str, Tensor]:
     if step.kept_of is not None:
         return {name: _best_of_blocks(score, *step.kept_of) for name, score in scored.items()}
     if step.together:
-        least = _threshold(torch.cat([score.flatten() for score in scored.values()]), step.share)
-        return {name: score > least for name, score in scored.items()}
+        kept = _best(torch.cat([score.flatten() for score in scored.values()]), step.share)
+        parts = kept.split([score.numel() for score in scored.values()])
+        return {name: part.reshape(score.shape) for (name, score), part in zip(scored.items(), parts, strict=True)}
     if step.criterion == "wanda":
         return {name: _best_of_rows(score, step.share) for name, score in scored.items()}
-    return {name: score > _threshold(score.flatten(), step.share) for name, score in scored.items()}
+    return {name: _best(score.flatten(), step.share).reshape(score.shape) for name, score in scored.items()}
 
 
 def fits_pattern(step: PruneWeights, layer: WeightedLayer, weight: Tensor) -> bool:
@@ -68,10 +69,19 @@ def deflated_bytes(tensors: Iterable[Tensor]) -> int:
     return total + len(packer.flush())
 
 
-def _threshold(score: Tensor, share: float) -> float:
-    """The largest score of those to remove; less than all if none is."""
+def _best(score: Tensor, share: float) -> Tensor:
+    """All but the `share` with the lowest scores; of equal ones, which shared and quantized weights have, the first go.
+
+    Exactly as many as asked for: a threshold would take every weight of a layer whose weights are alike.
+    """
     count = int(share * score.numel())
-    return float(score.kthvalue(count).values) if count else -1.0
+    if not count:
+        return torch.ones_like(score, dtype=torch.bool)
+    least = score.kthvalue(count).values
+    kept = score >= least
+    ties = (score == least).nonzero().flatten()
+    kept[ties[: count - int((~kept).sum())]] = False
+    return kept
 
 
 def _best_of_rows(score: Tensor, share: float) -> Tensor:

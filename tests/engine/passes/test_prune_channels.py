@@ -100,6 +100,8 @@ def test_a_target_is_met_closely(cnn: Program, tmp_path: Path, target: str) -> N
 def test_what_cannot_be_done_says_what_can(cnn: Program, tmp_path: Path) -> None:
     with pytest.raises(TargetUnreachable, match=r"removed .* are left; the target is 0.1%"):
         pruned(cnn, tmp_path, target_parameters=0.001)
+    with pytest.raises(TargetUnreachable, match=r"the target is 0\.00012%"):
+        pruned(cnn, tmp_path, target_macs=1.2e-6)
     with pytest.raises(UnknownLayer, match="'layer4"):
         pruned(cnn, tmp_path, exclude=["layer4.*"])
     with pytest.raises(NothingToPrune, match="leave none of the 4 groups"):

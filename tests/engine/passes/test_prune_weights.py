@@ -107,6 +107,43 @@ def test_relative_sizes_spare_layers_of_small_weights(tmp_path: Path) -> None:
     assert relative.tables[0].rows[1][3] == pytest.approx(0.5, abs=0.15)
 
 
+def test_both_sizes_rank_alike_within_a_layer(trained: Model, tmp_path: Path) -> None:
+    absolute, relative = (
+        pruned(trained, tmp_path, sparsity=0.6, scope="local", criterion=criterion).model for criterion in ("l1", "l2")
+    )
+    for name in absolute.sparse:
+        assert torch.equal(weight(absolute, name), weight(relative, name))
+
+
+@pytest.mark.parametrize("scope", ["global", "local"])
+def test_less_than_one_weight_is_refused(trained: Model, tmp_path: Path, scope: str) -> None:
+    with pytest.raises(
+        NoWeightsToPrune, match=r"A share of 1e-07 of the \d+ weights of .* is less than one"
+    ) as refused:
+        pruned(trained, tmp_path, sparsity=1e-7, scope=scope)
+    assert "Raise the sparsity" in refused.value.remedy
+
+
+@pytest.mark.parametrize("scope", ["global", "local"])
+def test_weights_that_are_alike_do_not_all_go(tmp_path: Path, scope: str) -> None:
+    """A threshold would take every one of them."""
+    network = nn.Sequential(nn.Flatten(), nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 10)).eval()
+    for layer in (network[1], network[3]):
+        nn.init.constant_(layer.weight, 0.5)
+    changed = pruned(digits_model(network, tmp_path), tmp_path, sparsity=0.25, scope=scope)
+
+    assert changed.facts["zeros"] == int(0.25 * 64 * 32) + int(0.25 * 32 * 10)
+
+
+def test_zeros_that_were_there_are_told(trained: Model, tmp_path: Path) -> None:
+    once = pruned(trained, tmp_path, sparsity=0.5)
+    again = pruned(once.model, tmp_path, sparsity=0.4)
+
+    assert not any("zero before" in note for note in once.notes)
+    assert any("zero before" in note for note in again.notes)
+    assert again.facts["zeros"] == again.facts["zeros_before"] == once.facts["zeros"]
+
+
 def test_a_pattern_leaves_two_of_four_along_the_input(trained: Model, tmp_path: Path) -> None:
     changed = pruned(trained, tmp_path, pattern="2:4")
 

@@ -74,7 +74,7 @@ def search(
     least = share_left(at(high))
     if least > target:
         raise TargetUnreachable(
-            f"With {MOST:.0%} of the channels removed {least:.1%} are left; the target is {target:.1%}."
+            f"With {MOST:.0%} of the channels removed {100 * least:.3g}% are left; the target is {100 * target:.3g}%."
         )
     for _ in range(BISECTIONS):
         middle = (low + high) / 2

@@ -52,19 +52,23 @@ def prune_weights(step: PruneWeights, model: Model, context: Context) -> Changed
         raise NoWeightsToPrune(_nothing(step, candidates))
     norms = graph.input_norms(step, layers, context) if step.criterion == "wanda" else {}
     before = deflated_bytes(graph.weights.values())
-    pruned = _zero(graph.weights, layers, masks(step, scores(step, layers, graph.weights, norms)))
+    kept = masks(step, scores(step, layers, graph.weights, norms))
+    _require_some(step, kept)
+    already = sum(int((graph.weights[layer.parameter] == 0).sum()) for layer in layers)
+    pruned = _zero(graph.weights, layers, kept)
     after = deflated_bytes(graph.weights.values())
 
     sparse = model.sparse | {layer.parameter for layer in layers}
     weights, zeros = sum(one.weights for one in pruned), sum(one.zeros for one in pruned)
     return Changed(
         graph.rebuilt(model, sparse),
-        f"{100 * zeros / weights:.1f} % of the weights of {counted(len(layers), 'layer')} are zero; compressed, the "
+        f"{100 * zeros / weights:.3g} % of the weights of {counted(len(layers), 'layer')} are zero; compressed, the "
         f"parameters take {file_size(after)} instead of {file_size(before)}.",
         {
             "layers": len(layers),
             "weights": weights,
             "zeros": zeros,
+            "zeros_before": already,
             "sparsity": zeros / weights,
             "compression": "zlib, level 6",
             "compressed_bytes_before": before,
@@ -72,7 +76,7 @@ def prune_weights(step: PruneWeights, model: Model, context: Context) -> Changed
         },
         charts=(_chart(pruned),),
         tables=(_table(pruned),),
-        notes=(NO_SPEED, *_warnings(step, pruned, len(candidates) - len(layers))),
+        notes=(NO_SPEED, *_warnings(step, pruned, len(candidates) - len(layers), already)),
     )
 
 
@@ -128,14 +132,32 @@ def _zero(
     return done
 
 
+def _require_some(step: PruneWeights, kept: dict[str, torch.Tensor]) -> None:
+    """Raise `NoWeightsToPrune` if the share is less than one weight of everything that is ranked together."""
+    if not all(bool(one.all()) for one in kept.values()):
+        return
+    if step.together:
+        weights, where = sum(one.numel() for one in kept.values()), "all layers together"
+    elif step.criterion == "wanda":
+        weights, where = max(one[0].numel() for one in kept.values()), "the largest output"
+    else:
+        weights, where = max(one.numel() for one in kept.values()), "the largest layer"
+    raise NoWeightsToPrune(
+        f"A share of {step.share:.3g} of the {weights} weights of {where} is less than one weight.",
+        remedy="Raise the sparsity, widen `include`, or drop the step.",
+    )
+
+
 def _nothing(step: PruneWeights, candidates: tuple[WeightedLayer, ...]) -> str:
     if candidates:
         return f"No layer has inputs in multiples of {step.pattern}'s blocks."
     return "No linear layer, matrix product or convolution with a floating weight is left to prune."
 
 
-def _warnings(step: PruneWeights, pruned: list[Pruned], unfit: int) -> list[str]:
+def _warnings(step: PruneWeights, pruned: list[Pruned], unfit: int, already: int) -> list[str]:
     warnings = []
+    if sum(one.zeros for one in pruned) == already:
+        warnings.append("Every weight that was set to zero was zero before; from now on trainings keep them at zero.")
     empty = [one.name for one in pruned if one.zeros == one.weights]
     if empty:
         named = ", ".join(empty[:MOST_NAMED])
