@@ -6,13 +6,13 @@ from pydantic import Field
 
 from app.spec.base import Needs, OnlyWith
 from app.spec.distill import Distill, MatchedOutputs
-from app.spec.quantize import Skip
+from app.spec.quantize import Budget, Budgeted, Skip
 from app.spec.training import Training
 
 TAUGHT = OnlyWith("distill", ("dist", "kd", "kd_standardized", "mse"), "a distance in distill")
 
 
-class QuantizeAware(Training):
+class QuantizeAware(Training, Budgeted):
     """Train the model with its weights and activations on the grids of few bits, whose scales are learned, too.
 
     Values are rounded where the integer kernels will round them, residual additions and layers' outputs included, so
@@ -46,7 +46,12 @@ class QuantizeAware(Training):
         le=1_000_000,
         description="Rows used at most for the first scales: calibration rows, or training rows.",
     )
-    skip: Skip = Skip()
+    skip: Skip | Literal["auto"] = Field(
+        Skip(),
+        description="What stays in floating point; 'auto': layers get 8 bits, or stay floats, one by one until the "
+        "budget is kept before training, which then wins back some of it.",
+    )
+    budget: Budget | None = Field(None, description="For skip 'auto': what the outputs may lose before training.")
 
     needs: ClassVar[Needs] = Needs(train=True, labels=True, trainable_graph=True)
     makes_plan: ClassVar[bool] = True
@@ -56,6 +61,7 @@ class QuantizeAware(Training):
         return None if self.distill is None else Distill(loss=self.distill, alpha=self.alpha, outputs=self.outputs)
 
     def requires(self) -> Needs:
-        """Answers of the model alone need no labels."""
+        """Answers of the model alone need no labels, unless right ones are counted."""
         teaching = self.distillation()
-        return Needs(train=True, labels=teaching is None or teaching.share < 1, trainable_graph=True)
+        labels = teaching is None or teaching.share < 1 or self.counts_answers
+        return Needs(train=True, labels=labels, trainable_graph=True)

@@ -30,6 +30,11 @@ class Grid:
     zero_point: int = 0
     axis: int | None = None
 
+    @property
+    def bits(self) -> int:
+        """Of a code."""
+        return (self.high - self.low).bit_length()
+
     def range(self) -> Range:
         """What the codes cover. For one scale."""
         (scale,) = self.scales

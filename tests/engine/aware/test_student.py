@@ -12,7 +12,7 @@ from app.spec.quantize_aware import QuantizeAware
 from app.spec.signature import Dimension, Signature, TensorSpec
 from tests.engine import zoo
 from tests.engine.orders import context, executed, rows_of
-from worker.engine.aware.scales import activation_grids, widths_of
+from worker.engine.aware.scales import activation_grids, edges_of, widths_of
 from worker.engine.aware.student import student_of
 from worker.engine.aware.subject import fold, plan_with, subject_of, with_weights
 from worker.engine.model import Model, new_folder
@@ -96,7 +96,7 @@ def test_it_computes_what_the_kernels_compute(name: str, tmp_path: Path) -> None
     folded, _ = fold(Model(program, signature, new_folder(tmp_path)))
     subject = subject_of(folded, Skip())
     step = QuantizeAware(weights="int2", activations="int4")
-    widths = widths_of(step, subject.placed, ())
+    widths = widths_of(step, subject.placed, (), edges_of(step, subject.placed))
     rows = rows_of(tmp_path, **{given: array})
     grids = activation_grids(folded.prepared, widths.activations, rows, context(tmp_path))
     student = student_of(subject.module, subject.places, subject.placed, grids, widths.weights)

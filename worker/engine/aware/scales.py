@@ -38,17 +38,21 @@ class Widths:
     """The lowest and the highest code, by the output of the layer."""
 
 
-def widths_of(step: QuantizeAware, placed: Placement, targets: Collection[Target]) -> Widths:
-    """What the step asks for: few bits for weights and for what layers read, 8 for sums, outputs and the edges."""
+def edges_of(step: QuantizeAware, placed: Placement) -> frozenset[str]:
+    """The layers that keep 8 bits whatever the others have, by their nodes."""
+    return frozenset({placed.layers[0].node, placed.layers[-1].node} if step.edges == "int8" else ())
+
+
+def widths_of(step: QuantizeAware, placed: Placement, targets: Collection[Target], wide: Collection[str]) -> Widths:
+    """Few bits for weights and for what layers read, as the step asks; 8 for sums, outputs and the layers `wide`."""
     legacy = any(target.format == "onnx" and target.profile == "x86-legacy" for target in targets)
     eight = SEVEN_BITS if legacy else (-127, 127)
-    edges = {placed.layers[0], placed.layers[-1]} if step.edges == "int8" else set()
-    narrow = {placed.scale_of[layer.inputs] for layer in placed.layers if layer not in edges}
+    narrow = {placed.scale_of[layer.inputs] for layer in placed.layers if layer.node not in wide}
     bits, half = BITS[step.activations], 2 ** (BITS[step.weights] - 1)
     return Widths(
         {source: bits if source in narrow else 8 for source in dict.fromkeys(placed.scale_of.values())},
         {
-            layer.output: eight if layer in edges or step.weights == "int8" else (-half, half - 1)
+            layer.output: eight if layer.node in wide or step.weights == "int8" else (-half, half - 1)
             for layer in placed.layers
         },
     )

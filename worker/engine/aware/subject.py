@@ -18,7 +18,7 @@ from worker.engine.errors import NothingToQuantize
 from worker.engine.fold_batch_norm import fold_batch_norms
 from worker.engine.model import Model
 from worker.engine.onnx_export import export_onnx
-from worker.engine.plan import Range, StaticPlan
+from worker.engine.plan import Grid, Range, StaticPlan
 from worker.engine.program import Program, quiet
 from worker.engine.selection import quantizable, require_float32_weights, skipped_nodes
 
@@ -61,8 +61,11 @@ def with_weights(program: Program, values: Mapping[str, Tensor]) -> Program:
     return Program(exported, program.signature)
 
 
-def subject_of(model: Model, skip: Skip) -> Subject:
-    """Export the model and decide what is quantized. Raises `UnknownNode`, `NothingToQuantize`, `ExportFailed`."""
+def subject_of(model: Model, skip: Skip, spared: frozenset[str] = frozenset()) -> Subject:
+    """Export the model and decide what is quantized: all but the skip list and the nodes `spared`.
+
+    Raises `UnknownNode`, `NothingToQuantize`, `ExportFailed`.
+    """
     decomposed = Program(
         export_onnx(model.program, model.folder / "float.onnx", threads=torch.get_num_threads(), seed=0),
         model.signature,
@@ -70,8 +73,8 @@ def subject_of(model: Model, skip: Skip) -> Subject:
     module = decomposed.graph_module()
     graph = onnx.load(model.prepared, load_external_data=False).graph
     original = onnx.load(model.graph, load_external_data=False).graph
-    own_scale = _averaging(graph)
-    chosen = [name for name in quantizable(graph, skipped_nodes(skip, original, graph)) if name not in own_scale]
+    own_scale, skipped = _averaging(graph), skipped_nodes(skip, original, graph) | spared
+    chosen = [name for name in quantizable(graph, skipped) if name not in own_scale]
     floating: set[str] = set()
     while chosen:
         placed = placement(_plan(model, graph, chosen))
@@ -112,12 +115,25 @@ def _plan(model: Model, graph: GraphProto, nodes: Iterable[str]) -> StaticPlan:
     return StaticPlan(model.prepared, ranges, "mse", 0, tuple(nodes), per_channel=True)
 
 
+def spread(subject: Subject, grids: Mapping[str, Grid]) -> dict[str, Grid]:
+    """The grid of every quantized activation, from those of the activations that have a scale of their own."""
+    found = {name: grids[source] for name, source in subject.placed.scale_of.items()}
+    clamped = clamped_by(subject.graph, frozenset(subject.nodes))
+    return found | {before: found[after] for before, after in clamped.items() if after in found}
+
+
+def ranges_of(subject: Subject, grids: Mapping[str, Grid]) -> dict[str, Range]:
+    """What a plan wants to know of every activation that its nodes touch."""
+    touched = activations(subject.graph, frozenset(subject.nodes))
+    return {name: grids[name].range() for name in touched if name in grids}
+
+
 def plan_with(subject: Subject, student: Student, samples: int) -> StaticPlan:
     """The plan for the trained model: as the student rounds, so will every target that can."""
-    graph, chosen, placed = subject.graph, frozenset(subject.nodes), subject.placed
-    grids = {name: student.activations[subject.places[source].name].grid() for name, source in placed.scale_of.items()}
-    grids |= {before: grids[after] for before, after in clamped_by(graph, chosen).items() if after in grids}
-    ranges = {name: grids[name].range() for name in activations(graph, chosen) if name in grids}
+    placed = subject.placed
+    own = {source: student.activations[subject.places[source].name].grid() for source in placed.scale_of.values()}
+    grids = spread(subject, own)
+    ranges = ranges_of(subject, grids)
     for layer in placed.layers:
         product = product_at(subject.places[layer.output])
         if product is not None:

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from app.spec.distill import taught_outputs
 from app.spec.quantize_aware import QuantizeAware
+from worker.engine.aware.automatic import spared, told_with
 from worker.engine.aware.report import chart_of, notes, table_of, told
 from worker.engine.aware.scales import activation_grids, widths_of
 from worker.engine.aware.student import student_of
@@ -29,8 +30,9 @@ def quantize_aware(step: QuantizeAware, model: Model, context: Context) -> Chang
     Raises `NoTrainableGraph`, `UnknownNode`, `NothingToQuantize`, `CalibrationFailed`, and what training raises.
     """
     folded, norms = fold(model)
-    subject = subject_of(folded, step.skip)
-    widths = widths_of(step, subject.placed, context.targets)
+    found = spared(step, folded, context)
+    subject = found.subject
+    widths = widths_of(step, subject.placed, context.targets, found.wide)
     rows = context.data.get("calibration", context.data["train"]).sample(step.samples, context.seed)
     grids = activation_grids(folded.prepared, widths.activations, rows, context)
     student = student_of(subject.module, subject.places, subject.placed, grids, widths.weights)
@@ -39,10 +41,12 @@ def quantize_aware(step: QuantizeAware, model: Model, context: Context) -> Chang
         name=step.type, sparse=model.sparse, parameters=student.groups(step),
     )  # fmt: skip
 
-    result = subject_of(folded.with_program(with_weights(folded.program, student.trained())), step.skip)
+    result = subject_of(
+        folded.with_program(with_weights(folded.program, student.trained())), step.named, found.floating
+    )
     plan = plan_with(result, student, len(rows))
     parity = compare(subject, student, plan, trained.output, context)
-    return Changed(
+    changed = Changed(
         replace(result.model, plan=plan),
         f"Trained {len(subject.placed.layers)} layers with {step.weights} weights and {step.activations} activations "
         f"on {trained.rows} rows: {trained.outcome}.",
@@ -59,6 +63,7 @@ def quantize_aware(step: QuantizeAware, model: Model, context: Context) -> Chang
         tables=(table_of(subject, student),),
         notes=(*trained.notes, *notes(step, subject, parity, context)),
     )
+    return changed if found.chosen is None else told_with(changed, found.chosen, plan, context)
 
 
 def _loss(step: QuantizeAware, model: Model, context: Context) -> Loss:

@@ -87,8 +87,8 @@ def _chosen(step: QuantizeStatic, model: Model) -> tuple[tuple[str, ...], int]:
 
 def _within(budget: Budget, step: QuantizeStatic, changed: Changed, plan: StaticPlan, context: Context) -> Changed:
     """The same with the layers left out, or given fewer bits, that the budget decides on."""
-    narrow = 4 if step.narrowest == "int4" else None
-    search = StaticSearch(changed.model, plan, narrow, context.data["calibration"], context)
+    widths = (4, 8) if step.narrowest == "int4" else (8,)
+    search = StaticSearch(plan, widths, "calibration", changed.model.signature, context)
     chosen = choose(search, budget)
     planned = search.planned(chosen.choice)
     findings = findings_of(chosen.sweep)

@@ -60,9 +60,8 @@ def quantize_weights(step: QuantizeWeights, model: Model, context: Context) -> C
     coder = Coder(step, graph, weights, moments)
     if step.budget is None:
         return _changed([(weight, step.bits) for weight in weights], coder, model, context)
-    rows = context.data["calibration"]
     subject = StoredWeights(prepared, weights, coder)
-    chosen = choose(WeightsSearch(subject, step.widths, rows, model.signature, context), step.budget)
+    chosen = choose(WeightsSearch(subject, step.widths, "calibration", model.signature, context), step.budget)
     bits = {layer.name: width for layer, width in chosen.choice.items()}
     kept = [(weight, bits[weight.name]) for weight in weights if bits[weight.name] != FLOAT]
     changed, findings = _changed(kept, coder, model, context), findings_of(chosen.sweep)

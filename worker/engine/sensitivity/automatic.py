@@ -8,6 +8,7 @@ from pathlib import Path
 
 from onnx import ModelProto
 
+from app.spec.job import Role
 from app.spec.quantize import Budget
 from app.spec.signature import Signature
 from worker.engine.data import Rows
@@ -40,9 +41,15 @@ class Chosen:
     measured: Reading
     whole: tuple[float, Reading]
     """Predicted noise and what was measured, with every layer as narrow as allowed."""
-    float_top1: float | None
-    held_out: bool
-    """Whether the measurement is on rows that played no part in calibration."""
+    yardstick: Yardstick
+    """What it was measured by."""
+    role: Role
+    """Of the rows that it was measured on."""
+
+    @property
+    def float_top1(self) -> float | None:
+        """Top-1 of the float model on these rows; None without class labels."""
+        return self.yardstick.top1
 
     def layers_with(self, bits: int) -> frozenset[str]:
         """Names of the layers that got so many bits."""
@@ -57,17 +64,19 @@ class Search(ABC):
         graph: Path,
         subject: Divisible,
         widths: Sequence[int],
-        rows: Rows,
+        role: Role,
         signature: Signature,
         context: Context,
         wide: Collection[str] = (),
     ) -> None:
-        """Sweep over the sources of noise in the float `graph`, with weights of each width, on some `rows`.
+        """Sweep over the sources of noise in the float `graph`, with weights of each width, on some rows of a `role`.
 
         `widths` are bits, ascending; the layers named in `wide` have the most of them at least.
         """
-        self.graph, self.rows, self.signature, self.context = graph, rows, signature, context
-        self.sweep = sweep(subject, self.yardstick(rows.sample(SWEEP_ROWS, context.seed)), widths, context)
+        self.graph, self.role, self.signature, self.context = graph, role, signature, context
+        self.sweep = sweep(
+            subject, self.yardstick(context.data[role].sample(SWEEP_ROWS, context.seed)), widths, context
+        )
         start = {layer: widths[-1] if layer.name in wide else widths[0] for layer in subject.layers}
         self.stages = list(stages(self.sweep, start))
 
@@ -90,7 +99,7 @@ class Search(ABC):
 
 def choose(search: Search, budget: Budget) -> Chosen:
     """Quantize as much as the budget allows. Raises `BudgetTooTight`."""
-    rows, held_out = _held_rows(search, labelled=budget.top1_points is not None)
+    rows, role = _held_rows(search, labelled=budget.top1_points is not None)
     yardstick = search.yardstick(rows)
     first = search.stages[0]
     whole = search.measured(first.choice, yardstick)
@@ -102,18 +111,16 @@ def choose(search: Search, budget: Budget) -> Chosen:
         raise BudgetTooTight(
             f"No layer can be quantized within the budget; all of them together give {whole.sqnr_db:.1f} dB."
         )
-    return Chosen(
-        search.sweep, stage.choice, stage.noise, reading, (first.noise, whole), yardstick.top1, held_out
-    )  # fmt: skip
+    return Chosen(search.sweep, stage.choice, stage.noise, reading, (first.noise, whole), yardstick, role)
 
 
-def _held_rows(search: Search, *, labelled: bool) -> tuple[Rows, bool]:
+def _held_rows(search: Search, *, labelled: bool) -> tuple[Rows, Role]:
     """Validation rows if the job has them, else of those that the sweep is on."""
     context, count = search.context, LABELLED_ROWS if labelled else HELD_ROWS
     validation = context.data.get("validation")
     if validation is not None and len(validation):
-        return validation.sample(count, context.seed), True
-    return search.rows.sample(count, context.seed + 1), False
+        return validation.sample(count, context.seed), "validation"
+    return context.data[search.role].sample(count, context.seed + 1), search.role
 
 
 def _within_noise(search: Search, whole: Reading, budget: float, yardstick: Yardstick) -> tuple[Stage, Reading]:

@@ -8,8 +8,8 @@ from pathlib import Path
 import onnx
 from onnx import ModelProto, numpy_helper
 
+from app.spec.job import Role
 from app.spec.signature import Signature
-from worker.engine.data import Rows
 from worker.engine.onnx_file import save
 from worker.engine.passes import Context
 from worker.engine.plan import WeightsPlan
@@ -62,11 +62,11 @@ class WeightsSearch(Search):
     """Variants of a plan that codes all weights."""
 
     def __init__(
-        self, subject: StoredWeights, widths: Sequence[int], rows: Rows, signature: Signature, context: Context
+        self, subject: StoredWeights, widths: Sequence[int], role: Role, signature: Signature, context: Context
     ) -> None:
         """`widths` are the bits that a weight may have, ascending."""
         self.subject = subject
-        super().__init__(subject.graph, subject, widths, rows, signature, context)
+        super().__init__(subject.graph, subject, widths, role, signature, context)
 
     def lowered(self, choice: Choice) -> ModelProto:
         """The weights unpacked by arithmetic."""

@@ -1,15 +1,16 @@
 """Plans of 8-bit activations by choice: layers in floating point, layers with narrow weights."""
 
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 
 from onnx import ModelProto
 
-from worker.engine.data import Rows
-from worker.engine.model import Model
+from app.spec.job import Role
+from app.spec.signature import Signature
 from worker.engine.passes import Context
 from worker.engine.plan import Grid, StaticPlan
 from worker.engine.sensitivity.automatic import Search
-from worker.engine.sensitivity.subject import Subject
+from worker.engine.sensitivity.subject import NarrowInputs, Subject
 from worker.engine.sensitivity.sweep import FLOAT, Choice
 from worker.engine.targets.onnx_profiles import PROFILES
 from worker.engine.targets.onnx_static import lower_static
@@ -18,11 +19,22 @@ from worker.engine.targets.onnx_static import lower_static
 class StaticSearch(Search):
     """Variants of a plan that quantizes all it can."""
 
-    def __init__(self, model: Model, plan: StaticPlan, narrow: int | None, rows: Rows, context: Context) -> None:
-        """`narrow` is the bits that weights may have below 8, None: none."""
-        self.plan, self.subject = plan, Subject.of(plan)
-        widths = (8,) if narrow is None else (narrow, 8)
-        super().__init__(plan.graph, self.subject, widths, rows, model.signature, context)
+    def __init__(
+        self,
+        plan: StaticPlan,
+        widths: Sequence[int],
+        role: Role,
+        signature: Signature,
+        context: Context,
+        inputs: NarrowInputs | None = None,
+        wide: Collection[str] = (),
+    ) -> None:
+        """`widths` are the bits that weights may have, ascending, the last of them 8.
+
+        `inputs` are those of layers with narrow weights if they, too, have fewer than 8 bits; layers in `wide` have 8.
+        """
+        self.plan, self.subject = plan, replace(Subject.of(plan), inputs=inputs)
+        super().__init__(plan.graph, self.subject, widths, role, signature, context, wide)
 
     def planned(self, choice: Choice) -> StaticPlan:
         """The plan with each layer at its bits."""
@@ -37,10 +49,11 @@ class StaticSearch(Search):
         return lower_static(self.planned(choice), PROFILES["x86"])
 
     def _grids(self, choice: Choice) -> dict[str, Grid]:
-        """Codes of the narrow weights; one that another layer wants wider stays wide."""
+        """Codes of the narrow weights and inputs; a weight that another layer wants wider stays wide."""
         wide = {layer.weight for layer, bits in choice.items() if bits >= 8}
-        return {
+        weights = {
             layer.weight: self.subject.grid(layer, bits)
             for layer, bits in choice.items()
             if bits < 8 and layer.weight not in wide
         }
+        return weights | self.subject.narrow_values(choice)

@@ -26,6 +26,18 @@ MOVERS = frozenset({"Flatten", "MaxPool", "Reshape", "Slice", "Split", "Squeeze"
 
 
 @dataclass(frozen=True)
+class NarrowInputs:
+    """Activations of fewer than 8 bits: what layers with narrow weights read."""
+
+    grids: Mapping[str, Grid]
+    """By name, of every activation that a layer reads."""
+    weights: int
+    """Bits of the weights of such layers, at most."""
+    wide: frozenset[str]
+    """Layers that read 8 bits, whatever their weights."""
+
+
+@dataclass(frozen=True)
 class Subject:
     """A float graph, and how its values and weights are rounded where they are."""
 
@@ -37,6 +49,8 @@ class Subject:
     per_channel: bool
     input_means: Mapping[str, np.ndarray] = field(default_factory=dict)
     """As in the plan: a bias is corrected for the weight that is rounded."""
+    inputs: NarrowInputs | None = None
+    """None: every activation has 8 bits."""
 
     @classmethod
     def of(cls, plan: StaticPlan) -> "Subject":
@@ -67,11 +81,40 @@ class Subject:
     def values_in(self, choice: Choice) -> dict[str, int]:
         """The activations that are rounded where the layers have these bits, with their own bits."""
         floating = [layer.name for layer, bits in choice.items() if bits == FLOAT]
-        return dict.fromkeys(self.values_of(self.nodes_without(floating)), 8)
+        return self._with_bits(self.values_of(self.nodes_without(floating)), choice)
 
     def values_at(self, layer: Layer, bits: int) -> dict[str, int]:
         """The activations that are rounded where this layer alone has these bits, with their own bits."""
-        return {} if bits == FLOAT else dict.fromkeys(self.values_of([layer.name]), 8)
+        return {} if bits == FLOAT else self._with_bits(self.values_of([layer.name]), {layer: bits})
+
+    def narrow_values(self, choice: Choice) -> dict[str, Grid]:
+        """The grids of all activations of fewer than 8 bits, those included that only move others' values."""
+        if self.inputs is None:
+            return {}
+        read, roots = self._read_narrow(choice), {name: self._root(name) for name in self.ranges}
+        return {name: self.inputs.grids[root] for name, root in roots.items() if root in read}
+
+    def _with_bits(self, values: Collection[str], choice: Choice) -> dict[str, int]:
+        """8, or as few as a layer wants that reads the value."""
+        read = self._read_narrow(choice)
+        grids = {} if self.inputs is None else self.inputs.grids
+        return {name: grids[name].bits if name in read else 8 for name in values}
+
+    def _read_narrow(self, choice: Choice) -> frozenset[str]:
+        """What layers with narrow weights read."""
+        if self.inputs is None:
+            return frozenset()
+        narrow = {layer.name for layer, bits in choice.items() if bits <= self.inputs.weights} - self.inputs.wide
+        return frozenset(self._root(node.input[0]) for node in self.model.graph.node if node.name in narrow)
+
+    def _grid(self, value: str, bits: int) -> Grid:
+        """How an activation is rounded."""
+        if bits < 8 and self.inputs is not None:
+            return self.inputs.grids[value]
+        seen = self.ranges[value]
+        scale = float(np.float32((seen.high - seen.low) / STEPS))
+        zero = int(np.clip(np.rint(-seen.low / scale), 0, STEPS)) if scale > np.finfo(np.float32).tiny else 0
+        return Grid((scale,), 0, STEPS, zero)
 
     def values_of(self, nodes: Collection[str]) -> tuple[str, ...]:
         """The activations that are rounded where these nodes are integer.
@@ -115,8 +158,8 @@ class Subject:
         names = {layer.name for layer in weights}
         means = {name: mean for name, mean in self.input_means.items() if name in names}
         correct_biases(model.graph, self.model.graph, means)
-        for value in values:
-            _round_value(model.graph, value, self.ranges[value])
+        for value, bits in values.items():
+            _round_value(model.graph, value, self._grid(value, bits))
         sort_nodes(model.graph)
         return save(model, path)[0]
 
@@ -140,26 +183,26 @@ def _layer(index: GraphIndex, node: NodeProto) -> Layer:
     return Layer(node.name, node.op_type, node.input[1], weight.size, weight.size * positions)
 
 
-def _round_value(graph: GraphProto, value: str, seen: Range) -> None:
+def _round_value(graph: GraphProto, value: str, grid: Grid) -> None:
     """Put QuantizeLinear and DequantizeLinear behind a value, for all that read it."""
-    scale = np.float32((seen.high - seen.low) / STEPS)
+    scale = np.float32(grid.scales[0])
     if not scale > np.finfo(np.float32).tiny:
         return  # it is always 0
-    zero = np.uint8(np.clip(np.rint(-seen.low / scale), 0, STEPS))
-    graph.initializer.extend(
-        [
-            numpy_helper.from_array(np.array(scale), f"{value}/pare_scale"),
-            numpy_helper.from_array(np.array(zero), f"{value}/pare_zero"),
-        ]
-    )
-    parameters = [f"{value}/pare_scale", f"{value}/pare_zero"]
+    names = {name: f"{value}/pare_{name}" for name in ("scale", "zero", "low", "high", "codes", "cut")}
+    constants = {"scale": scale, "zero": np.uint8(grid.zero_point)}
     source, result = f"{value}{UNROUNDED}", value
     if any(entry.name == value for entry in graph.input):
         source, result = value, f"{value}/pare_rounded"
         _replace(graph, value, result, outputs=False)
     else:
         _replace(graph, value, source, outputs=True)
-    codes = f"{value}/pare_codes"
+    if grid.high < STEPS:  # QuantizeLinear ends at 8 bits
+        ends = grid.range()
+        constants |= {"low": np.float32(ends.low), "high": np.float32(ends.high)}
+        graph.node.append(helper.make_node("Clip", [source, names["low"], names["high"]], [names["cut"]], names["cut"]))
+        source = names["cut"]
+    graph.initializer.extend(numpy_helper.from_array(np.array(array), names[name]) for name, array in constants.items())
+    parameters, codes = [names["scale"], names["zero"]], names["codes"]
     graph.node.append(helper.make_node("QuantizeLinear", [source, *parameters], [codes], codes))
     graph.node.append(helper.make_node("DequantizeLinear", [codes, *parameters], [result], f"{codes}/back"))
 

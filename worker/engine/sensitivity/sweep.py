@@ -79,8 +79,9 @@ class Sweep:
 def sweep(subject: Divisible, yardstick: Yardstick, widths: Collection[int], context: Context) -> Sweep:
     """Measure each source alone: the weights with every width of `widths` (bits), and every activation."""
     pairs = [(layer, bits) for layer in subject.layers for bits in widths]
+    uniform = [subject.values_in(dict.fromkeys(subject.layers, bits)) for bits in widths]
     values = dict.fromkeys(
-        source for bits in widths for source in subject.values_in(dict.fromkeys(subject.layers, bits)).items()
+        source for rounded in uniform for source in (*rounded.items(), *((one, 8) for one in rounded))
     )
     file = context.scratch / "rounded.onnx"
     total, done = len(values) + len(pairs), 0

@@ -122,9 +122,9 @@ def summary_of(chosen: Chosen) -> str:
     )
 
 
-def tables_of(chosen: Chosen, findings: Sequence[Finding]) -> tuple[Table, Table]:
-    """Prediction against measurement, and every layer with what it got."""
-    return predictions(chosen), layer_table(findings, chosen=chosen_names(chosen))
+def tables_of(chosen: Chosen, findings: Sequence[Finding], trained: Reading | None = None) -> tuple[Table, Table]:
+    """Prediction against measurement, that after training included, and every layer with what it got."""
+    return predictions(chosen, trained), layer_table(findings, chosen=chosen_names(chosen))
 
 
 def chosen_names(chosen: Chosen) -> tuple[str, ...]:
@@ -132,15 +132,24 @@ def chosen_names(chosen: Chosen) -> tuple[str, ...]:
     return tuple("float" if bits == FLOAT else f"int{bits}" for bits in chosen.choice.values())
 
 
-def predictions(chosen: Chosen) -> Table:
+def predictions(chosen: Chosen, trained: Reading | None = None) -> Table:
     """Prediction against measurement."""
-    noise, whole = chosen.whole
-    rows = (("every layer quantized", noise, whole), ("as chosen", chosen.predicted, chosen.measured))
+    rows: list[tuple[str, float | None, Reading]] = [
+        ("every layer quantized", *chosen.whole),
+        ("as chosen", chosen.predicted, chosen.measured),
+    ]
+    if trained is not None:
+        rows.append(("as trained", None, trained))
     return Table(
-        title=f"Prediction and measurement on {'validation' if chosen.held_out else 'calibration'} rows",
+        title=f"Prediction and measurement on {chosen.role} rows",
         columns=("Model", "Predicted, dB", "Measured, dB", "Top-1 points lost"),
         rows=tuple(
-            (name, round(decibels(predicted), 2), round(read.sqnr_db, 2), points_lost(chosen.float_top1, read.top1))
-            for name, predicted, read in rows
+            (
+                name,
+                None if noise is None else round(decibels(noise), 2),
+                round(read.sqnr_db, 2),
+                points_lost(chosen.float_top1, read.top1),
+            )
+            for name, noise, read in rows
         ),
     )
