@@ -25,7 +25,10 @@ from worker.engine.modes import training_mode
 from worker.engine.passes import Context
 from worker.engine.program import Program
 from worker.engine.progress import Unheard
-from worker.engine.training import Trained, move, rate_factor, train
+from worker.engine.training.device import move
+from worker.engine.training.loop import train
+from worker.engine.training.optimizer import rate_factor
+from worker.engine.training.result import Trained
 
 
 class Dying(Unheard):

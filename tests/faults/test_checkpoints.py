@@ -14,7 +14,7 @@ from app.db import checkpoints
 from tests.faults.conftest import Cluster, uuid
 from tests.installation.jobs import BRIEF
 from tests.installation.waiting import until
-from worker.engine.training import KEEP_SECONDS
+from worker.engine.training.loop import KEEP_SECONDS
 
 EPOCHS = 150
 """Of some 0.2 s each: the state of the training is kept once or twice."""

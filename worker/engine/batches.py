@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from app.spec.data import LABELS
-from app.spec.training import Augmentation, RandomCrop, RandomFlip
 from worker.engine.data import Batch as StoredBatch
 from worker.engine.data import Rows
 
@@ -17,7 +16,6 @@ CACHE_BYTES = 256 * 1024**2
 """Preprocessed rows up to this size are read once; more are read again in every epoch."""
 LOAD_ROWS = 256
 LABEL_ROWS = 65_536
-IMAGE_AXES = 4
 
 
 @dataclass(frozen=True)
@@ -106,33 +104,3 @@ def _label_tensor(labels: np.ndarray) -> Tensor:
 def filled_up(order: np.ndarray, size: int) -> np.ndarray:
     """The positions, with as many of them again as make whole batches of `size`."""
     return np.resize(order, -(-len(order) // size) * size)
-
-
-def is_image(tensor: Tensor) -> bool:
-    """Whether augmentations apply: floats `[rows, channels, height, width]`."""
-    return tensor.ndim == IMAGE_AXES and tensor.is_floating_point()
-
-
-def augmented(batch: Batch, augment: tuple[Augmentation, ...], random: np.random.Generator) -> Batch:
-    """The batch with its images changed at random; images of the same row are changed alike."""
-    images = {name: tensor for name, tensor in batch.inputs.items() if is_image(tensor)}
-    for one in augment:
-        drawn = random.random((2, len(batch)))
-        for name, tensor in images.items():
-            images[name] = _flip(tensor, one, drawn) if isinstance(one, RandomFlip) else _crop(tensor, one, drawn)
-    return replace(batch, inputs={**batch.inputs, **images})
-
-
-def _flip(images: Tensor, how: RandomFlip, drawn: np.ndarray) -> Tensor:
-    chosen = torch.from_numpy(drawn[0] < how.probability).to(images.device)
-    mirrored = images.flip(-1 if how.axis == "horizontal" else -2)
-    return torch.where(chosen[:, None, None, None], mirrored, images)
-
-
-def _crop(images: Tensor, how: RandomCrop, drawn: np.ndarray) -> Tensor:
-    padded = torch.nn.functional.pad(images, (how.padding,) * 4)
-    height, width = images.shape[-2:]
-    starts = (drawn * (2 * how.padding + 1)).astype(np.int64).T
-    return torch.stack(
-        [one[:, top : top + height, left : left + width] for one, (top, left) in zip(padded, starts, strict=True)]
-    )

@@ -20,7 +20,7 @@ from worker.engine.onnx_file import save
 from worker.engine.passes import Context
 from worker.engine.program import Program
 from worker.engine.sessions import session
-from worker.engine.training import move
+from worker.engine.training.device import move
 
 CACHE_BYTES = 4 * 1024**3
 """Answers beyond this size are not kept on disk: the teacher is asked again."""

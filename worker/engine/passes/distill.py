@@ -23,7 +23,7 @@ from worker.engine.model import Model
 from worker.engine.passes import Changed, Context, Fact, implements
 from worker.engine.program import Program
 from worker.engine.teachers import Answers, Teacher
-from worker.engine.training import train
+from worker.engine.training.loop import train
 
 EXAMPLE_ROWS = 4
 Forward = Callable[[Mapping[str, Tensor]], dict[str, Tensor]]

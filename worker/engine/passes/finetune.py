@@ -4,7 +4,7 @@ from app.spec.finetune import FineTune
 from worker.engine.losses import label_loss
 from worker.engine.model import Model
 from worker.engine.passes import Changed, Context, implements
-from worker.engine.training import train
+from worker.engine.training.loop import train
 
 
 @implements(FineTune)

@@ -20,7 +20,7 @@ from worker.engine.losses import Loss, label_loss, learning_output
 from worker.engine.model import Model
 from worker.engine.passes import Changed, Context, implements
 from worker.engine.teachers import Answers, Teacher
-from worker.engine.training import train
+from worker.engine.training.loop import train
 
 
 @implements(QuantizeAware)

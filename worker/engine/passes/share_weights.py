@@ -12,7 +12,7 @@ from worker.engine.model import Model, new_folder
 from worker.engine.passes import Changed, Context, implements
 from worker.engine.plan import SharedPlan
 from worker.engine.shared_weights import write_shared
-from worker.engine.training import Trained
+from worker.engine.training.result import Trained
 from worker.engine.weights import report
 from worker.engine.weights.centroids import tuned
 from worker.engine.weights.layout import chosen_weights

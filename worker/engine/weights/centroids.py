@@ -11,7 +11,8 @@ from app.spec.share import ShareWeights
 from worker.engine.losses import label_loss
 from worker.engine.model import Model
 from worker.engine.passes import Context
-from worker.engine.training import Trained, train
+from worker.engine.training.loop import train
+from worker.engine.training.result import Trained
 from worker.engine.weights.layout import SMALLEST, Layout
 from worker.engine.weights.sharing import share
 

@@ -2,26 +2,29 @@
 
 import math
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, fx, nn
-from torch.fx.node import map_aggregate
 
-from app.spec.report import Chart, Series
 from app.spec.training import Training
 from app.spec.units import remaining
-from worker.engine.batches import Batch, Source, augmented, filled_up, is_image
+from worker.engine.batches import Batch, Source
 from worker.engine.errors import NanLoss, NothingToAugment
 from worker.engine.losses import Loss, Outputs, Score, evaluate, learning_output
 from worker.engine.modes import training_mode
-from worker.engine.passes import Context, Fact
+from worker.engine.passes import Context
 from worker.engine.program import Program
-from worker.engine.training_state import (
+from worker.engine.training.augmentation import augmented, is_image
+from worker.engine.training.device import placed, random_devices
+from worker.engine.training.optimizer import Parameters, masks, optimizer_of, parameter_groups, rate_factor
+from worker.engine.training.result import Trained
+from worker.engine.training.rows import batch_size, epoch_order, split
+from worker.engine.training.state import (
     Keeper,
     Reached,
     copied,
@@ -34,74 +37,6 @@ from worker.engine.training_state import (
 
 KEEP_SECONDS = 10.0
 """Between two checkpoints at least, so that short epochs do not spend their time on writing."""
-HELD_OUT = 0.1
-"""Share of the training rows that choose the best epoch where no validation rows are named."""
-Parameters = Iterable[nn.Parameter] | Iterable[dict[str, Any]]
-"""Those to train, or groups of them with `lr` and `weight_decay` of their own, as optimizers take them."""
-
-
-@dataclass(frozen=True)
-class Trained:
-    """A graph with the weights of its best epoch, in eval mode, on the CPU."""
-
-    module: fx.GraphModule
-    history: tuple[Mapping[str, float | None], ...]
-    """Of each epoch: `loss` in training (None for epoch 0, before it), `validation_loss`, `top1`, `learning_rate`."""
-    best_epoch: int
-    rows: int
-    validation_rows: int
-    notes: tuple[str, ...]
-    output: str
-    """The one that learned the labels."""
-
-    @property
-    def best(self) -> Mapping[str, float | None]:
-        """Figures of the best epoch."""
-        return self.history[self.best_epoch]
-
-    @property
-    def outcome(self) -> str:
-        """What the best epoch achieved, as part of a sentence."""
-        before, best = self.history[0], self.best
-        where = f"epoch {self.best_epoch} of {len(self.history) - 1} was the best, with"
-        if before["top1"] is not None and best["top1"] is not None:
-            shares = f"{100 * best['top1']:.1f} % right answers (before: {100 * before['top1']:.1f} %)"
-            return f"{where} {shares} on {self.validation_rows} validation rows"
-        loss = f"a loss of {best['validation_loss']:.3g} (before: {before['validation_loss']:.3g})"
-        return f"{where} {loss} on {self.validation_rows} validation rows"
-
-    @property
-    def facts(self) -> dict[str, Fact]:
-        """What a report says of every training."""
-        figures: dict[str, Fact | None] = {
-            "epochs": len(self.history) - 1,
-            "best_epoch": self.best_epoch,
-            "trained_output": self.output,
-            "train_rows": self.rows,
-            "validation_rows": self.validation_rows,
-            "loss": self.best["loss"],
-            "validation_loss": self.best["validation_loss"],
-            "validation_top1_before": self.history[0]["top1"],
-            "validation_top1": self.best["top1"],
-        }
-        return {name: value for name, value in figures.items() if value is not None}
-
-    @property
-    def charts(self) -> tuple[Chart, ...]:
-        """The loss by epoch, and the share of right answers where labels are classes."""
-
-        def chart(title: str, label: str, **series: str) -> Chart:
-            lines = tuple(
-                Series(name=name.replace("_", " "), values=tuple(epoch[key] for epoch in self.history))
-                for name, key in series.items()
-            )
-            epochs = tuple(float(number) for number in range(len(self.history)))
-            return Chart(title=title, kind="line", x_label="epoch", y_label=label, x=epochs, series=lines)
-
-        losses = chart("Loss", "loss", training="loss", validation="validation_loss")
-        if self.best["top1"] is None:
-            return (losses,)
-        return (losses, chart("Right answers on the validation rows", "share", validation="top1"))
 
 
 def train(  # noqa: PLR0913  # the optional ones are for steps that train more than a graph
@@ -134,10 +69,10 @@ def train(  # noqa: PLR0913  # the optional ones are for steps that train more t
     """
     if plan.augment and not any(is_image(tensor) for tensor in program.example(2).values()):
         raise NothingToAugment("No input of the model is a batch of images.")
-    training, validation, notes = _split(context)
+    training, validation, notes = split(context)
     output = learning_output(plan, program, context).name
     modules: tuple[nn.Module, ...] = (module, loss) if isinstance(loss, nn.Module) else (module,)
-    with _placed(modules, context.device), torch.random.fork_rng(_devices(context)):
+    with placed(modules, context.device), torch.random.fork_rng(random_devices(context)):
         run = _Run(
             plan=plan,
             module=module,
@@ -145,13 +80,13 @@ def train(  # noqa: PLR0913  # the optional ones are for steps that train more t
             forward=forward or (lambda inputs: program.outputs_of(module, inputs)),
             loss=loss,
             output=output,
-            batch=_batch_size(program, plan),
+            batch=batch_size(program, plan),
             fixed=isinstance(program.signature.inputs[0].shape[0], int),
             context=context,
             training=training,
             validation=validation,
             parameters=parameters,
-            masks=_masks(module, sparse),
+            masks=masks(module, sparse),
             after_step=after_step,
         )
         key = digest(run.tensors, name, plan.model_dump_json(), str(context.seed), str(len(training)))
@@ -187,12 +122,12 @@ class _Run:
 
     def __post_init__(self) -> None:
         self.tensors = tensors_of(*self.modules)
-        self.groups = _groups(self.modules, self.parameters, self.plan)
-        self.optimizer = _optimizer(self.groups, self.plan)
+        self.groups = parameter_groups(self.modules, self.parameters, self.plan)
+        self.optimizer = optimizer_of(self.groups, self.plan)
         on_gpu = self.context.device == "cuda"
         self.half = self.plan.mixed_precision and on_gpu
         self.scaler = torch.amp.GradScaler(self.context.device, enabled=self.half)
-        self.steps_in_epoch = max(1, len(list(self._epoch_order(1))))
+        self.steps_in_epoch = max(1, len(list(self._order(1))))
         self.best: dict[str, Tensor] = {}
 
     def go(self, keeper: Keeper, keep_seconds: float) -> Reached:
@@ -216,7 +151,7 @@ class _Run:
         random = np.random.default_rng([self.context.seed, epoch, 1])
         total, rows = 0.0, 0
         with training_mode(self.module):
-            for step, order in enumerate(self._epoch_order(epoch)):
+            for step, order in enumerate(self._order(epoch)):
                 batch = next(self.training.batches(order, len(order), self.context.device))
                 batch = augmented(batch, self.plan.augment, random)
                 value = self._step(batch, (epoch - 1) * self.steps_in_epoch + step)
@@ -278,15 +213,8 @@ class _Run:
         for group, given in zip(self.optimizer.param_groups, self.groups, strict=True):
             group["lr"] = factor * given.get("lr", self.plan.learning_rate)
 
-    def _epoch_order(self, epoch: int) -> Iterator[np.ndarray]:
-        """Rows of each batch of an epoch. A last batch of one row has no variance for batch norms: it is left out."""
-        order = np.random.default_rng([self.context.seed, epoch]).permutation(len(self.training))
-        if self.fixed:
-            order = filled_up(order, self.batch)
-        for start in range(0, len(order), self.batch):
-            rows = order[start : start + self.batch]
-            if start == 0 or len(rows) > 1:
-                yield rows
+    def _order(self, epoch: int) -> Iterator[np.ndarray]:
+        return epoch_order(len(self.training), self.batch, self.context.seed, epoch, fixed=self.fixed)
 
     def _keep(self, keeper: Keeper, reached: Reached) -> None:
         reached.scaler = self.scaler.state_dict()
@@ -309,112 +237,9 @@ class _Run:
         return reached
 
 
-def rate_factor(plan: Training, epoch: float) -> float:
-    """Share of the learning rate after so many epochs, counted in fractions."""
-    warmup = plan.warmup_epochs
-    if epoch < warmup:
-        return (epoch + 1e-3) / warmup if epoch == 0 else epoch / warmup
-    if plan.schedule == "cosine":
-        return (1 + math.cos(math.pi * (epoch - warmup) / (plan.epochs - warmup))) / 2
-    if plan.schedule == "step":
-        return plan.decay_factor ** int(epoch // plan.decay_epochs)
-    return 1.0
-
-
 def _rank(figures: Mapping[str, float | None]) -> tuple[float, float]:
     return (figures["top1"] or 0.0, -(figures["validation_loss"] or 0.0))
 
 
 def _seed(seed: int, epoch: int) -> int:
     return int(np.random.SeedSequence([seed, epoch, 2]).generate_state(1)[0])
-
-
-def _split(context: Context) -> tuple[Source, Source, tuple[str, ...]]:
-    """Rows to train on, rows to choose the best epoch on, and what to tell about them."""
-    source = Source(context.data["train"])
-    if "validation" in context.data:
-        return source, Source(context.data["validation"]), ()
-    held_out = max(1, round(HELD_OUT * len(source)))
-    if held_out >= len(source):
-        return source, source, ("There is one training row: the best epoch was chosen on it.",)
-    order = np.random.default_rng([context.seed, 0]).permutation(len(source))
-    note = f"No validation rows were named: {held_out} of the training rows were held out to choose the best epoch."
-    return source.part(np.sort(order[held_out:])), source.part(np.sort(order[:held_out])), (note,)
-
-
-def _groups(modules: tuple[nn.Module, ...], given: Parameters | None, plan: Training) -> list[dict[str, Any]]:
-    """What to train: weights with decay; biases and scales, which have one axis, without."""
-    if given is None:
-        given = [one for module in modules for one in module.parameters() if one.is_floating_point()]
-    listed: list[Any] = list(given)
-    if not listed or isinstance(listed[0], dict):
-        groups = [{**group, "params": list(group["params"])} for group in listed]
-    else:
-        matrices = [one for one in listed if one.ndim > 1]
-        others = [one for one in listed if one.ndim <= 1]
-        decayed = {"params": matrices, "weight_decay": plan.weight_decay}
-        groups = [group for group in (decayed, {"params": others, "weight_decay": 0.0}) if group["params"]]
-    for group in groups:
-        for parameter in group["params"]:
-            parameter.requires_grad_(True)
-    return groups
-
-
-def _optimizer(groups: list[dict[str, Any]], plan: Training) -> torch.optim.Optimizer:
-    # Copies: optimizers write their state into the groups they are given.
-    copies = [dict(group) for group in groups]
-    if plan.optimizer == "sgd":
-        return torch.optim.SGD(
-            copies, plan.learning_rate, momentum=plan.momentum,
-            weight_decay=plan.weight_decay, nesterov=plan.momentum > 0,
-        )  # fmt: skip
-    return torch.optim.AdamW(copies, plan.learning_rate, weight_decay=plan.weight_decay)
-
-
-def _masks(module: nn.Module, sparse: Collection[str]) -> list[tuple[Tensor, Tensor]]:
-    """Pruned parameters with 1 where a weight is left and 0 where it was removed."""
-    parameters = dict(module.named_parameters())
-    pruned = [parameters[name] for name in sorted(sparse) if name in parameters]
-    return [(parameter, (parameter != 0).to(parameter.dtype)) for parameter in pruned]
-
-
-def _batch_size(program: Program, plan: Training) -> int:
-    """Rows in a batch: as planned, within what the program was exported for."""
-    sizes = [tensor.shape[0] for tensor in program.signature.inputs]
-    if isinstance(sizes[0], int):
-        return sizes[0]
-    return min([plan.batch, *(size.max for size in sizes if not isinstance(size, int) and size.max is not None)])
-
-
-def _devices(context: Context) -> list[int]:
-    return [torch.cuda.current_device()] if context.device == "cuda" else []
-
-
-@contextmanager
-def _placed(modules: tuple[nn.Module, ...], device: Literal["cpu", "cuda"]) -> Iterator[None]:
-    """Have the modules on the device within the block; devices that were baked into graphs follow."""
-    move(modules, device)
-    try:
-        yield
-    finally:
-        move(modules, "cpu")
-
-
-def move(modules: tuple[nn.Module, ...], device: Literal["cpu", "cuda"]) -> None:
-    """Move modules to a device, and have operators of their graphs that were exported for another one follow."""
-    for module in modules:
-        module.to(device)
-        for graph in module.modules():
-            if isinstance(graph, fx.GraphModule):
-                _bake_device(graph, torch.device(device))
-
-
-def _bake_device(graph: fx.GraphModule, device: torch.device) -> None:
-    """Replace the devices in an operator's arguments, such as those of `zeros` or `to`."""
-
-    def replaced(argument: Any) -> Any:
-        return device if isinstance(argument, torch.device) else argument
-
-    for node in graph.graph.nodes:
-        node.args, node.kwargs = map_aggregate(node.args, replaced), map_aggregate(node.kwargs, replaced)
-    graph.recompile()

@@ -1,0 +1,46 @@
+"""Where a training computes: modules on the device that trains, and back on the CPU afterwards."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Literal
+
+import torch
+from torch import fx, nn
+from torch.fx.node import map_aggregate
+
+from worker.engine.passes import Context
+
+
+def random_devices(context: Context) -> list[int]:
+    """GPUs whose random state a training leaves as it was."""
+    return [torch.cuda.current_device()] if context.device == "cuda" else []
+
+
+@contextmanager
+def placed(modules: tuple[nn.Module, ...], device: Literal["cpu", "cuda"]) -> Iterator[None]:
+    """Have the modules on the device within the block; devices that were baked into graphs follow."""
+    move(modules, device)
+    try:
+        yield
+    finally:
+        move(modules, "cpu")
+
+
+def move(modules: tuple[nn.Module, ...], device: Literal["cpu", "cuda"]) -> None:
+    """Move modules to a device, and have operators of their graphs that were exported for another one follow."""
+    for module in modules:
+        module.to(device)
+        for graph in module.modules():
+            if isinstance(graph, fx.GraphModule):
+                _bake_device(graph, torch.device(device))
+
+
+def _bake_device(graph: fx.GraphModule, device: torch.device) -> None:
+    """Replace the devices in an operator's arguments, such as those of `zeros` or `to`."""
+
+    def replaced(argument: Any) -> Any:
+        return device if isinstance(argument, torch.device) else argument
+
+    for node in graph.graph.nodes:
+        node.args, node.kwargs = map_aggregate(node.args, replaced), map_aggregate(node.kwargs, replaced)
+    graph.recompile()
