@@ -40,6 +40,22 @@ def check_training(step: Step, info: ModelInfo, data: dict[Role, DatasetInfo], p
         _check_of_classes(step, output, data["train"], pointer)
 
 
+def asks_for_gpu(step: Step) -> bool:
+    """Whether a step has a use for float16 in its training."""
+    training = step.tune if isinstance(step, ShareWeights) else step
+    return isinstance(training, Training) and training.mixed_precision
+
+
+def check_device(step: Step, device: str, pointer: str) -> None:
+    """Require that a step asks for nothing that the device it is sent to has not; raises `StepNotApplicable`."""
+    if asks_for_gpu(step) and device == "cpu":
+        raise StepNotApplicable(
+            "mixed_precision computes in float16 on a GPU; the job asks for the device 'cpu'.",
+            pointer=f"{pointer}/mixed_precision" if isinstance(step, Training) else f"{pointer}/tune/mixed_precision",
+            remedy="Leave `mixed_precision` out, or `device`: 'auto' takes a GPU where one is served.",
+        )
+
+
 def _output(step: Training, info: ModelInfo, data: dict[Role, DatasetInfo], pointer: str) -> TensorSpec:
     """The output that learns the labels; raises `StepNotApplicable` if none has the name that the step gives."""
     labels = data["train"].arrays.get(LABELS) if "train" in data else None

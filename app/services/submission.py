@@ -10,7 +10,7 @@ from app.db import uploads, workers
 from app.db.tables import Dataset, Model
 from app.ids import NotFound, parse
 from app.services.errors import MetricNotMeasurable, NeedsData, StepNotApplicable
-from app.services.learning import check_teaching, check_training
+from app.services.learning import asks_for_gpu, check_device, check_teaching, check_training
 from app.services.matching import check_batch, check_inputs, resolve_split
 from app.services.scoring import RANKS, check_labels, obstacle
 from app.spec.base import ModelId
@@ -48,7 +48,10 @@ def check(session: Session, tenant: str, spec: JobSpec) -> Accepted:
     }
     data = {role: _dataset(session, tenant, role, ref.dataset) for role, ref in spec.data.refs().items()}
     spec, warnings = judge(spec, model, others, data)
-    return Accepted(spec, model, others, data, _queue(session, spec), warnings)
+    queue = _queue(session, spec)
+    if queue == "cpu" and any(asks_for_gpu(step) for step in spec.steps):
+        warnings = (*warnings, "mixed_precision will not be used: no live worker has a GPU.")
+    return Accepted(spec, model, others, data, queue, warnings)
 
 
 def judge(
@@ -116,6 +119,7 @@ def _check_steps(spec: JobSpec, info: ModelInfo, data: dict[Role, Dataset]) -> I
     for position, step in enumerate(spec.steps):
         pointer = f"/steps/{position}"
         _check_needs(step, info, data, pointer)
+        check_device(step, spec.device, pointer)
         check_training(step, info, {role: DatasetInfo.model_validate(row.info) for role, row in data.items()}, pointer)
         for target in spec.targets:
             place = f"{target.format}/{target.profile}"

@@ -68,7 +68,11 @@ class Training(Step):
         0, ge=0, lt=1, description="Share of the target spread over all classes."
     )
     clip_norm: float | None = Field(None, gt=0, description="Largest norm of the gradient. None: not clipped.")
-    mixed_precision: bool = Field(False, description="Compute in float16 where that is safe. Only on a GPU.")
+    mixed_precision: bool = Field(
+        False,
+        description="Compute in float16 where that is safe, on a GPU. A worker without one trains in float32 "
+        "and says so; with `device` 'cpu' it is refused.",
+    )
     augment: tuple[Augmentation, ...] = Field(
         (), max_length=8, description="Applied in order to every float input [rows, channels, height, width]."
     )

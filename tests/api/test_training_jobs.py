@@ -60,13 +60,16 @@ def uploaded(client: httpx.Client, network: nn.Module) -> str:
     return str(answer.json()["id"])
 
 
-def training_job(client: httpx.Client, model: str, step: dict[str, Any], **arrays: np.ndarray) -> httpx.Response:
+def training_job(
+    client: httpx.Client, model: str, step: dict[str, Any], device: str = "auto", **arrays: np.ndarray
+) -> httpx.Response:
     """Validate a job that trains a model on rows like these."""
     spec = json.dumps({"splits": {"train": 0.5, "validation": 0.2, "test": 0.3}})
     rows = client.post("/datasets", params={"name": "r", "spec": spec}, content=npz_bytes(**arrays), headers=OCTETS)
     assert rows.status_code == 201, rows.text
     data = dict.fromkeys(("train", "validation"), rows.json()["id"])
-    return client.post("/jobs/validate", json={"model": model, "data": data, "steps": [{"type": "finetune"} | step]})
+    job = {"model": model, "data": data, "steps": [{"type": "finetune"} | step], "device": device}
+    return client.post("/jobs/validate", json=job)
 
 
 @pytest.mark.parametrize(
@@ -222,3 +225,20 @@ def test_training_goes_to_a_gpu_where_one_is_served(
     untrained = client.post("/jobs/validate", json={"model": program_id, "steps": [{"type": "quantize.dynamic"}]})
 
     assert (without["queue"], asked["queue"], untrained.json()["queue"]) == ("cpu", "cuda", "cpu")
+
+
+def test_mixed_precision_needs_a_gpu(client: httpx.Client, program_id: str, components: Components) -> None:
+    half = {"mixed_precision": True}
+    refused = training_job(client, program_id, half, device="cpu")
+    tune = {"type": "share_weights", "tune": {"epochs": 1} | half}
+    tuned = training_job(client, program_id, tune, device="cpu")
+    warned = training_job(client, program_id, half).json()
+    with components.database.write() as session:
+        workers.seen(session, "w", queue="cuda", facts={})
+    taken = training_job(client, program_id, half).json()
+
+    assert [one.json()["errors"][0]["pointer"] for one in (refused, tuned)] == [
+        "/steps/0/mixed_precision", "/steps/0/tune/mixed_precision",
+    ]  # fmt: skip
+    assert "mixed_precision will not be used: no live worker has a GPU." in warned["warnings"]
+    assert (taken["queue"], any("mixed_precision" in one for one in taken["warnings"])) == ("cuda", False)

@@ -73,7 +73,7 @@ def test_the_output_named_learns_the_labels(tmp_path: Path) -> None:
     assert right(changed.model, "digit", test) > 0.8
     assert changed.facts["trained_output"] == "digit"
     assert changed.facts["validation_top1"] > 0.8
-    assert "Output 'digit' learned the labels; 'odd' may have changed with it." in changed.notes
+    assert "Output 'digit' was trained and chose the best epoch; 'odd' may have changed with it." in changed.notes
     before, after = (one.program.exported.state_dict for one in (two_heads(tmp_path), changed.model))
     assert torch.equal(before["odd.weight"], after["odd.weight"])
 

@@ -25,7 +25,7 @@ from worker.engine.modes import training_mode
 from worker.engine.passes import Context
 from worker.engine.program import Program
 from worker.engine.progress import Unheard
-from worker.engine.training.device import move
+from worker.engine.training.device import Precision, move
 from worker.engine.training.loop import train
 from worker.engine.training.optimizer import rate_factor
 from worker.engine.training.result import Trained
@@ -324,3 +324,26 @@ def test_devices_in_a_graph_follow_its_weights() -> None:
     assert module(torch.zeros(4, 5, device="meta")).device.type == "meta"
     move((module,), "cpu")
     assert module(torch.zeros(4, 5)).shape == (4, 8)
+
+
+def test_float16_is_for_gpus_alone() -> None:
+    plan = Training(mixed_precision=True)
+    on_gpu, on_cpu = Precision.of(plan, "cuda"), Precision.of(plan, "cpu")
+
+    assert (on_gpu.half, on_cpu.half, Precision.of(Training(), "cuda").half) == (True, False, False)
+    assert (on_gpu.notes(plan), on_cpu.notes(Training())) == ((), ())
+    with on_cpu.autocast():
+        assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == torch.float32
+
+
+def test_without_a_gpu_mixed_precision_changes_nothing_and_says_so(tmp_path: Path, rows: dict[Role, Rows]) -> None:
+    plan = {"epochs": 2, "batch": 32, "learning_rate": 0.01}
+    context = training_context(tmp_path, rows)
+    half, _ = quickly(Training.model_validate(plan | {"mixed_precision": True}), context)
+    full, _ = quickly(Training.model_validate(plan), context)
+
+    assert half.history == full.history
+    weights = full.module.state_dict()
+    assert all(torch.equal(one, weights[name]) for name, one in half.module.state_dict().items())
+    assert "mixed_precision was not used, for want of a GPU: the model was trained in float32." in half.notes
+    assert not any("mixed_precision" in note for note in full.notes)

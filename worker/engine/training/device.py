@@ -1,14 +1,43 @@
 """Where a training computes: modules on the device that trains, and back on the CPU afterwards."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
 from torch import fx, nn
 from torch.fx.node import map_aggregate
 
+from app.spec.training import Training
 from worker.engine.passes import Context
+
+
+@dataclass(frozen=True)
+class Precision:
+    """In what a training computes: float16 where that is safe, if asked for and on a GPU, else float32."""
+
+    device: Literal["cpu", "cuda"]
+    half: bool
+
+    @classmethod
+    def of(cls, plan: Training, device: Literal["cpu", "cuda"]) -> "Precision":
+        """As planned, as far as the device gains by it: CPUs compute float16 more slowly than float32."""
+        return cls(device, plan.mixed_precision and device == "cuda")
+
+    def autocast(self) -> AbstractContextManager[Any]:
+        """Have operators within the block compute in this precision."""
+        return torch.autocast(self.device, torch.float16) if self.half else nullcontext()
+
+    def scaler(self) -> torch.amp.GradScaler:
+        """Keeps the gradients of float16 from vanishing; does nothing in float32."""
+        return torch.amp.GradScaler(self.device, enabled=self.half)
+
+    def notes(self, plan: Training) -> tuple[str, ...]:
+        """What the reader must know."""
+        if not plan.mixed_precision or self.half:
+            return ()
+        return ("mixed_precision was not used, for want of a GPU: the model was trained in float32.",)
 
 
 def random_devices(context: Context) -> list[int]:

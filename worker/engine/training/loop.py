@@ -3,9 +3,7 @@
 import math
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -20,7 +18,7 @@ from worker.engine.modes import training_mode
 from worker.engine.passes import Context
 from worker.engine.program import Program
 from worker.engine.training.augmentation import augmented, is_image
-from worker.engine.training.device import placed, random_devices
+from worker.engine.training.device import Precision, placed, random_devices
 from worker.engine.training.optimizer import Parameters, masks, optimizer_of, parameter_groups, rate_factor
 from worker.engine.training.result import Trained
 from worker.engine.training.rows import batch_size, epoch_order, split
@@ -91,12 +89,14 @@ def train(  # noqa: PLR0913  # the optional ones are for steps that train more t
         )
         key = digest(run.tensors, name, plan.model_dump_json(), str(context.seed), str(len(training)))
         reached = run.go(Keeper(context.checkpoints, key), keep_seconds)
-    if plan.mixed_precision and context.device == "cpu":
-        notes = (*notes, "mixed_precision has no effect on a CPU: the model was trained in float32.")
+    notes = (*notes, *run.precision.notes(plan))
     if reached.ended and reached.epoch < plan.epochs:
         notes = (*notes, f"Stopped after epoch {reached.epoch}: {plan.patience} epochs without a better one.")
     if others := [f"'{one.name}'" for one in program.signature.outputs if one.name != output]:
-        notes = (*notes, f"Output '{output}' learned the labels; {', '.join(others)} may have changed with it.")
+        notes = (
+            *notes,
+            f"Output '{output}' was trained and chose the best epoch; {', '.join(others)} may have changed with it.",
+        )
     return Trained(module, tuple(reached.history), reached.best_epoch, len(training), len(validation), notes, output)
 
 
@@ -124,9 +124,8 @@ class _Run:
         self.tensors = tensors_of(*self.modules)
         self.groups = parameter_groups(self.modules, self.parameters, self.plan)
         self.optimizer = optimizer_of(self.groups, self.plan)
-        on_gpu = self.context.device == "cuda"
-        self.half = self.plan.mixed_precision and on_gpu
-        self.scaler = torch.amp.GradScaler(self.context.device, enabled=self.half)
+        self.precision = Precision.of(self.plan, self.context.device)
+        self.scaler = self.precision.scaler()
         self.steps_in_epoch = max(1, len(list(self._order(1))))
         self.best: dict[str, Tensor] = {}
 
@@ -165,7 +164,7 @@ class _Run:
     def _step(self, batch: Batch, step: int) -> float:
         self._set_learning_rate(step)
         self.optimizer.zero_grad(set_to_none=True)
-        with self._autocast():
+        with self.precision.autocast():
             loss = self.loss(self.forward(batch.inputs), batch)
         value = float(loss.detach())
         if not math.isfinite(value):
@@ -195,7 +194,7 @@ class _Run:
         reached.ended = reached.epoch >= self.plan.epochs or (patience is not None and waited >= patience)
 
     def _evaluate(self) -> Score:
-        with self._autocast():
+        with self.precision.autocast():
             return evaluate(
                 self.forward, self.loss, self.validation,
                 output=self.output, batch=self.batch, fixed=self.fixed, device=self.context.device,
@@ -204,9 +203,6 @@ class _Run:
     def _figures(self, trained: float | None, score: Score) -> dict[str, float | None]:
         rate = None if trained is None else self.optimizer.param_groups[0]["lr"]
         return {"loss": trained, "validation_loss": score.loss, "top1": score.top1, "learning_rate": rate}
-
-    def _autocast(self) -> AbstractContextManager[Any]:
-        return torch.autocast("cuda", torch.float16) if self.half else nullcontext()
 
     def _set_learning_rate(self, step: int) -> None:
         factor = rate_factor(self.plan, step / self.steps_in_epoch)
