@@ -12,12 +12,13 @@ def squared_error(values: np.ndarray, clusters: int) -> float:
     return float(np.square(table[places] - values, dtype=np.float64).mean())
 
 
-@pytest.mark.parametrize("clusters", [16, 64])
+@pytest.mark.parametrize(("clusters", "starts", "share"), [(16, 10, 1.0), (64, 1, 0.96)])
 @pytest.mark.parametrize("kind", ["normal", "laplace"])
-def test_the_error_is_that_of_sklearn_or_less(clusters: int, kind: str) -> None:
+def test_the_error_is_less_than_that_of_sklearn(clusters: int, starts: int, share: float, kind: str) -> None:
+    """Than its best of ten for few clusters; for many it is clearly less, since Lloyd's start decides there."""
     values = getattr(np.random.default_rng(0), kind)(scale=0.02, size=20_000).astype(np.float32)
-    theirs = KMeans(clusters, n_init=1, random_state=0).fit(values[:, None]).inertia_ / values.size
-    assert squared_error(values, clusters) <= 1.01 * theirs
+    theirs = KMeans(clusters, n_init=starts, random_state=0).fit(values[:, None]).inertia_ / values.size
+    assert squared_error(values, clusters) <= share * theirs
 
 
 def test_every_value_has_its_nearest_centroid() -> None:
