@@ -11,6 +11,7 @@ from app.admission.errors import (
     MalformedDataset,
     PickledDataset,
     SplitEmpty,
+    TokenizerMissing,
     TransformDoesNotFit,
     UnknownInput,
     Unsafe,
@@ -20,6 +21,7 @@ from app.admission.image_folder import ImageFolder, read_image_folder
 from app.admission.npz import SUFFIX, read_npz
 from app.admission.parquet import read_parquet
 from app.admission.sniff import Kind, sniff
+from app.admission.text_archive import TextArchive, is_text_archive
 from app.spec.data import LABELS, DatasetInfo, DatasetSpec, split_bounds
 from app.spec.transforms import TransformMismatch
 
@@ -61,14 +63,28 @@ def _read(path: Path, spec: DatasetSpec, max_inflated_bytes: int) -> DatasetInfo
         if size > max_inflated_bytes:
             raise DatasetTooLarge(f"The data set has {size} bytes, {max_inflated_bytes} are allowed.")
         if kind == "parquet":
+            if spec.tokenize is not None:
+                raise TokenizerMissing("The Parquet file comes without a tokenizer.", pointer="/tokenize")
             return read_parquet(file, size, spec, max_inflated_bytes=max_inflated_bytes)
         folder = ImageFolder(file, size, kind, max_inflated_bytes=max_inflated_bytes)
         first = folder.first()
         if kind == "zip" and first.endswith(SUFFIX):
             return read_npz(file, size, max_inflated_bytes=max_inflated_bytes)
+        if kind == "zip" and is_text_archive(first):
+            return _read_text(
+                TextArchive.open(file, size, max_inflated_bytes=max_inflated_bytes), spec, max_inflated_bytes
+            )
         if "/" not in first:
             raise UnsupportedDataset("The archive holds neither .npy arrays nor pictures in folders.")
         return read_image_folder(folder, spec)
+
+
+def _read_text(archive: TextArchive, spec: DatasetSpec, max_inflated_bytes: int) -> DatasetInfo:
+    with archive.parquet() as table:
+        info = read_parquet(table, archive.table.size, spec, max_inflated_bytes=max_inflated_bytes)
+    if spec.tokenize is None:
+        return info
+    return info.model_copy(update={"tokenizer": archive.describe(spec.tokenize)})
 
 
 def _require_splits(rows: int, spec: DatasetSpec) -> None:

@@ -272,6 +272,34 @@ class ShapeMismatch(AdmissionError):
     remedy = "Declare the shape of a row in the data set's spec: {'shapes': {'image': [3, 32, 32]}}."
 
 
+class TextArchiveUnfit(AdmissionError):
+    """A zip of a Parquet file holds something else beside it and tokenizer.json, or has compressed it again."""
+
+    code = "dataset.text_archive"
+    remedy = "Pack the two files alone, without folders or compression: zip -0 -j data.zip rows.parquet tokenizer.json."
+
+
+class TokenizerMissing(AdmissionError):
+    """Text is to be tokenized, and the upload brings no tokenizer."""
+
+    code = "dataset.tokenizer_missing"
+    remedy = "Upload a zip with the model's tokenizer.json beside it: zip -0 -j data.zip rows.parquet tokenizer.json."
+
+
+class TokenizerUnfit(AdmissionError):
+    """The tokenizer.json is too large, no JSON, of an unknown kind, or has nothing to pad with."""
+
+    code = "dataset.tokenizer_unfit"
+    remedy = "Send what tokenizers writes: Tokenizer.save('tokenizer.json'), or save_pretrained of a fast tokenizer."
+
+
+class NoText(AdmissionError):
+    """A column that is to be tokenized is missing or holds no text, or an array that this makes exists already."""
+
+    code = "dataset.no_text"
+    remedy = "Name string columns of the Parquet file in `tokenize.text`, and unused names in ids, mask and types."
+
+
 class FortranOrder(AdmissionError):
     """An array is stored column by column, so its rows cannot be streamed."""
 

@@ -1,7 +1,8 @@
 """Parquet data sets: what the footer says of columns, rows and sizes. No page is read, let alone unpacked.
 
 Format: parquet-format, README.md and parquet.thrift. A column is an array: numbers, lists of numbers (flat, or nested
-with a declared shape), or pictures as bytes. Columns of text and dates feed no model and are passed over.
+with a declared shape), or pictures as bytes; columns of text become arrays of tokens where that is declared. Other
+text and dates feed no model and are passed over.
 """
 
 from collections.abc import Iterator
@@ -11,8 +12,10 @@ from typing import Any, BinaryIO
 
 from app.admission.errors import (
     Broken,
+    DatasetTooLarge,
     Inflating,
     NoRows,
+    NoText,
     RowMismatch,
     ShapeMismatch,
     Unsafe,
@@ -22,6 +25,7 @@ from app.admission.errors import (
 from app.admission.thrift import ListOf, Reader, Struct
 from app.spec.data import LABELS, ArraySpec, DatasetInfo, DatasetSpec
 from app.spec.signature import Dimension, DType
+from app.spec.tokenize import Tokenize
 from app.spec.transforms import Shape
 
 MAGIC, ENCRYPTED = b"PAR1", b"PARE"
@@ -43,8 +47,8 @@ _PHYSICAL: dict[int, DType] = {0: "bool", 1: "int32", 2: "int64", 4: "float32", 
 _CONVERTED: dict[int, DType] = {
     11: "uint8", 12: "uint16", 13: "uint32", 14: "uint64", 15: "int8", 16: "int16", 17: "int32", 18: "int64",
 }  # fmt: skip
-_BYTE_ARRAY, _FIXED, _LIST, _MAP = 6, 7, 3, 1
-_LOGICAL_LIST, _LOGICAL_INTEGER, _LOGICAL_FLOAT16 = 3, 10, 15
+_BYTE_ARRAY, _FIXED, _LIST, _MAP, _UTF8 = 6, 7, 3, 1, 0
+_LOGICAL_STRING, _LOGICAL_LIST, _LOGICAL_INTEGER, _LOGICAL_FLOAT16 = 1, 3, 10, 15
 _REPEATED = 2
 _CODECS = frozenset({0, 1, 2, 4, 6, 7})
 """Uncompressed, Snappy, gzip, Brotli, Zstandard, LZ4."""
@@ -65,7 +69,8 @@ class Node:
 def read_parquet(file: BinaryIO, size: int, spec: DatasetSpec, *, max_inflated_bytes: int) -> DatasetInfo:
     """Read the footer and say what the file holds; whether the pages keep to it is for the worker to see.
 
-    Raises `Broken`, `Inflating`, `Unsafe`, `UnsupportedDataset`, `NoRows`, `RowMismatch`, `ShapeMismatch`.
+    Raises `Broken`, `Inflating`, `Unsafe`, `UnsupportedDataset`, `NoRows`, `RowMismatch`, `ShapeMismatch`, and where
+    text is to be tokenized `NoText`, `DatasetTooLarge`.
     """
     footer, end = _footer(file, size)
     root = _tree(footer.get(2, []))
@@ -83,8 +88,12 @@ def read_parquet(file: BinaryIO, size: int, spec: DatasetSpec, *, max_inflated_b
         if node.name in arrays:
             raise Broken(f"two columns are named {node.name[:80]!r}")
         arrays[node.name] = ArraySpec(dtype=dtype, shape=(rows, *_shaped(node.name, shape, spec)))
+    arrays |= _tokenized(root, groups, rows, arrays, spec.tokenize, max_inflated_bytes)
     if not arrays.keys() - {LABELS}:
-        raise UnsupportedDataset("The file has no column of numbers or pictures beside the labels.")
+        raise UnsupportedDataset(
+            "The file has no column of numbers or pictures beside the labels.",
+            remedy="Name columns like the model's inputs; of text, declare `tokenize` and send tokenizer.json with it.",
+        )
     for name in spec.shapes.keys() - arrays.keys():
         raise ShapeMismatch(f"A shape is declared for {name[:80]!r}, which the file has not.", pointer="/shapes")
     labels = next((node for node in root.children if node.name == LABELS), None)
@@ -214,6 +223,41 @@ def _sample(node: Node, groups: list[dict[int, Any]], rows: int) -> tuple[DType,
     if not lists and values != rows:
         raise RowMismatch(f"Column {node.name[:80]!r} has {values} values for {rows} rows.")
     return dtype, () if not lists else (values // rows,) if lists == 1 else values // rows
+
+
+def _tokenized(
+    root: Node,
+    groups: list[dict[int, Any]],
+    rows: int,
+    arrays: dict[str, ArraySpec],
+    declared: Tokenize | None,
+    max_inflated_bytes: int,
+) -> dict[str, ArraySpec]:
+    """The arrays that become of the columns of text."""
+    if declared is None:
+        return {}
+    for position, name in enumerate(declared.text):
+        nodes = [node for node in root.children if node.name == name]
+        if len(nodes) != 1 or not _is_text(nodes[0]):
+            what = "is no text" if nodes else "is not in the file"
+            raise NoText(f"Column {name[:80]!r} {what}.", pointer=f"/tokenize/text/{position}")
+        _require_no_nulls(nodes[0], groups)
+    made = declared.arrays()
+    if taken := sorted(made.keys() & arrays.keys()):
+        raise NoText(f"{taken[0][:80]!r} is a column of the file already.", pointer=f"/tokenize/{made[taken[0]]}")
+    octets = rows * declared.max_length * (8 if declared.dtype == "int64" else 4) * len(made)
+    if octets > max_inflated_bytes:
+        raise DatasetTooLarge(
+            f"{rows} rows of {declared.max_length} tokens need {octets} bytes, {max_inflated_bytes} are allowed.",
+            pointer="/tokenize/max_length",
+        )
+    return {name: ArraySpec(dtype=declared.dtype, shape=(rows, declared.max_length)) for name in made}
+
+
+def _is_text(node: Node) -> bool:
+    logical = node.element.get(10, {})
+    marked = node.element.get(6) == _UTF8 or _LOGICAL_STRING in logical
+    return not node.children and node.element.get(1) == _BYTE_ARRAY and marked and node.element.get(3) != _REPEATED
 
 
 def _items(node: Node) -> Node | None:

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from app.services.errors import DataMismatch, NoBatchAxis, SplitUnknown
 from app.spec.data import LABELS, DatasetInfo, DatasetSpec, array_for, split_names
 from app.spec.signature import Signature, TensorSpec, allows
+from app.spec.tokenize import Tokenize
 from app.spec.transforms import Shape, TransformMismatch, varies, written
 
 
@@ -66,14 +67,17 @@ def check_inputs(role: str, signature: Signature, info: DatasetInfo, spec: Datas
                 f"The model needs an input '{tensor.name}'; the data set has {_listed(info.arrays)}.", pointer=pointer
             )
         used.add(array)
-        _check_input(pointer, tensor, *_preprocessed(array, info, spec))
+        shape, dtype = _preprocessed(array, info, spec)
+        if spec.tokenize is not None and array in spec.tokenize.arrays() and array not in spec.preprocess:
+            _check_tokens(pointer, tensor, spec.tokenize)
+        _check_input(pointer, tensor, shape, dtype)
         batch = tensor.shape[0]
         if isinstance(batch, int) and batch > info.rows:
             raise DataMismatch(
                 f"The model takes batches of {batch}; the data set has {info.rows} rows.", pointer=pointer
             )
     for name in info.arrays:
-        if name not in used:
+        if name not in used and (spec.tokenize is None or name != spec.tokenize.types):
             yield f"{role}: the array '{name}' is no input of the model and is not used."
 
 
@@ -95,6 +99,35 @@ def _check_input(pointer: str, tensor: TensorSpec, shape: Shape, dtype: str) -> 
         raise DataMismatch(
             f"Input '{tensor.name}' takes samples of shape {written(tensor.shape[1:])}, the data has {written(shape)}.",
             pointer=pointer,
+        )
+
+
+def _check_tokens(pointer: str, tensor: TensorSpec, declared: Tokenize) -> None:
+    """Require that an input takes what tokenizing makes, and say which field of its declaration does not fit."""
+    if tensor.dtype != declared.dtype:
+        fits = tensor.dtype in {"int32", "int64"}
+        raise DataMismatch(
+            f"Input '{tensor.name}' takes {tensor.dtype}, tokens are {declared.dtype}.",
+            pointer=pointer,
+            remedy=f"Upload the data set with `tokenize.dtype` set to '{tensor.dtype}'."
+            if fits
+            else "Name the model's integer inputs in `tokenize`; for a mask of floats add `preprocess` with to_float "
+            "and scale 1.",
+        )
+    length = tensor.shape[1] if len(tensor.shape) == 2 else None
+    if length is None:
+        raise DataMismatch(
+            f"Input '{tensor.name}' takes samples of shape {written(tensor.shape[1:])}, tokens are a row of them.",
+            pointer=pointer,
+            remedy="Name the inputs of shape [batch, tokens] in `tokenize`.",
+        )
+    if not allows(length, declared.max_length):
+        takes = length if isinstance(length, int) else f"{length.min or 1} to {length.max or 'any number'}"
+        raise DataMismatch(
+            f"Input '{tensor.name}' takes {takes} tokens, the data set is tokenized to {declared.max_length}.",
+            pointer=pointer,
+            remedy="Upload the data set with a `tokenize.max_length` that the model takes, or export the model with a "
+            "dynamic length.",
         )
 
 

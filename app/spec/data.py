@@ -7,6 +7,7 @@ from pydantic import Field, StringConstraints, model_validator
 
 from app.spec.base import Frozen
 from app.spec.signature import DType
+from app.spec.tokenize import Tokenize, TokenizerInfo
 from app.spec.transforms import Shape, Transform
 
 LABELS = "y"
@@ -51,6 +52,11 @@ class DatasetSpec(Frozen):
         description="Shapes of samples by column of a Parquet file, e.g. {'image': [3, 32, 32]}: its lists are read "
         "as one run of values, and nested lists do not say how long they are.",
     )
+    tokenize: Tokenize | None = Field(
+        None,
+        description="Makes inputs of a Parquet file's columns of text. Upload a zip that holds the .parquet file, not "
+        "compressed again, and the model's tokenizer.json.",
+    )
     image: str | None = Field(
         None,
         min_length=1,
@@ -88,6 +94,8 @@ class DatasetInfo(Frozen):
     """Smallest and largest value of integer labels `y`."""
     classes: tuple[str, ...] = ()
     """What the labels stand for, from 0, where the data set says so: the folders' names, in order."""
+    tokenizer: TokenizerInfo | None = None
+    """What encodes the text, where that is declared; the arrays it makes are among `arrays`."""
     splits: dict[SplitName, int] = Field(default_factory=dict)
     """Rows of each split that the archive itself makes with its folders."""
 

@@ -14,6 +14,20 @@ class UnreadableData(EngineError):
     remedy = "Write the file again, with as many rows in every array and samples of one size after preprocessing."
 
 
+class TextUnusable(EngineError):
+    """A text of the data set cannot be tokenized: there is none, it is no UTF-8, or it is too long."""
+
+    code = "data.text_unusable"
+    remedy = "Remove or mend the row named in the detail, write the Parquet file again and upload it again."
+
+
+class TokenizerUnusable(EngineError):
+    """The tokenizer.json has a sound outline, but no tokenizer can be made of it, or it fails on a text."""
+
+    code = "data.tokenizer_unusable"
+    remedy = "Try Tokenizer.from_file('tokenizer.json') of tokenizers on your machine, and upload what that reads."
+
+
 class BrokenImage(EngineError):
     """A picture of the data set has a sound header, but its pixels are damaged or cut off."""
 

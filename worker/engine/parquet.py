@@ -4,6 +4,7 @@ Numbers become raw arrays. Pictures stay as they are, one behind the other in on
 """
 
 from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, ClassVar
@@ -12,11 +13,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from app.admission.errors import AdmissionError, Broken, Inflating
+from app.admission.sniff import sniff
+from app.admission.text_archive import TextArchive
 from app.spec.data import ArraySpec
 from app.spec.work import DataFile
 from worker.engine.errors import BrokenImage, UnreadableData
 from worker.engine.images import UndecodableImage, decode
 from worker.engine.npz import StoredArray
+from worker.engine.text import open_text
 
 BATCH_ROWS = 64
 """Rows unpacked at a time: pictures of a few hundred kilobytes are some ten megabytes."""
@@ -60,10 +65,33 @@ def open_parquet(
     names = [name for name in file.info.arrays if name in wanted]
     scratch.mkdir(parents=True, exist_ok=True)
     try:
-        with pq.ParquetFile(path, memory_map=False, pre_buffer=False, buffer_size=1 << 20) as source:
-            return {name: _column(source, name, file, path, scratch) for name in names}
+        with _opened(path) as (source, tokenizer_json):
+            declared = file.spec.tokenize
+            made = declared.arrays() if declared is not None else {}
+            tokens = {name: _plain(name, file, path, scratch) for name in names if name in made}
+            columns = {name: _column(source, name, file, path, scratch) for name in names if name not in made}
+            return columns | open_text(source, file, tokenizer_json, tokens)
+    except (AdmissionError, Broken, Inflating) as error:
+        raise UnreadableData(f"The data set is no longer what was admitted: {error}") from error
     except (pa.ArrowException, OSError, ValueError, KeyError) as error:
         raise UnreadableData(f"The data set is not a readable Parquet file: {error}") from error
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[tuple[pq.ParquetFile, bytes]]:
+    """The table and its tokenizer.json: both in a zip, or the table alone and nothing."""
+    with path.open("rb") as file:
+        archive = None
+        if sniff(file) == "zip":
+            archive = TextArchive.open(file, path.stat().st_size, max_inflated_bytes=path.stat().st_size * 1032)
+        table = path if archive is None else archive.parquet()
+        with pq.ParquetFile(table, memory_map=False, pre_buffer=False, buffer_size=1 << 20) as source:
+            yield source, archive.tokenizer_json() if archive is not None and archive.tokenizer is not None else b""
+
+
+def _plain(name: str, file: DataFile, path: Path, scratch: Path) -> Path:
+    """Where a column is written out."""
+    return scratch / f"{path.name}-{list(file.info.arrays).index(name)}.rows"
 
 
 def _column(
@@ -71,7 +99,7 @@ def _column(
 ) -> StoredArray | StoredPictures:
     declared = file.info.arrays[name]
     picture = name not in file.spec.shapes and any(not isinstance(size, int) for size in declared.shape)
-    plain = scratch / f"{path.name}-{list(file.info.arrays).index(name)}.rows"
+    plain = _plain(name, file, path, scratch)
     return _pictures(source, name, plain) if picture else _numbers(source, name, declared, plain)
 
 
