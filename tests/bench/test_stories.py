@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
+import onnx
 import psutil
 import pytest
 import torch
@@ -55,7 +56,29 @@ def test_both_quantizers_are_compared_on_the_same_rows(network: Path, rows: np.n
     assert 0.5 < figures["net: size, Pare / ONNX Runtime"].value < 1.5
     assert figures["net: signal to noise, Pare"].value > 20
     assert figures["net: signal to noise, ONNX Runtime"].value > 20
-    assert figures["net: latency, Pare / ONNX Runtime"].bound is not None
+    (required,) = [one for one in figures.values() if one.bound is not None]
+    assert required.name.startswith("net: latency, Pare / fastest of ONNX Runtime (")
+    ways = {name: one for name, one in figures.items() if name.startswith("net: latency, Pare / Q")}
+    assert len(ways) == len(quantizer.WAYS) == 12
+    fastest = required.name.partition("(")[2].removesuffix(")")
+    assert ways[f"net: latency, Pare / {fastest}"].value == required.value
+
+
+def test_every_way_of_the_library_is_another_graph(network: Path, rows: np.ndarray, tmp_path: Path) -> None:
+    """Formats, types and scales are what their names say."""
+    prepared, ranges = quantizer.calibrated(network, rows, tmp_path)
+    types = {"u8": onnx.TensorProto.UINT8, "s8": onnx.TensorProto.INT8}
+    for way in quantizer.WAYS:
+        graph = onnx.load(quantizer.by_library(prepared, ranges, way, tmp_path)).graph
+        operators = {node.op_type for node in graph.node}
+        assert ("QLinearConv" in operators, "Conv" in operators) == (way.form == "QOperator", way.form == "QDQ"), way
+        weights = [one for one in graph.initializer if one.name.endswith("_quantized") and len(one.dims) == 4]
+        assert {one.data_type for one in weights} == {types[way.types[2:]]}, way
+        channels = weights[0].dims[0]
+        scales = [one for one in graph.initializer if one.name == weights[0].name.replace("_quantized", "_scale")]
+        assert [np.prod(one.dims, dtype=int) for one in scales] == [channels if way.per_channel else 1], way
+        codes = np.abs(onnx.numpy_helper.to_array(weights[0]).astype(int)).max()
+        assert (codes <= 64) == way.reduce_range, way
 
 
 @pytest.mark.parametrize("who", ["pare", "library"])
