@@ -6,16 +6,14 @@ Horizontal positions are percent of the width, vertical ones pixels from the top
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal
 
-from app.report.svg import MOST_TICKS, NICE_STEPS, Span, Tick
+from app.report.axes import MOST_TICKS, Span, Tick, anchor, place_ticks, round_step
 from app.report.text import plain
 from app.spec.report import Chart
 
 HEIGHT = 170
 HEADROOM = 1.05
 MOST_LEVELS = 5
-MOST_PLACES = 8
 WIDEST_GROUP = 12.0
 """Percent of the width: bars for two layers do not become a wall."""
 LOG_DECADES = 6
@@ -111,13 +109,8 @@ def _levels(scale: Scale) -> list[float]:
         first, last = math.ceil(math.log10(scale.low) - 1e-9), math.floor(math.log10(scale.high))
         decades = max(1, -(-(last - first + 1) // MOST_LEVELS))
         return [10.0**power for power in range(first, last + 1, decades)]
-    step = _nice((scale.high - scale.low) / MOST_LEVELS)
+    step = round_step((scale.high - scale.low) / MOST_LEVELS)
     return [step * index for index in range(math.ceil(scale.low / step), math.floor(scale.high / step) + 1)]
-
-
-def _nice(raw: float) -> float:
-    power = 10.0 ** math.floor(math.log10(raw))
-    return next(power * nice for nice in NICE_STEPS if power * nice >= raw * (1 - 1e-9))
 
 
 def _places(chart: Chart) -> tuple[list[float], tuple[Tick, ...]]:
@@ -128,12 +121,12 @@ def _places(chart: Chart) -> tuple[list[float], tuple[Tick, ...]]:
         return [round((index + 0.5) * slot, 3) for index in range(len(chart.x))], _name_ticks(chart)
     low, high = min(numbers, default=0.0), max(numbers, default=1.0)
     width = high - low or 1.0
-    step = _nice(width / MOST_TICKS)
+    step = round_step(width / MOST_TICKS)
     whole = all(float(number).is_integer() for number in numbers)
     step = max(1.0, math.ceil(step)) if whole else step
     marks = [step * index for index in range(math.ceil(low / step), math.floor(high / step) + 1)]
     ticks = tuple(
-        Tick(round(100 * (mark - low) / width, 3), _number(mark), _anchor((mark - low) / width)) for mark in marks
+        Tick(round(100 * (mark - low) / width, 3), _number(mark), anchor((mark - low) / width)) for mark in marks
     )
     return [round(100 * (number - low) / width, 3) for number in numbers], ticks
 
@@ -178,9 +171,7 @@ def _name_ticks(chart: Chart) -> tuple[Tick, ...]:
     """Numbers of the bars, from 1: names of layers are too long for an axis."""
     count = len(chart.x)
     slot = min(WIDEST_GROUP, 100 / max(1, count)) if chart.kind == "bars" else 100 / max(1, count)
-    step = next(step for step in (1, 2, 5, 10, 20, 25, 50, 100, 250, 1000) if count / step <= MOST_PLACES)
-    shown = [1, *(place for place in range(step, count + 1, step) if place > 1 + step / 2)] if count else []
-    return tuple(Tick(round((place - 0.5) * slot, 3), str(place)) for place in shown)
+    return place_ticks(count, slot)
 
 
 def _number(value: float) -> str:
@@ -188,9 +179,3 @@ def _number(value: float) -> str:
     if value and not 1e-3 <= abs(value) < 1e5:
         return f"{value:.2g}" if abs(value) < 1e5 else f"{value / 1e6:.3g} M" if abs(value) >= 1e6 else f"{value:,.0f}"
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
-
-
-def _anchor(share: float) -> Literal["start", "middle", "end"]:
-    if share < 0.03:
-        return "start"
-    return "end" if share > 0.97 else "middle"

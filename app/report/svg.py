@@ -4,6 +4,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
+from app.report.axes import MOST_TICKS, Span, Tick, anchor, place_ticks, round_step
 from app.spec.report import Distribution, LatencyChange, LayerError, Size
 
 Severity = Literal["clean", "fair", "weak", "poor", "equal"]
@@ -13,10 +14,8 @@ BANDS = ((1, 99), (10, 90), (25, 75))
 THINNEST = 0.25
 """Percent of the width below which a mark would vanish."""
 AXIS_ROOM = 1.04
-MOST_TICKS = 6
 AXIS_UNITS = ((1e-3, "s"), (1, "ms"), (1e3, "µs"), (1e6, "ns"))
 """Factor from milliseconds; an axis has one unit, in which its end is at least 1."""
-NICE_STEPS = (1.0, 2.0, 2.5, 5.0, 10.0)
 
 SEVERITIES: tuple[tuple[float, Severity], ...] = ((30, "clean"), (20, "fair"), (10, "weak"), (-math.inf, "poor"))
 """Lower bounds in decibels."""
@@ -26,23 +25,6 @@ LAYER_DB = 60.0
 SHORTEST = 3.0
 WIDEST_BAR = 4.0
 """Percent of the width: a few layers do not become a wall."""
-
-
-@dataclass(frozen=True)
-class Span:
-    """A horizontal stretch, in percent."""
-
-    x: float
-    width: float
-
-
-@dataclass(frozen=True)
-class Tick:
-    """A place on an axis with its label; the outermost labels are anchored inwards."""
-
-    x: float
-    label: str
-    anchor: Literal["start", "middle", "end"] = "middle"
 
 
 @dataclass(frozen=True)
@@ -121,7 +103,7 @@ def layers_picture(layers: tuple[LayerError, ...]) -> LayersPicture:
             )
         )
     levels = tuple((LAYER_HEIGHT * (1 - db / LAYER_DB), f"{db:g} dB") for db in (60, 40, 20))
-    return LayersPicture(tuple(bars), _layer_ticks(len(layers), slot), levels)
+    return LayersPicture(tuple(bars), place_ticks(len(layers), slot), levels)
 
 
 def severity(layer: LayerError) -> Severity:
@@ -166,26 +148,10 @@ def _time_ticks(end: float) -> tuple[Tick, ...]:
     """Round times from zero, few enough that their labels do not touch on a telephone."""
     if end <= 0:
         return (Tick(0, "0", "start"),)
-    raw = end / MOST_TICKS
-    power = 10.0 ** math.floor(math.log10(raw))
-    step = next(power * nice for nice in NICE_STEPS if power * nice >= raw)
+    step = round_step(end / MOST_TICKS)
     scale, unit = next((scale, unit) for scale, unit in AXIS_UNITS if end * scale >= 1 or unit == "ns")
     values = [step * index for index in range(int(end / step) + 1)]
     return tuple(
-        Tick(_percent(value, end), f"{value * scale:.10g} {unit}" if value else "0", _anchor(value / end))
+        Tick(_percent(value, end), f"{value * scale:.10g} {unit}" if value else "0", anchor(value / end))
         for value in values
     )
-
-
-def _layer_ticks(count: int, slot: float) -> tuple[Tick, ...]:
-    step = next(step for step in (1, 2, 5, 10, 20, 25, 50, 100, 1000) if count / step <= 8)
-    positions = sorted({1, *range(step, count + 1, step)} & set(range(1, count + 1)))
-    if len(positions) > 1 and step > 1 and positions[1] - 1 < step / 2:
-        positions.pop(1)
-    return tuple(Tick(round((position - 0.5) * slot, 3), str(position)) for position in positions)
-
-
-def _anchor(share: float) -> Literal["start", "middle", "end"]:
-    if share < 0.03:
-        return "start"
-    return "end" if share > 0.95 else "middle"

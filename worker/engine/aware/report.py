@@ -3,10 +3,11 @@
 import numpy as np
 
 from app.spec.quantize_aware import QuantizeAware
-from app.spec.report import MOST_POINTS, Chart, OutputParity, Series, Table
+from app.spec.report import MOST_POINTS, Chart, OutputParity, Table
 from worker.engine.aware.fake_quant import Quantizer
 from worker.engine.aware.student import Student
 from worker.engine.aware.subject import Subject
+from worker.engine.layer_bars import layer_bars
 from worker.engine.passes import Context, Fact
 
 AGREES = 0.99
@@ -67,16 +68,14 @@ def table_of(subject: Subject, student: Student) -> Table:
 def chart_of(subject: Subject, student: Student) -> Chart:
     """How far training moved the scales."""
     layers = layers_of(subject, student)
-    return Chart(
-        title="Scales after training, relative to those of least squared error",
-        kind="bars",
-        x_label="layer",
-        y_label="ratio",
-        x=tuple(name for name, *_ in layers),
-        series=(
-            Series(name="weights", values=tuple(_moved(weights) for _, _, weights, _ in layers)),
-            Series(name="inputs", values=tuple(_moved(inputs) for *_, inputs in layers)),
-        ),
+    return layer_bars(
+        "Scales after training, relative to those of least squared error",
+        "ratio",
+        [name for name, *_ in layers],
+        {
+            "weights": [_moved(weights) for _, _, weights, _ in layers],
+            "inputs": [_moved(inputs) for *_, inputs in layers],
+        },
     )
 
 

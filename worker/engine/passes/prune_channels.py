@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from app.spec.prune import PruneChannels
-from app.spec.report import MOST_POINTS, Chart, Series
+from app.spec.report import Chart, Series
 from worker.engine.channels.analysis import Channels, analyse
 from worker.engine.channels.choosing import candidates, choose, search
 from worker.engine.channels.cost import Cost, cost_of
@@ -17,6 +17,7 @@ from worker.engine.channels.groups import Group
 from worker.engine.channels.importance import Scores, at_random, by_norm, by_scale, norms, scaled
 from worker.engine.channels.removal import Kept, kept_positions, removed
 from worker.engine.channels.taylor import by_taylor
+from worker.engine.layer_bars import layer_bars
 from worker.engine.model import Model
 from worker.engine.passes import Changed, Context, Fact, implements
 
@@ -129,17 +130,9 @@ def _doubt(proof: Proof) -> str | None:
 
 
 def _widths(groups: Sequence[Group], doomed: np.ndarray) -> Chart:
-    shown = groups[:MOST_POINTS]
-    return Chart(
-        title="Channels per layer",
-        kind="bars",
-        x_label="layer",
-        y_label="channels",
-        x=tuple(group.name for group in shown),
-        series=(
-            Series(name="before", values=tuple(group.channels for group in shown)),
-            Series(name="after", values=tuple(group.channels - _gone([group], doomed) for group in shown)),
-        ),
+    before, left = [group.channels for group in groups], [group.channels - _gone([group], doomed) for group in groups]
+    return layer_bars(
+        "Channels per layer", "channels", [group.name for group in groups], {"before": before, "after": left}
     )
 
 

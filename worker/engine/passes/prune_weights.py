@@ -7,9 +7,10 @@ import onnx
 import torch
 
 from app.spec.prune import PruneWeights
-from app.spec.report import MOST_POINTS, Chart, Series, Table
+from app.spec.report import MOST_POINTS, Chart, Table
 from app.spec.units import counted, file_size
 from worker.engine.errors import NoTrainableGraph, NoWeightsToPrune
+from worker.engine.layer_bars import layer_bars
 from worker.engine.model import Model, new_folder
 from worker.engine.onnx_file import save
 from worker.engine.onnx_layers import float_initializers, onnx_layers, replace_initializers
@@ -168,15 +169,8 @@ def _warnings(step: PruneWeights, pruned: list[Pruned], unfit: int, already: int
 
 
 def _chart(pruned: list[Pruned]) -> Chart:
-    shown = pruned[:MOST_POINTS]
-    return Chart(
-        title="Sparsity by layer",
-        kind="bars",
-        x_label="layer",
-        y_label="share of zeros",
-        x=tuple(one.name for one in shown),
-        series=(Series(name="zeros", values=tuple(one.sparsity for one in shown)),),
-    )
+    names, shares = [one.name for one in pruned], [one.sparsity for one in pruned]
+    return layer_bars("Sparsity by layer", "share of zeros", names, {"zeros": shares})
 
 
 def _table(pruned: list[Pruned]) -> Table:

@@ -5,8 +5,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from app.spec.report import MOST_POINTS, Chart, Series, Table
+from app.spec.report import MOST_POINTS, Chart, Table
 from app.spec.units import counted
+from worker.engine.layer_bars import layer_bars
 from worker.engine.passes import Fact
 from worker.engine.sensitivity.automatic import Chosen
 from worker.engine.sensitivity.sweep import FLOAT, Sweep
@@ -60,17 +61,9 @@ def layer_table(findings: Sequence[Finding], top1: float | None = None, chosen: 
 
 def layer_chart(findings: Sequence[Finding]) -> Chart:
     """Decibels as bars: the shorter, the more sensitive."""
-    shown = findings[:MOST_POINTS]
-    return Chart(
-        title="Signal to noise of the outputs, one layer changed at a time",
-        kind="bars",
-        x_label="layer",
-        y_label="dB",
-        x=tuple(one.layer for one in shown),
-        series=tuple(
-            Series(name=done, values=tuple(one.readings[done].sqnr_db for one in shown)) for done in shown[0].readings
-        ),
-    )
+    values = {done: [one.readings[done].sqnr_db for one in findings] for done in findings[0].readings}
+    title = "Signal to noise of the outputs, one layer changed at a time"
+    return layer_bars(title, "dB", [one.layer for one in findings], values)
 
 
 def write(findings: Sequence[Finding], top1: float | None, path: Path) -> Path:

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from app.spec.report import MOST_POINTS, Chart, Series, Table
+from app.spec.report import MOST_POINTS, Chart, Table
+from worker.engine.layer_bars import layer_bars
 from worker.engine.passes import Fact
 from worker.engine.weights.layout import Weight
 
@@ -79,12 +80,6 @@ def table(weights: Sequence[Stored], title: str) -> Table:
 
 def chart(weights: Sequence[Stored]) -> Chart:
     """Signal to noise of each weight, in the order of the graph."""
-    shown = weights[:MOST_POINTS]
-    return Chart(
-        title="Signal to noise of each weight",
-        kind="bars",
-        x_label="weight",
-        y_label="SQNR, dB",
-        x=tuple(one.name for one in shown),
-        series=(Series(name="weights", values=tuple(one.sqnr_db for one in shown)),),
-    )
+    values = {"weights": [one.sqnr_db for one in weights]}
+    names = [one.name for one in weights]
+    return layer_bars("Signal to noise of each weight", "SQNR, dB", names, values, x_label="weight")
