@@ -20,6 +20,12 @@ LENGTH = 16
 PARTS = ("input_ids", "attention_mask", "token_type_ids")
 
 
+BACKTRACKING = words(
+    pre_tokenizer={"type": "Split", "pattern": {"Regex": "(a+)+$"}, "behavior": "Isolated", "invert": False}
+)
+"""Its expression tries every way to part a run of letters."""
+
+
 def opened(path: Path, inputs: list[str] | None = None, **spec: Any) -> Rows:
     declared = DatasetSpec.model_validate(spec)
     info = admit_dataset(path, declared, max_inflated_bytes=1 << 30)
@@ -131,6 +137,7 @@ def binary_as_text(*rows: bytes) -> pa.Array:
         (binary_as_text(b"a", b"\xed\xa0\x80"), None, TextUnusable, "Row 1 of column text is no UTF-8"),
         (["a"] * 70 + ["b" * (MAX_TEXT_CHARACTERS + 1)], None, TextUnusable, "Row 70 of column text has 1000001"),
         (["a"], words(pre_tokenizer={"type": "Never"}), TokenizerUnusable, "cannot be used"),
+        (["a" * 28 + "b"], BACKTRACKING, TokenizerUnusable, "row 0: .*retry-limit"),
         (
             ["a"],
             words(model={"type": "WordLevel", "vocab": {"[PAD]": 0}, "unk_token": "?"}),

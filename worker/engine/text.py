@@ -4,7 +4,7 @@ Encoding is that of Hugging Face's `tokenizers`, single-threaded, from the file'
 """
 
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import IO
 
@@ -20,7 +20,7 @@ from worker.engine.npz import StoredArray
 
 BATCH_ROWS = 64
 MAX_TEXT_CHARACTERS = 1_000_000
-"""Of one text. A million letters take 0.7 s and some 40 MB to encode, most of which `max_length` cuts off again."""
+"""Of one text: a million take a second or two and 160 MB to encode, of which `max_length` keeps little."""
 
 
 def open_text(
@@ -42,14 +42,12 @@ def open_text(
 
 def built(tokenizer_json: bytes, declared: Tokenize, pad_token: str) -> Tokenizer:
     """The tokenizer, which cuts and pads to `max_length`; raises `TokenizerUnusable`."""
-    try:
+    with _blamed("tokenizer.json cannot be used"):
         tokenizer = Tokenizer.from_str(tokenizer_json.decode())
-    except Exception as error:  # tokenizers raises Exception itself for whatever is wrong with a file
-        raise TokenizerUnusable(f"tokenizer.json cannot be used: {str(error)[:300]}.") from error
     number = tokenizer.token_to_id(pad_token)
     if number is None:
         raise TokenizerUnusable(f"The tokenizer has no token {pad_token!r}.")
-    try:
+    with _blamed("tokenizer.json can neither cut nor pad"):
         if getattr(tokenizer.model, "dropout", None):
             tokenizer.model.dropout = None  # BPE-dropout is a regularizer: it encodes a text differently each time
         cut, fill = tokenizer.truncation or {}, tokenizer.padding or {}
@@ -58,9 +56,21 @@ def built(tokenizer_json: bytes, declared: Tokenize, pad_token: str) -> Tokenize
             direction=fill.get("direction", "right"), pad_id=number, pad_token=pad_token,
             pad_type_id=fill.get("pad_type_id", 0), length=declared.max_length,
         )  # fmt: skip
-    except Exception as error:  # as above
-        raise TokenizerUnusable(f"tokenizer.json can neither cut nor pad: {str(error)[:300]}.") from error
     return tokenizer
+
+
+@contextmanager
+def _blamed(what: str) -> Iterator[None]:
+    """Blame the file for whatever `tokenizers` raises: Exception itself, or a panic of Rust, which is none.
+
+    It panics where a regular expression of the file backtracks too often.
+    """
+    try:
+        yield
+    except BaseException as error:
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            raise
+        raise TokenizerUnusable(f"{what}: {str(error)[:300]}.") from error
 
 
 def _write(source: pq.ParquetFile, tokenizer: Tokenizer, declared: Tokenize, plain: dict[str, Path], rows: int) -> None:
@@ -84,10 +94,8 @@ def _write(source: pq.ParquetFile, tokenizer: Tokenizer, declared: Tokenize, pla
 
 
 def _encoded(tokenizer: Tokenizer, texts: tuple[str, ...], row: int) -> Encoding:
-    try:
+    with _blamed(f"The tokenizer fails on row {row}"):
         return tokenizer.encode(texts[0], texts[1] if len(texts) > 1 else None)
-    except Exception as error:  # as above
-        raise TokenizerUnusable(f"The tokenizer fails on row {row}: {str(error)[:300]}.") from error
 
 
 def _part(encoded: Encoding, part: TokenPart) -> list[int]:
