@@ -45,10 +45,18 @@ def weights_of(file: Path) -> dict[str, np.ndarray]:
     return {name: array for name, array in stored.items() if name.endswith("_quantized") and array.dtype == np.int8}
 
 
-@pytest.mark.parametrize(("weights", "size", "drop"), [("int4", 0.17, 0.005), ("int2", 0.10, 0.012)])
-def test_digits_in_few_bits(weights, size, drop, trained_digits: Model, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("weights", "activations", "size", "drop"),
+    [
+        ("int4", "int8", 0.17, 0.005),
+        ("int4", "int4", 0.17, 0.005),
+        ("int3", "int8", 0.14, 0.005),
+        ("int2", "int8", 0.10, 0.012),
+    ],
+)
+def test_digits_in_few_bits(weights, activations, size, drop, trained_digits: Model, tmp_path: Path) -> None:
     test = digits_rows(tmp_path, slice(1000, None))
-    step = QuantizeAware(weights=weights, epochs=3)
+    step = QuantizeAware(weights=weights, activations=activations, epochs=3)
 
     changed = aware(trained_digits, digits_rows(tmp_path, slice(0, 1000)), tmp_path, step)
     file = lowered(changed.model, "x86", tmp_path)
@@ -61,8 +69,9 @@ def test_digits_in_few_bits(weights, size, drop, trained_digits: Model, tmp_path
     assert changed.facts["folded_batch_norms"] == 3
     assert changed.charts[0].title == "Loss"
     assert [row[2] for row in changed.tables[0].rows] == [
-        "-127 ... 127", *3 * [{"int4": "-8 ... 7", "int2": "-2 ... 1"}[weights]], "-127 ... 127",
+        "-127 ... 127", *3 * [{"int4": "-8 ... 7", "int3": "-4 ... 3", "int2": "-2 ... 1"}[weights]], "-127 ... 127",
     ]  # fmt: skip
+    assert changed.tables[0].rows[1][4] == {"int8": "0 ... 255", "int4": "0 ... 15"}[activations]
 
 
 def mixed_data(rows: int, seed: int) -> dict[str, np.ndarray]:
