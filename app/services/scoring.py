@@ -71,15 +71,15 @@ def _against_labels(labels: ArraySpec) -> Obstacle | None:
 
 def _against_scores(metric: MetricName, output: TensorSpec) -> Obstacle | None:
     if len(output.shape) != 2:
-        found = f"the first output '{output.name}' is {output.dtype} of shape {written(output.shape)}"
+        found = f"output '{output.name}' is {output.dtype} of shape {written(output.shape)}"
         return Obstacle(
             f"{found}, not scores [rows, classes]",
-            "Export the scores of every class as the first output (not their argmax), or ask for mse, or no metric.",
+            "Name an output with scores of every class in `evaluate.output` (not their argmax), or ask for mse.",
         )
     classes = output.shape[1]
     if classes == 1:
         return Obstacle(
-            f"the first output '{output.name}' has a single column",
+            f"output '{output.name}' has a single column",
             "Export two class scores instead of one probability, or ask for mse in `evaluate.metrics`.",
         )
     if isinstance(classes, int) and classes <= RANKS[metric]:
@@ -91,7 +91,7 @@ def _against_mse(output: TensorSpec, labels: ArraySpec) -> Obstacle | None:
     if output.shape and comparable(output.shape[1:], labels.shape[1:]):
         return None
     return Obstacle(
-        f"the first output '{output.name}' has the shape {written(output.shape)}, "
+        f"output '{output.name}' has the shape {written(output.shape)}, "
         f"a row of the labels {written(labels.shape[1:])}",
-        "Send labels `y` shaped like the first output, or export the output that they belong to as the first.",
+        "Send labels `y` shaped like the output, or name the output that they belong to in `evaluate.output`.",
     )

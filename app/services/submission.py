@@ -17,7 +17,7 @@ from app.spec.base import ModelId
 from app.spec.data import LABELS, DatasetInfo, DatasetSpec
 from app.spec.distill import Distill
 from app.spec.job import AnyStep, JobSpec, Role
-from app.spec.signature import FLOATS, ModelInfo
+from app.spec.signature import FLOATS, ModelInfo, TensorSpec
 from app.spec.target import is_timed, last_opset, supports
 
 
@@ -219,21 +219,35 @@ def _check_metrics(spec: JobSpec, info: ModelInfo, data: dict[Role, Dataset]) ->
     """Why the metrics cannot be measured, if they are the default; raises an error where they were asked for."""
     asked = "metrics" in spec.evaluate.model_fields_set or bool(spec.evaluate.limits.max_drop)
     test = DatasetInfo.model_validate(data["test"].info) if "test" in data else None
+    output = _judged_output(spec, info)
     for metric in spec.evaluate.metrics:
         if test is None or LABELS not in test.arrays:
             missing = "the job names no test data" if test is None else f"the test data has no labels '{LABELS}'"
             if asked:
                 raise NeedsData(f"{metric} cannot be measured: {missing}.", pointer="/evaluate/metrics")
             return missing
-        found = obstacle(metric, info.signature.outputs[0], test.arrays[LABELS])
+        found = obstacle(metric, output, test.arrays[LABELS])
         if found is not None:
             if asked:
                 detail = f"{metric} cannot be measured: {found.reason}."
                 raise MetricNotMeasurable(detail, pointer="/evaluate/metrics", remedy=found.remedy)
             return found.reason
     if test is not None and any(metric in RANKS for metric in spec.evaluate.metrics):
-        check_labels(info.signature.outputs[0], test, pointer="/data/test")
+        check_labels(output, test, pointer="/data/test")
     return None
+
+
+def _judged_output(spec: JobSpec, info: ModelInfo) -> TensorSpec:
+    outputs = {one.name: one for one in info.signature.outputs}
+    if spec.evaluate.output is None:
+        return info.signature.outputs[0]
+    if spec.evaluate.output not in outputs:
+        raise MetricNotMeasurable(
+            f"The model has no output '{spec.evaluate.output}'; its outputs are {', '.join(outputs)}.",
+            pointer="/evaluate/output",
+            remedy="Name one of them, or leave `evaluate.output` out: metrics judge the first.",
+        )
+    return outputs[spec.evaluate.output]
 
 
 def _check_overlap(spec: JobSpec, data: dict[Role, Dataset]) -> Iterator[str]:

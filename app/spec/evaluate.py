@@ -41,6 +41,9 @@ class Evaluate(Frozen):
     """What the report measures."""
 
     metrics: tuple[MetricName, ...] = Field(("top1",), description="Needs labels in the test data.", max_length=3)
+    output: str | None = Field(
+        None, min_length=1, max_length=200, description="The output that metrics judge. Left out: the first."
+    )
     limits: Limits = Limits()
     latency: Latency = Latency()
 

@@ -36,6 +36,17 @@ class Heads(nn.Module):
         return self.sort(x), self.tokens(x).reshape(-1, 7, 5)
 
 
+class Sorts(nn.Module):
+    """Scores of two classes, and of five."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.two, self.five = nn.Linear(4, 2), nn.Linear(4, 5)
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return self.two(x), self.five(x)
+
+
 def exported(network: nn.Module) -> bytes:
     """A program that takes x [batch, 4]."""
     buffer = io.BytesIO()
@@ -242,3 +253,18 @@ def test_mixed_precision_needs_a_gpu(client: httpx.Client, program_id: str, comp
     ]  # fmt: skip
     assert "mixed_precision will not be used: no live worker has a GPU." in warned["warnings"]
     assert (taken["queue"], any("mixed_precision" in one for one in taken["warnings"])) == ("cuda", False)
+
+
+def test_metrics_judge_the_output_named(client: httpx.Client) -> None:
+    """The first head has two classes; the labels are the second's."""
+    model = uploaded(client, Sorts())
+    rows = client.post("/datasets", params={"name": "r"}, content=npz_bytes(y=np.full(40, 4)), headers=OCTETS)
+
+    def judged(**evaluate: Any) -> httpx.Response:
+        job = {"model": model, "data": {"test": rows.json()["id"]}, "steps": [], "evaluate": evaluate}
+        return client.post("/jobs/validate", json=job)
+
+    assert judged(output="linear_1").status_code == 200
+    assert judged().json()["code"] == "data.labels_out_of_range"
+    unknown = judged(output="logits").json()
+    assert (unknown["code"], unknown["errors"][0]["pointer"]) == ("evaluate.not_measurable", "/evaluate/output")

@@ -169,3 +169,12 @@ def test_mse_of_class_labels_is_left_out() -> None:
 
     assert changes == ()
     assert "[5, 3] for labels of shape [5]" in note
+
+
+def test_the_output_named_is_judged() -> None:
+    right, wrong = np.eye(4)[np.arange(4)], np.eye(4)[[1, 2, 3, 0]]
+    outputs = {"first": wrong, "second": right}
+    for name, share in ((None, 0.0), ("second", 1.0)):
+        metrics = Metrics(("top1",), name)
+        metrics.add(Pair(outputs, outputs, np.arange(4)))
+        assert metrics.changes()[0][0].before == share

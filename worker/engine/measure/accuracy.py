@@ -1,4 +1,4 @@
-"""Metrics on labelled rows, before and after. The scores are the model's first output."""
+"""Metrics on labelled rows, before and after. The scores are one output of the model, the first unless named."""
 
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -106,7 +106,9 @@ class MeanSquaredError:
 class Metrics:
     """All the metrics asked for, on the rows that have labels; one that the labels do not fit is left out."""
 
-    def __init__(self, names: tuple[MetricName, ...]) -> None:
+    def __init__(self, names: tuple[MetricName, ...], output: str | None = None) -> None:
+        """`output` is the one that is judged, the first if left out."""
+        self._output = output
         self._metrics: dict[MetricName, Metric] = {
             name: TopK(name) if name in RANKS else MeanSquaredError() for name in dict.fromkeys(names)
         }
@@ -118,12 +120,12 @@ class Metrics:
         if pair.labels is None or not len(pair.labels):
             return
         self._labelled += len(pair.labels)
-        first = next(iter(pair.before))
+        judged = self._output or next(iter(pair.before))
         for name, metric in self._metrics.items():
             if name in self._left_out:
                 continue
             try:
-                metric.add(pair.before[first], pair.after[first], pair.labels)
+                metric.add(pair.before[judged], pair.after[judged], pair.labels)
             except MetricNotApplicable as reason:
                 self._left_out[name] = str(reason)
 

@@ -139,7 +139,7 @@ def _compare_outputs(subject: Subject) -> tuple[Parity, tuple[MetricChange, ...]
     """One pass over the rows for parity and metrics; metrics only where the rows are for testing."""
     before = subject.reference or runner(session(subject.baseline, subject.threads))
     after = runner(session(subject.artifact, subject.threads))
-    parity, metrics = Parity(), Metrics(subject.evaluate.metrics)
+    parity, metrics = Parity(), Metrics(subject.evaluate.metrics, subject.evaluate.output)
     size, done = subject.batch.nearest(ROWS_AT_ONCE), 0
     for pair in paired(before, after, subject.rows.batches(size), size):
         parity.add(pair)
