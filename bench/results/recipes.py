@@ -95,7 +95,7 @@ def chains(epochs: int) -> tuple[Recipe, ...]:
 
 def pictures(epochs: int) -> tuple[Recipe, ...]:
     """For the larger network, whose training takes minutes: the techniques that differ there, and the whole chain."""
-    few = max(1, epochs // 7)
+    few = max(1, epochs // 6)
     training = {"learning_rate": 3e-3, "warmup_epochs": 0.5, "augment": SHIFTED}
     recovered = distill(epochs, **training)
     return (

@@ -92,7 +92,7 @@ SUBJECTS = (
         lambda epochs: (*recipes.alone(epochs), *recipes.chains(epochs)),
         epochs=10,
     ),
-    Subject("shapes", "A small ResNet on procedural images", prepare_shapes, recipes.pictures, epochs=14),
+    Subject("shapes", "A small ResNet on procedural images", prepare_shapes, recipes.pictures, epochs=12),
     Subject(
         "students", "A student with and without a teacher", prepare_student, recipes.students, epochs=40, batches=()
     ),
