@@ -21,10 +21,13 @@ ALL := $(VENV)/.installed-all$(TORCH)
 DEMO := $(VENV)/.installed-demo$(TORCH)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run demo test lint bench results migrate image lock clean
+# The toolchains that `make toolchains` and `make test-targets` install; each is an environment of its own.
+TOOLCHAINS ?= openvino
+
+.PHONY: help setup run demo test test-targets toolchains lint bench results migrate image lock clean
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 setup: $(ALL) ## Make .venv with everything (TORCH=cpu|cuda, TORCH_INDEX=URL choose torch's build)
 
@@ -36,6 +39,12 @@ demo: $(DEMO) ## One real job through the HTTP API, its report and artifact in .
 
 test: $(ALL) ## Set up and run every test (PYTEST_ARGS='tests/api -x' for less)
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+toolchains: $(DEMO) ## Install the converters and runtimes of other formats into .toolchains (TOOLCHAINS='openvino')
+	$(BIN)/python -m worker toolchains install $(TOOLCHAINS)
+
+test-targets: $(ALL) toolchains ## Install the toolchains and test the targets that need them
+	PARE_TEST_TOOLCHAINS='$(TOOLCHAINS)' $(BIN)/python -m pytest tests/targets $(PYTEST_ARGS)
 
 lint: $(ALL) ## Style, formatting, types, import directions
 	$(BIN)/ruff check .

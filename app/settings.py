@@ -65,6 +65,9 @@ class Settings(BaseSettings):
         "best-effort", description="`require` refuses to start without every layer; `best-effort` warns once."
     )
     work_dir: Path | None = Field(None, description="Scratch space of jobs; default: below the data directory.")
+    toolchains_dir: Path = Field(
+        Path(".toolchains"), description="Environments of the toolchains (`python -m worker toolchains install`)."
+    )
     child_memory_bytes: int = Field(8 * GIB, gt=0, description="Resident memory a job may use.")
     child_disk_bytes: int = Field(20 * GIB, gt=0, description="Largest file a job may write.")
 

@@ -1,4 +1,7 @@
-"""`python -m worker` serves one queue; `embedded` adds the service and the broker; `run` does one job from files."""
+"""`python -m worker` serves one queue; `embedded` adds the service and the broker; `run` does one job from files.
+
+`toolchains` lists and installs the converters and runtimes that have environments of their own.
+"""
 
 import argparse
 import sys
@@ -7,6 +10,8 @@ from pathlib import Path
 from app.errors import PareError
 from app.logging import configure
 from app.settings import Settings, load
+from worker.engine.environments import NAMES, Environments
+from worker.runtime.installing import install, tell
 
 
 def main() -> None:
@@ -16,6 +21,9 @@ def main() -> None:
         settings = load()
         if options.mode == "run":
             sys.exit(_run(options, settings))
+        if options.mode == "toolchains":
+            _toolchains(options, settings)
+            return
         configure(settings.log_format)
         _serve(options.mode, settings)
     except PareError as error:
@@ -30,6 +38,9 @@ def _options() -> argparse.Namespace:
     run = modes.add_parser("run", help="do one job, described by a file")
     run.add_argument("job", type=Path, help="JSON: the body of POST /jobs, with paths instead of ids")
     run.add_argument("--out", type=Path, default=Path("pare-out"), help="folder for artifacts and report")
+    toolchains = modes.add_parser("toolchains", help="list the toolchains, or install them")
+    toolchains.add_argument("action", nargs="?", choices=["list", "install"], default="list")
+    toolchains.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(NAMES)} (default: all)")
     return parser.parse_args()
 
 
@@ -41,6 +52,15 @@ def _serve(mode: str | None, settings: Settings) -> None:
     else:
         from worker.runtime.standalone import serve
     serve(settings)
+
+
+def _toolchains(options: argparse.Namespace, settings: Settings) -> None:
+    environments = Environments(settings.toolchains_dir)
+    if unknown := set(options.names) - set(NAMES):
+        sys.exit(f"There is no toolchain {', '.join(sorted(unknown))}; there are {', '.join(NAMES)}.")
+    if options.action == "install":
+        install(options.names or NAMES, environments)
+    tell(environments)
 
 
 def _run(options: argparse.Namespace, settings: Settings) -> int:

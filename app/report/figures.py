@@ -59,7 +59,7 @@ class Highlight:
 
 def title(target: TargetReport) -> str:
     """What the target is called."""
-    return f"{target.target.format.upper()} for {target.target.profile}"
+    return target.target.title
 
 
 def rows(target: TargetReport) -> list[Row]:

@@ -6,7 +6,7 @@ from app.report import figures
 from app.report.svg import severity
 from app.report.text import markdown
 from app.report.words import HEADLINES, HOW_TO_READ, VERDICTS
-from app.spec.report import Chart, Machine, Report, StepReport, Table, TargetReport
+from app.spec.report import Chart, Machine, Report, StepReport, Table, TargetFailure, TargetReport
 from app.spec.units import file_size
 
 
@@ -21,6 +21,7 @@ def _lines(report: Report) -> Iterator[str]:
     yield HEADLINES[report.verdict]
     for target in report.targets:
         yield from _target(target)
+    yield from _section("Not delivered", map(_failure, report.failures)) if report.failures else ()
     yield from _section("Notes", _bullets(report.notes)) if report.notes else ()
     yield from _section("Steps", _steps(report.steps))
     yield from _section("Model", _model(report))
@@ -28,8 +29,14 @@ def _lines(report: Report) -> Iterator[str]:
     yield from _section("How to read this", (f"- **{term}**: {meaning}" for term, meaning in HOW_TO_READ.items()))
 
 
+def _failure(failure: TargetFailure) -> str:
+    told = markdown(f"{failure.detail} {failure.remedy}")
+    return f"- **{failure.target.title}** (`{failure.code}`): {told}"
+
+
 def _target(target: TargetReport) -> Iterator[str]:
     yield from ("", f"## {markdown(figures.title(target))}: {VERDICTS[target.verdict]}", "")
+    yield from (f"`{markdown(target.artifact)}`, on {markdown(target.runtime)}", "")
     yield from _bullets(target.reasons)
     yield ""
     yield from _table(

@@ -17,6 +17,8 @@ def render_table(report: Report) -> str:
         parts += ["", f"{plain(figures.title(target))}{verdict} ({plain(target.artifact)})", *_lines(target)]
         parts += ["", *(f"* {arrows(plain(reason))}" for reason in target.reasons)]
         parts += [f"* {arrows(plain(note))}" for note in target.notes]
+    for failure in report.failures:
+        parts += ["", f"{failure.target.title}: not delivered", "", f"* {plain(f'{failure.detail} {failure.remedy}')}"]
     return "\n".join(parts) + "\n"
 
 

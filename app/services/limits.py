@@ -1,8 +1,10 @@
-"""A result that misses what its owner demanded."""
+"""A result that is not what its owner demanded: a limit is missed, or a target is missing."""
 
 from app.errors import PareError
 from app.spec.report import Report
 from app.spec.work import Failure
+
+LONGEST = 2000
 
 
 class LimitsMissed(PareError):
@@ -12,13 +14,18 @@ class LimitsMissed(PareError):
     remedy = "Read the report; then relax the limit, skip the most sensitive layers, or use a gentler recipe."
 
 
-def missed_limits(report: Report) -> Failure | None:
-    """Collect the limits that any target misses."""
-    sentences = [
-        f"{target.target.format}/{target.target.profile}: {missed}"
-        for target in report.targets
-        for missed in target.missed_limits
-    ]
-    if not sentences:
-        return None
-    return Failure(code=LimitsMissed.code, detail="; ".join(sentences)[:2000], remedy=LimitsMissed.remedy)
+class TargetsMissing(PareError):
+    """One of the job's targets could not be delivered; the others are, and report and artifacts are kept."""
+
+    code, status = "targets.missing", 422
+    remedy = "Read the report for each target's reason; leave the target out, or follow the remedy it names."
+
+
+def shortfall(report: Report) -> Failure | None:
+    """What keeps the job from having succeeded: limits that any target misses, else targets that are not there."""
+    missed = [f"{target.target.label}: {sentence}" for target in report.targets for sentence in target.missed_limits]
+    missing = [f"{failure.target.label}: {failure.detail}" for failure in report.failures]
+    for sentences, error in ((missed, LimitsMissed), (missing, TargetsMissing)):
+        if sentences:
+            return Failure(code=error.code, detail="; ".join(sentences)[:LONGEST], remedy=error.remedy)
+    return None

@@ -18,7 +18,6 @@ from app.spec.data import LABELS, DatasetInfo, DatasetSpec
 from app.spec.distill import Distill
 from app.spec.job import AnyStep, JobSpec, Role
 from app.spec.signature import FLOATS, ModelInfo, TensorSpec
-from app.spec.target import is_timed, last_opset, supports
 
 
 @dataclass(frozen=True)
@@ -122,10 +121,10 @@ def _check_steps(spec: JobSpec, info: ModelInfo, data: dict[Role, Dataset]) -> I
         check_device(step, spec.device, pointer)
         check_training(step, info, {role: DatasetInfo.model_validate(row.info) for role, row in data.items()}, pointer)
         for target in spec.targets:
-            place = f"{target.format}/{target.profile}"
-            if not supports(target, step.type):
+            place = target.label
+            if not target.supports(step.type):
                 raise StepNotApplicable(f"{step.type} cannot be delivered for {place}.", pointer=pointer)
-            if refused := sorted(one for one in step.demands() if not supports(target, one)):
+            if refused := sorted(one for one in step.demands() if not target.supports(one)):
                 raise StepNotApplicable(
                     f"{step.type} cannot be delivered for {place}: it has no {refused[0]}.",
                     pointer=pointer,
@@ -195,7 +194,7 @@ def _check_precision(spec: JobSpec, info: ModelInfo) -> None:
 
 
 def _check_speed_limit(spec: JobSpec) -> None:
-    untimed = [f"{target.format}/{target.profile}" for target in spec.targets if not is_timed(target)]
+    untimed = [target.label for target in spec.targets if not target.timed]
     if spec.evaluate.limits.min_speedup is not None and untimed:
         raise MetricNotMeasurable(
             f"No worker measures the speed of {untimed[0]}, so `min_speedup` would always be missed.",
@@ -206,10 +205,10 @@ def _check_speed_limit(spec: JobSpec) -> None:
 
 def _check_opset(spec: JobSpec, info: ModelInfo) -> None:
     for position, target in enumerate(spec.targets):
-        last = last_opset(target)
+        last = target.last_opset
         if last is not None and info.opset is not None and info.opset > last:
             raise StepNotApplicable(
-                f"The model has opset {info.opset}; {target.format}/{target.profile} reads up to {last}.",
+                f"The model has opset {info.opset}; {target.label} reads up to {last}.",
                 pointer=f"/targets/{position}",
                 remedy=f"Export the model with opset {last} or earlier.",
             )

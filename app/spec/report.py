@@ -199,6 +199,7 @@ class TargetReport(Frozen):
     """One delivered artifact, loaded and run on its own runtime, against the original."""
 
     target: Target
+    runtime: str = Field(description="What ran it, with its version.")
     artifact: str = Field(description="File name of the artifact.")
     sha256: str
     verdict: Verdict
@@ -212,6 +213,15 @@ class TargetReport(Frozen):
     placement: Placement
     layers: tuple[LayerError, ...] = ()
     notes: tuple[str, ...] = Field((), description="What was not measured, and why.")
+
+
+class TargetFailure(Frozen):
+    """A target that was asked for and is not delivered; the others are not affected."""
+
+    target: Target
+    code: str = Field(max_length=64)
+    detail: str = Field(max_length=2000)
+    remedy: str = Field(max_length=1000)
 
 
 class ModelSummary(Frozen):
@@ -237,5 +247,6 @@ class Report(Frozen):
     machine: Machine
     steps: tuple[StepReport, ...]
     targets: tuple[TargetReport, ...]
+    failures: tuple[TargetFailure, ...] = ()
     notes: tuple[str, ...] = ()
     seconds: float

@@ -14,11 +14,13 @@ from onnx import TensorProto
 from app.api.components import Components
 from app.db import jobs
 from app.ids import parse
-from app.spec.target import LAST_OPSET
+from app.spec.target import OnnxTarget
 from tests.api.conftest import OCTETS
 from tests.files import npz_bytes
 from tests.hostile.onnx_files import node, proto, value
 from worker.engine.targets import tensorrt_rules
+
+TENSORRT = {"format": "onnx", "profile": "tensorrt"}
 
 
 @pytest.fixture
@@ -92,14 +94,20 @@ def test_test_rows_that_are_not_held_out_are_a_warning(client: httpx.Client, mod
         ({"name": "two\nlines"}, "request.invalid"),
         ({"evaluate": {"limits": {"max_drop": {"top1": 1.5}}}}, "request.invalid"),
         ({"evaluate": {"limits": {"max_drop": {"mse": 0.1}}}}, "request.invalid"),
-        ({"steps": [{"type": "quantize.dynamic"}], "targets": [{"profile": "tensorrt"}]}, "step.not_applicable"),
         (
-            {"steps": [{"type": "quantize.weights", "weights": "int3"}], "targets": [{"profile": "tensorrt"}]},
+            {"steps": [{"type": "quantize.dynamic"}], "targets": [TENSORRT]},
+            "step.not_applicable",
+        ),
+        (
+            {
+                "steps": [{"type": "quantize.weights", "weights": "int3"}],
+                "targets": [TENSORRT],
+            },
             "step.not_applicable",
         ),
         ({"steps": [{"type": "quantize.weights", "method": "hqq", "symmetric": True}]}, "request.invalid"),
         (
-            {"targets": [{"profile": "tensorrt"}], "evaluate": {"limits": {"min_speedup": 2}}},
+            {"targets": [TENSORRT], "evaluate": {"limits": {"min_speedup": 2}}},
             "evaluate.not_measurable",
         ),
     ],
@@ -262,13 +270,13 @@ def test_only_float32_models_are_quantized(client: httpx.Client, dtype: int) -> 
 
 
 def test_a_target_reads_no_newer_opset(client: httpx.Client) -> None:
-    last = LAST_OPSET["onnx", "tensorrt"]
+    last = OnnxTarget(profile="tensorrt").last_opset
     shape = ["n", 4]
     older, newer = (
         uploaded(client, inputs=[value("x", shape)], outputs=[value("y", shape)], opset=opset)
         for opset in (last, last + 1)
     )
-    targets = [{"profile": "x86"}, {"profile": "tensorrt"}]
+    targets = [{"format": "onnx", "profile": "x86"}, {"format": "onnx", "profile": "tensorrt"}]
     answer = client.post("/jobs/validate", json={"model": newer, "targets": targets})
 
     assert (answer.status_code, answer.json()["code"]) == (422, "step.not_applicable")
@@ -278,7 +286,7 @@ def test_a_target_reads_no_newer_opset(client: httpx.Client) -> None:
 
 
 def test_the_service_and_the_worker_know_the_same_last_opset() -> None:
-    assert LAST_OPSET["onnx", "tensorrt"] == tensorrt_rules.LAST_OPSET
+    assert OnnxTarget(profile="tensorrt").last_opset == tensorrt_rules.LAST_OPSET
 
 
 def test_a_model_in_training_mode_is_a_warning(client: httpx.Client, tmp_path: Path) -> None:

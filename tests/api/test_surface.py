@@ -92,7 +92,10 @@ def test_the_catalogue_is_the_contract(client: httpx.Client) -> None:
     assert set(techniques) >= {"finetune", "quantize.static", "quantize.dynamic"}
     assert techniques["quantize.static"]["needs"]["calibration"] is True
     assert "observer" in techniques["quantize.static"]["parameters"]["properties"]
-    assert [one["format"] for one in client.get("/targets").json()] == ["onnx"]
+    targets = {one["format"]: one for one in client.get("/targets").json()}
+    assert targets.keys() == {"onnx", "openvino"}
+    assert targets["openvino"]["install"] == "python -m worker toolchains install openvino"
+    assert targets["onnx"]["install"] is None
     assert client.get("/devices").json() == []
 
 

@@ -16,7 +16,7 @@ from worker.engine.model import Model, new_folder
 from worker.engine.passes import Changed, Context, take
 from worker.engine.progress import Unheard
 from worker.engine.sessions import session
-from worker.engine.targets import Origin, deliver
+from worker.engine.targets import Origin, Site, deliver
 
 ORIGIN = Origin("job_1", "a" * 64, "b" * 64)
 DTYPES = {onnx.TensorProto.FLOAT: "float32", onnx.TensorProto.INT64: "int64", onnx.TensorProto.FLOAT16: "float16"}
@@ -73,7 +73,11 @@ def changed(step: Step, graph: Path, directory: Path, calibration: Rows | None =
 
 def lowered(model: Model, profile: OnnxProfile, directory: Path) -> Path:
     """The delivered file."""
-    return deliver(OnnxTarget(profile=profile), model, ORIGIN, directory / "out")[0]
+    out = directory / "out"
+    out.mkdir(exist_ok=True)
+    site = Site(model, ORIGIN, directory, out, directory / "scratch", 1, Unheard())
+    with deliver(OnnxTarget(profile=profile), model, site) as delivery:
+        return delivery.files[0]
 
 
 def executed(model: Path, directory: Path) -> Counter[str]:

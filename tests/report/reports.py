@@ -68,6 +68,7 @@ def target(**changed: object) -> TargetReport:
     return TargetReport(
         **{
             "target": OnnxTarget(),
+            "runtime": "ONNX Runtime 1.31.1",
             "artifact": "model.onnx-x86.onnx",
             "sha256": DIGEST,
             "verdict": "improved",

@@ -1,6 +1,7 @@
 """Jobs that a child does in the tests: good ones, broken ones, hostile ones. Each is an entry point of its own."""
 
 import ctypes
+import json
 import mmap
 import os
 import signal
@@ -17,6 +18,7 @@ from tests.report.reports import target
 from tests.runtime.orders import result
 from worker.engine.checkpoints import FOLDER, Checkpoints
 from worker.engine.progress import Progress
+from worker.engine.toolchain import started
 from worker.runtime.child import WIRE
 
 
@@ -344,4 +346,25 @@ def outlasts_its_time(order: WorkOrder, directory: Path, progress: Progress) -> 
     kept = Checkpoints(directory / FOLDER, progress)
     kept.keep("step-1.pt2", lambda path: path.write_text("program 1"))
     time.sleep(30)
+    return result()
+
+
+def uses_a_toolchain(order: WorkOrder, directory: Path, progress: Progress) -> WorkResult:
+    """Have the tasks of `tasks.json` done by one process; answers, and errors by their codes, go to `answers.json`."""
+    answers: list[object] = []
+    with started("openvino", directory, progress) as toolchain:
+        for task, arguments, deadline_s in json.loads((directory / "tasks.json").read_text()):
+            try:
+                answers.append(toolchain.do(task, deadline_s=deadline_s, **arguments))
+            except PareError as error:
+                answers.append({"code": error.code, "detail": error.detail})
+    (directory / "out" / "answers.json").write_text(json.dumps(answers))
+    return result("answers.json")
+
+
+def asks_for_too_many_toolchains(order: WorkOrder, directory: Path, progress: Progress) -> WorkResult:
+    for number in (0, 0, 7, 9999):
+        progress.start_toolchain(number, "openvino")
+    for _ in range(1000):
+        progress.start_toolchain(3, "executorch")
     return result()

@@ -187,3 +187,24 @@ class FeatureMismatch(EngineError):
 
     code = "distill.feature_mismatch"
     remedy = "Match values with as many axes: [rows, channels], [rows, tokens, channels], or images."
+
+
+class ToolchainMissing(EngineError):
+    """A target is converted or run by a toolchain that is not installed on the worker."""
+
+    code = "toolchain.missing"
+    remedy = "Install it on the worker: `python -m worker toolchains install NAME`; GET /targets lists what is missing."
+
+
+class ToolchainFailed(EngineError):
+    """A converter or runtime gave up with an error of its own, crashed, or took too long."""
+
+    code = "toolchain.failed"
+    remedy = "Read the detail and the job's log; try a simpler recipe or another target for this model."
+
+
+class Unconvertible(EngineError):
+    """A target's converter or runtime has no form for something in this model."""
+
+    code = "toolchain.unsupported"
+    remedy = "Deliver for another target, or replace the operator named in the detail and export the model again."

@@ -9,21 +9,21 @@ from pathlib import Path
 import torch
 
 from app.spec.job import JobSpec, Role
-from app.spec.report import ModelSummary, Report, TargetReport, Verdict
+from app.spec.report import ModelSummary, Report, Verdict
 from app.spec.work import ArtifactFile, WorkOrder, WorkResult
 from worker.engine.checkpoints import FOLDER as CHECKPOINTS
 from worker.engine.checkpoints import Checkpoints
 from worker.engine.data import SCRATCH, Rows
-from worker.engine.measure import describe_machine, measure_target
+from worker.engine.delivery import OCTETS, deliver_all
+from worker.engine.measure import describe_machine
 from worker.engine.model import Model, open_model
 from worker.engine.passes import Context
 from worker.engine.progress import Progress
 from worker.engine.steps import Taken, take_steps
-from worker.engine.targets import Origin, deliver
+from worker.engine.targets import Origin, Site
 
 OUT = "out"
 WORST_FIRST: tuple[Verdict, ...] = ("unusable", "regressed", "unchanged", "improved")
-OCTETS = "application/octet-stream"
 MEDIA_TYPES = {".json": "application/json", ".csv": "text/csv", ".txt": "text/plain"}
 """Of files that steps deliver. Python's own table is read from files that a jailed process may not open."""
 
@@ -46,13 +46,19 @@ def run(order: WorkOrder, directory: Path, progress: Progress) -> WorkResult:
     data = {role: Rows.open(directory, file, inputs) for role, file in order.data.items()}
 
     taken = _take_steps(order, original, data, directory, stages)
-    targets, artifacts = _deliver(order, original, taken.model, data, directory, stages)
+    out = directory / OUT
+    out.mkdir(exist_ok=True)
+    origin = Origin(order.job, recipe_digest(spec), order.model.sha256)
+    site = Site(original, origin, directory, out, scratch, order.threads, progress)
+    delivered = deliver_all(
+        order, site, taken.model, data, lambda name, number: stages.begin(name, 2 + len(spec.steps) + number)
+    )
     report = Report(
         name=spec.name,
         job=order.job,
         recipe_sha256=recipe_digest(spec),
         seed=spec.seed,
-        verdict=min((target.verdict for target in targets), key=WORST_FIRST.index),
+        verdict=min((target.verdict for target in delivered.reports), key=WORST_FIRST.index),
         model=ModelSummary(
             format=order.model.info.format,
             sha256=order.model.sha256,
@@ -62,11 +68,12 @@ def run(order: WorkOrder, directory: Path, progress: Progress) -> WorkResult:
         ),
         machine=describe_machine(),
         steps=taken.reports,
-        targets=targets,
+        targets=tuple(delivered.reports),
+        failures=tuple(delivered.failures),
         notes=order.model.info.warnings,
         seconds=time.monotonic() - started,
     )
-    return WorkResult(report=report, artifacts=(*artifacts, *_files(taken, directory)))
+    return WorkResult(report=report, artifacts=(*delivered.artifacts, *_files(taken, directory)))
 
 
 class _Stages:
@@ -107,36 +114,6 @@ def _files(taken: Taken, directory: Path) -> tuple[ArtifactFile, ...]:
         ArtifactFile(file=name, kind="data", media_type=MEDIA_TYPES.get(Path(name).suffix, OCTETS))
         for name in taken.files
     )
-
-
-def _deliver(
-    order: WorkOrder, original: Model, model: Model, data: dict[Role, Rows], directory: Path, stages: _Stages
-) -> tuple[tuple[TargetReport, ...], tuple[ArtifactFile, ...]]:
-    origin = Origin(order.job, recipe_digest(order.spec), order.model.sha256)
-    reports, artifacts = [], []
-    for number, target in enumerate(order.spec.targets):
-        where = f"{target.format} {target.profile}"
-        stages.begin(f"writing {where}")
-        files = deliver(target, model, origin, directory / OUT)
-        artifacts += [ArtifactFile(file=file.name, kind="model", media_type=OCTETS, target=number) for file in files]
-        stages.begin(f"measuring {where}")
-        reports.append(
-            measure_target(
-                target=target,
-                artifact=files[0],
-                baseline=original.graph,
-                reference=original.reference,
-                test=data.get("test"),
-                calibration=data.get("calibration"),
-                evaluate=order.spec.evaluate,
-                signature=original.signature,
-                threads=order.threads,
-                seed=order.spec.seed,
-                scratch=directory / SCRATCH,
-                progress=stages.progress,
-            )
-        )
-    return tuple(reports), tuple(artifacts)
 
 
 def recipe_digest(spec: JobSpec) -> str:

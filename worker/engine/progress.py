@@ -1,6 +1,9 @@
-"""How the engine tells its caller where it is. The runtime streams it to the job's row."""
+"""How the engine tells its caller where it is, and asks for what it may not do itself."""
 
 from typing import Literal, Protocol
+
+from app.spec.target import ToolchainName
+from worker.engine.errors import ToolchainMissing
 
 LogLevel = Literal["info", "warning"]
 
@@ -20,6 +23,9 @@ class Progress(Protocol):
     def checkpoint(self, name: str) -> None:
         """Say that the file `name` in the job's folder of checkpoints is complete, or was dropped."""
 
+    def start_toolchain(self, number: int, name: ToolchainName) -> None:
+        """Ask for a process of a toolchain in folder `number`; see `worker.engine.toolchain`."""
+
 
 class Unheard:
     """A progress nobody listens to."""
@@ -35,3 +41,7 @@ class Unheard:
 
     def checkpoint(self, name: str) -> None:
         """Ignore it."""
+
+    def start_toolchain(self, _number: int, name: ToolchainName) -> None:
+        """Refuse: whoever has toolchains listens."""
+        raise ToolchainMissing(f"The toolchain {name} is not at hand here.")

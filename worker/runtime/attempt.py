@@ -15,7 +15,7 @@ from app.db import jobs
 from app.db.database import Database
 from app.db.tables import Artifact, Job
 from app.errors import PareError
-from app.services.limits import missed_limits
+from app.services.limits import shortfall
 from app.settings import Settings
 from app.spec.inspection import Inspection
 from app.spec.report import Report
@@ -162,7 +162,7 @@ class Attempt:
         job, result = self.job, delivery.result
         report = result if isinstance(result, Inspection) else result.report
         shown: dict[str, Any] = {"report": report.model_dump(mode="json"), "artifacts": delivery.artifacts}
-        missed = missed_limits(report) if isinstance(report, Report) else None
+        missed = shortfall(report) if isinstance(report, Report) else None
 
         def deliver(session: Session) -> bool:
             if missed is not None:
@@ -182,7 +182,7 @@ def _patience(outcome: Outcome) -> float:
     match outcome:
         case Stopped(reason=reason):
             return DRAINING_UPLOAD_SECONDS if reason == DRAINING else 0.0
-        case WorkResult(report=report) if missed_limits(report) is None:
+        case WorkResult(report=report) if shortfall(report) is None:
             return 0.0
         case Inspection():
             return 0.0

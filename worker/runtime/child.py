@@ -21,7 +21,7 @@ from worker.runtime import jail
 from worker.runtime.errors import OutOfDisk, OutOfMemory, SandboxUnavailable, Unforeseen
 from worker.runtime.jail import privileges, trial
 from worker.runtime.reporter import Reporter
-from worker.runtime.requests import Request
+from worker.runtime.requests import Program, Request
 from worker.runtime.scrub import Scrubber
 from worker.runtime.wire import MAX_DETAIL, MAX_REMEDY, Done, Failed, Started
 from worker.runtime.works import WORKS
@@ -51,18 +51,33 @@ def main(request: Request, wire: int, output: int, zygote: int) -> NoReturn:
 
 
 def _work(request: Request, directory: Path, reporter: Reporter) -> None:
-    job = None if request.trial else entry_point(request.entry)
-    cuda = request.device == "cuda"
-    layers = jail.confine(directory, request.limits, cuda=cuda)
+    job = None if request.trial or request.program else entry_point(request.entry)
+    program = request.program
+    layers = jail.confine(
+        directory,
+        request.limits,
+        cuda=request.device == "cuda",
+        environment=Path(program.environment) if program else None,
+    )
     if request.strict and not layers.all_applied:
         raise SandboxUnavailable(f"The job's process could not be confined: {'; '.join(layers.missing)}.")
     reporter.send(Started(layers=layers.summary))
+    if program:
+        _become(program)
     if request.trial:
         _try(request.trial, layers, request, directory)
     elif job:
         order = WORKS[request.kind].order.model_validate_json((directory / "order.json").read_bytes())
         result = job(order, directory, reporter)
         (directory / "result.json").write_text(result.model_dump_json(), encoding="utf-8")
+
+
+def _become(program: Program) -> NoReturn:
+    """Run the program in place of this process; the wire goes with it, and what it says there is its own."""
+    for kept in (0, 1, 2, WIRE):
+        os.set_inheritable(kept, True)
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    os.execve(program.command[0], program.command, environment)  # noqa: S606  # a toolchain of ours, no shell
 
 
 def _try(attempt: trial.Trial, layers: jail.Layers, request: Request, directory: Path) -> None:

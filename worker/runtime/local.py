@@ -20,7 +20,7 @@ from app.errors import PareError
 from app.ids import new_id, public
 from app.report import render_html, render_markdown, render_table
 from app.report.text import plain
-from app.services.limits import missed_limits
+from app.services.limits import shortfall
 from app.services.submission import judge
 from app.settings import Settings
 from app.spec.data import DatasetInfo
@@ -30,6 +30,7 @@ from app.spec.pointers import pointer
 from app.spec.report import Report
 from app.spec.signature import ModelInfo
 from app.spec.work import Failure, WorkOrder, WorkResult
+from worker.engine.environments import Environments
 from worker.runtime.attempt import require_safe
 from worker.runtime.errors import LocalFileMissing, LocalJobInvalid
 from worker.runtime.prepare import data_file, model_file
@@ -62,7 +63,7 @@ def run_file(description: Path, out: Path, settings: Settings) -> int:
     _say(f"written to {out} in {time.monotonic() - started:.0f} s: report.html, report.md, report.json, and")
     for artifact in outcome.artifacts:
         _say(f"  {artifact.file}")
-    missed = missed_limits(outcome.report)
+    missed = shortfall(outcome.report)
     return 0 if missed is None else _failed(missed)
 
 
@@ -139,7 +140,11 @@ def _uuid(name: str) -> UUID:
 def _worked(order: WorkOrder, directory: Path, scratch: Path, settings: Settings) -> Outcome:
     limits = Limits(order.spec.timeout_s, settings.child_memory_bytes, settings.child_disk_bytes)
     with Workshop(
-        scratch / "workshop", sandbox=settings.sandbox, threads=settings.threads, device=order.device
+        scratch / "workshop",
+        sandbox=settings.sandbox,
+        threads=settings.threads,
+        device=order.device,
+        environments=Environments(settings.toolchains_dir),
     ) as workshop:
         require_safe(order, workshop)
         told = _Told()

@@ -13,6 +13,7 @@ from app.db import workers
 from app.db.database import Database
 from app.services.duty import Duty
 from app.settings import Settings
+from worker.engine.environments import Environments
 from worker.runtime.supervise import Workshop
 
 log = logging.getLogger(__name__)
@@ -33,6 +34,7 @@ class Presence(Duty):
         self._database = database
         self._queue = settings.queue
         self._name = name
+        self._environments = Environments(settings.toolchains_dir)
         self._facts: dict[str, Any] = {
             "devices": workshop.devices,
             "threads": settings.threads,
@@ -41,8 +43,9 @@ class Presence(Duty):
         }
 
     def turn(self) -> None:
+        toolchains = self._environments.names()  # looked for every time: one may be installed while the worker runs
         with self._database.write() as session:
-            workers.seen(session, self._name, queue=self._queue, facts=self._facts)
+            workers.seen(session, self._name, queue=self._queue, facts=self._facts | {"toolchains": toolchains})
 
     def stop(self, timeout_s: float = 10.0) -> None:
         super().stop(timeout_s)

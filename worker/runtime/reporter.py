@@ -5,6 +5,7 @@ import threading
 import time
 from typing import Final
 
+from app.spec.target import ToolchainName
 from worker.engine.progress import LogLevel
 from worker.runtime.wire import (
     MAX_LOG_BYTES,
@@ -18,6 +19,7 @@ from worker.runtime.wire import (
     LogLine,
     Progress,
     Started,
+    Wanted,
     encode,
 )
 
@@ -58,12 +60,16 @@ class Reporter:
         """Say that a file in the folder of checkpoints is complete, or was deleted."""
         self.send(Kept(name=name))
 
+    def start_toolchain(self, number: int, name: ToolchainName) -> None:
+        """Ask the parent for a toolchain's process in folder `number`."""
+        self.send(Wanted(number=number, name=name))
+
     def trace(self, text: str) -> None:
         """Add a traceback to the job's log."""
         for line in text.splitlines():
             self._line(LogLine(level="error", message=line[:MAX_LOG_MESSAGE]))
 
-    def send(self, message: Kept | Started | Failed | Done) -> None:
+    def send(self, message: Kept | Wanted | Started | Failed | Done) -> None:
         """Write what is still held back, then `message`."""
         with self._lock:
             self._flush()

@@ -12,8 +12,15 @@ READY = b"ready\n"
 KILL = b"k"
 
 
+class Program(Frozen):
+    """A command line whose program lies in a virtual environment, and that environment."""
+
+    command: tuple[str, ...]
+    environment: str
+
+
 class Request(Frozen):
-    """Fork a child that is confined to `directory` and does `entry` there, or the trial.
+    """Fork a child that is confined to `directory` and does `entry` there, or runs `program`, or the trial.
 
     Three file descriptors travel with it: the lifeline (a socket), the wire and the output (pipes to write to).
     """
@@ -24,6 +31,7 @@ class Request(Frozen):
     limits: Limits
     device: Literal["cpu", "cuda"]
     strict: bool
+    program: Program | None = None
     trial: Trial | None = None
 
 

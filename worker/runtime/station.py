@@ -9,6 +9,7 @@ from celery import Celery
 from app.db.database import Database
 from app.settings import Settings
 from app.storage import Store
+from worker.engine.environments import Environments
 from worker.runtime.presence import Presence, worker_name
 from worker.runtime.runner import Runner
 from worker.runtime.scratch import own_scratch
@@ -27,7 +28,11 @@ def station(settings: Settings, database: Database, store: Store, celery: Celery
     with (
         own_scratch(settings.scratch) as scratch,
         Workshop(
-            scratch / "workshop", sandbox=settings.sandbox, threads=settings.threads, device=settings.queue
+            scratch / "workshop",
+            sandbox=settings.sandbox,
+            threads=settings.threads,
+            device=settings.queue,
+            environments=Environments(settings.toolchains_dir),
         ) as workshop,
     ):
         name = worker_name()

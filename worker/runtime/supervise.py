@@ -9,6 +9,8 @@ import os
 import secrets
 import socket
 import tempfile
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Literal, Self
@@ -16,13 +18,15 @@ from typing import Final, Literal, Self
 from app.errors import PareError
 from app.spec.inspection import Inspection
 from app.spec.work import Failure, WorkKind, WorkResult
+from worker.engine.environments import Environments
 from worker.runtime import results
 from worker.runtime.errors import DeviceUnavailable, NotStarted, SandboxUnavailable
 from worker.runtime.jail import trial
 from worker.runtime.jail.level import JailLevel
 from worker.runtime.jail.limits import GIB, MIB, Limits
 from worker.runtime.nursery import Nursery
-from worker.runtime.requests import Request
+from worker.runtime.requests import Program, Request
+from worker.runtime.toolroom import Toolroom
 from worker.runtime.vigil import Listeners, Stopped, Verdict, Vigil
 from worker.runtime.wire import MAX_DETAIL
 from worker.runtime.works import WORKS
@@ -46,12 +50,17 @@ class Workshop:
         sandbox: Literal["require", "best-effort"],
         threads: int,
         device: Literal["cpu", "cuda"] = "cpu",
+        environments: Environments | None = None,
         entry: str = WORKS["compress"].entry,
     ) -> None:
-        """Prepare to work below `scratch`, which is made if need be. `entry`: the `module:function` that does a job."""
+        """Prepare to work below `scratch`, which is made if need be. `entry`: the `module:function` that does a job.
+
+        `environments`: the toolchains that jobs may start; none unless given.
+        """
         self._scratch = scratch.absolute()
         self._sandbox: Literal["require", "best-effort"] = sandbox
         self._device: Literal["cpu", "cuda"] = device
+        self._environments = environments or Environments(self._scratch / "no-toolchains")
         self._entry = entry
         self._nursery = Nursery(self._scratch, entry, threads)
         self._level: JailLevel | None = None
@@ -106,7 +115,8 @@ class Workshop:
         request = self._request(directory, limits, entry or default, kind=kind)
         artifacts: set[str] = set()
         try:
-            verdict = self._watched(request, listeners)
+            with Toolroom(directory, self._environments, partial(self._run_program, limits)) as toolroom:
+                verdict = self._watched(request, replace(listeners, on_toolchain=toolroom.start))
             if not isinstance(verdict, Verdict):
                 return verdict
             if kind == "inspect":
@@ -118,6 +128,16 @@ class Workshop:
             return Failure(code=error.code, detail=error.detail[:MAX_DETAIL], remedy=error.remedy)
         finally:
             _tidied(directory, artifacts)
+
+    def _run_program(
+        self, limits: Limits, folder: Path, command: list[str], environment: Path, listeners: Listeners
+    ) -> Verdict | Failure | Stopped:
+        program = Program(command=tuple(command), environment=str(environment))
+        request = Request(
+            directory=str(folder), kind="compress", entry=self._entry, limits=limits,
+            device=self._device, strict=self._sandbox == "require", program=program,
+        )  # fmt: skip
+        return self._watched(request, listeners)
 
     def _request(
         self, directory: Path, limits: Limits, entry: str, *,
@@ -138,7 +158,7 @@ class Workshop:
             finally:
                 os.close(wire_end)
                 os.close(output_end)
-            alone = self._level is not None and self._level.seccomp
+            alone = self._level is not None and self._level.seccomp and request.program is None
             vigil = Vigil(lifeline, wire, output, Path(request.directory), request.limits, alone=alone)
             try:
                 return vigil.keep(listeners)

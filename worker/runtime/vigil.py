@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from app.errors import PareError
+from app.spec.target import ToolchainName
 from app.spec.work import Failure
 from worker.runtime import footprint
 from worker.runtime.errors import Crashed, Killed, OutOfDisk, OutOfMemory, TimedOut
@@ -28,6 +29,7 @@ from worker.runtime.wire import (
     Lines,
     LogLine,
     Progress,
+    Wanted,
     decode,
     plain,
 )
@@ -59,6 +61,8 @@ class Listeners:
     on_checkpoint: Callable[[str], None] = _unheard
     """Hears the name of a file in the folder of checkpoints that is complete, or was deleted."""
     should_stop: Callable[[], str | None] = lambda: None
+    on_toolchain: Callable[[int, ToolchainName], None] = lambda _number, _name: None
+    """Hears which toolchain's process the child asks for, and the number of its folder."""
 
 
 @dataclass(frozen=True)
@@ -90,6 +94,7 @@ class Vigil:
         self._step = 0
         self._kept: list[str] = []
         self._names: set[str] = set()
+        self._wanted: list[Wanted] = []
         self._log: list[LogLine] = []
         self._logged = 0
         self._tail: deque[bytes] = deque()
@@ -176,6 +181,8 @@ class Vigil:
                 self._add_line(said)
             case Kept(name=name):
                 self._add_checkpoint(name)
+            case Wanted() as wanted:
+                self._wanted.append(wanted)
             case Done() | Failed() as last:
                 self._last = last
             case started:
@@ -218,14 +225,16 @@ class Vigil:
             self._log.append(LogLine(message=plain(scrubber(line))[:MAX_LOG_MESSAGE], source="output"))
 
     def _tell(self, listeners: Listeners) -> None:
-        news, said, kept = self._news, self._log, self._kept
-        self._news, self._log, self._kept = [], [], []
+        news, said, kept, wanted = self._news, self._log, self._kept, self._wanted
+        self._news, self._log, self._kept, self._wanted = [], [], [], []
         for line in said:
             listeners.on_log(line)
         for progress in news:
             listeners.on_progress(progress)
         for name in kept:
             listeners.on_checkpoint(name)
+        for one in wanted:
+            listeners.on_toolchain(one.number, one.name)
 
     def _check(self, deadline: float) -> None:
         if self._lifeline.over:

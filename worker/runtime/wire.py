@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 from pydantic import Field, StringConstraints, TypeAdapter, ValidationError
 
 from app.spec.base import Frozen
+from app.spec.target import ToolchainName
 from app.spec.work import Failure, FileName
 from worker.runtime.errors import Crashed
 
@@ -59,6 +60,14 @@ class Kept(Frozen):
     name: FileName
 
 
+class Wanted(Frozen):
+    """Start the toolchain `name` in folder `number` of the job's toolchains."""
+
+    kind: Literal["wanted"] = "wanted"
+    number: int = Field(ge=0, lt=10_000)
+    name: ToolchainName
+
+
 class Started(Frozen):
     """The child is confined as `layers` says and begins."""
 
@@ -79,7 +88,7 @@ class Done(Frozen):
     kind: Literal["done"] = "done"
 
 
-AnyMessage = Progress | LogLine | Kept | Started | Failed | Done
+AnyMessage = Progress | LogLine | Kept | Wanted | Started | Failed | Done
 _MESSAGE: TypeAdapter[AnyMessage] = TypeAdapter(Annotated[AnyMessage, Field(discriminator="kind")])
 
 

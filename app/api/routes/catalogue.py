@@ -22,11 +22,18 @@ class TechniqueOut(BaseModel):
 
 
 class TargetOut(BaseModel):
-    """A format that can be delivered, and its parameters as JSON Schema."""
+    """A format that can be delivered, its parameters as JSON Schema, and the live workers that can deliver it.
+
+    `toolchain`: what converts and runs it, in an environment of its own. `install`: the command to run on a worker
+    that lacks it; null where every live worker has it.
+    """
 
     format: str
     summary: str
     parameters: dict[str, Any]
+    toolchain: str | None
+    workers: list[str]
+    install: str | None
 
 
 class DeviceOut(BaseModel):
@@ -48,9 +55,9 @@ def techniques() -> list[TechniqueOut]:
 
 
 @router.get("/targets", operation_id="listTargets")
-def targets() -> list[TargetOut]:
-    """List the formats a job may deliver."""
-    return [TargetOut(format=one.name, summary=one.summary, parameters=one.parameters) for one in catalogue.targets()]
+def targets(parts: Parts) -> list[TargetOut]:
+    """List the formats a job may deliver, and which workers can."""
+    return [TargetOut.model_validate(one, from_attributes=True) for one in catalogue.targets(parts.database)]
 
 
 @router.get("/devices", operation_id="listDevices")

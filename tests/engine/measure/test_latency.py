@@ -12,15 +12,17 @@ from app.spec.signature import Dimension, Signature, TensorSpec
 from tests.engine.measure.models import conv_net, images, linear_net, signature
 from worker.engine.measure.batching import BatchRange, SyntheticRows
 from worker.engine.measure.errors import ModelRunFailed
-from worker.engine.measure.latency import FEWEST_TURNS, distribution, measure_latency
+from worker.engine.measure.latency import distribution, measure_latency
 from worker.engine.measure.running import filled, paired, runner
+from worker.engine.runtimes.ort import OnnxRuntime
 from worker.engine.sessions import session
+from worker.toolchains.turns import FEWEST_TURNS, take_turns
 
 
 def test_runs_end_at_the_number_asked_for(tmp_path: Path) -> None:
-    one = session(conv_net(tmp_path / "f.onnx"), 1)
+    model = conv_net(tmp_path / "f.onnx")
 
-    change = measure_latency((one, one), {"image": images(3)}, Latency(runs=21), seed=0)
+    change = measure_latency(OnnxRuntime(model, model, 1, tmp_path), {"image": images(3)}, Latency(runs=21), seed=0)
 
     assert change.before.runs == change.after.runs == 21
     assert change.batch == 3
@@ -32,55 +34,40 @@ def test_runs_end_at_the_number_asked_for(tmp_path: Path) -> None:
 
 
 def test_the_budget_ends_it_but_never_before_a_few_runs(tmp_path: Path) -> None:
-    slow = session(linear_net(tmp_path / "slow.onnx", layers=4, width=512), 1)
+    slow = linear_net(tmp_path / "slow.onnx", layers=4, width=512)
     started = perf_counter()
 
-    change = measure_latency((slow, slow), {"image": images(64)}, Latency(runs=10_000, budget_s=0.02), seed=0)
+    change = measure_latency(
+        OnnxRuntime(slow, slow, 1, tmp_path), {"image": images(64)}, Latency(runs=10_000, budget_s=0.02), seed=0
+    )
 
     assert FEWEST_TURNS <= change.before.runs < 10_000
     assert perf_counter() - started < 30
 
 
-class Scripted:
-    """A session that computes nothing and writes its name down at every run."""
-
-    def __init__(self, name: str, runs: list[str]) -> None:
-        self.name, self.runs = name, runs
-
-    def io_binding(self) -> "Scripted":
-        return self
-
-    def get_inputs(self) -> list:
-        return []
-
-    def get_outputs(self) -> list:
-        return []
-
-    def run_with_iobinding(self, binding: object) -> None:
-        self.runs.append(self.name)
+def timed(names: str, plan: Latency, seed: int) -> tuple[str, tuple[np.ndarray, np.ndarray]]:
+    """Two models that compute nothing and write their names down; what they wrote, and their times."""
+    ran: list[str] = []
+    once = tuple(lambda name=name: ran.append(name) for name in names)
+    times = take_turns((once[0], once[1]), runs=plan.runs, budget_s=plan.budget_s, seed=seed)
+    return "".join(ran), times
 
 
 def test_models_take_turns_in_random_order_after_a_warm_up() -> None:
-    ran: list[str] = []
     turns = 30
-    sessions = Scripted("A", ran), Scripted("B", ran)
 
-    change = measure_latency(sessions, {"x": np.zeros((1, 2))}, Latency(runs=2 * turns, budget_s=600), seed=3)
+    ran, times = timed("AB", Latency(runs=2 * turns, budget_s=600), seed=3)
 
-    timed, warm_up = ran[-4 * turns :], ran[: -4 * turns]
-    order = ["".join(timed[start : start + 4]) for start in range(0, len(timed), 4)]
+    measured, warm_up = ran[-4 * turns :], ran[: -4 * turns]
+    order = [measured[start : start + 4] for start in range(0, len(measured), 4)]
     assert set(order) == {"ABBA", "BAAB"}
     assert 5 < order.count("ABBA") < 25
-    assert change.before.runs == change.after.runs == 2 * turns
+    assert len(times[0]) == len(times[1]) == 2 * turns
     assert warm_up.count("A") == warm_up.count("B") >= 10, "two windows at least, before anything settles"
 
 
 def test_another_seed_is_another_order() -> None:
-    orders = []
-    for seed in (1, 2):
-        ran: list[str] = []
-        measure_latency((Scripted("A", ran), Scripted("B", ran)), {"x": np.zeros((1, 2))}, Latency(runs=60), seed=seed)
-        orders.append(ran[-120:])
+    orders = [timed("AB", Latency(runs=60), seed)[0][-120:] for seed in (1, 2)]
 
     assert orders[0] != orders[1]
 
@@ -99,15 +86,16 @@ def test_distribution_is_ordered_and_in_milliseconds() -> None:
 
 
 def test_wrong_rows_are_a_documented_error(tmp_path: Path) -> None:
-    model = session(conv_net(tmp_path / "f.onnx"), 1)
+    model = conv_net(tmp_path / "f.onnx")
+    runtime = OnnxRuntime(model, model, 1, tmp_path)
 
     with pytest.raises(ModelRunFailed, match="no array for input 'image'"):
-        measure_latency((model, model), {"picture": images(1)}, Latency(), seed=0)
+        measure_latency(runtime, {"picture": images(1)}, Latency(), seed=0)
     with pytest.raises(ModelRunFailed) as caught:
-        measure_latency((model, model), {"image": np.zeros((1, 2, 3), np.float32)}, Latency(), seed=0)
+        measure_latency(runtime, {"image": np.zeros((1, 2, 3), np.float32)}, Latency(), seed=0)
     assert str(tmp_path) not in caught.value.detail
     with pytest.raises(ModelRunFailed):
-        runner(model)({"image": np.zeros((1, 1, 8, 8), np.float64)})
+        runner(session(model, 1))({"image": np.zeros((1, 1, 8, 8), np.float64)})
 
 
 def test_batches_are_filled_up_and_cut() -> None:

@@ -6,7 +6,6 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from worker.engine.measure.latency import FEWEST_TURNS
 from worker.engine.measure.noise import (
     SESSION_NOISE,
     block_length,
@@ -16,6 +15,7 @@ from worker.engine.measure.noise import (
     ratio_of_medians,
     t_quantile,
 )
+from worker.toolchains.turns import FEWEST_TURNS
 
 
 def slow_noise(rng: np.random.Generator, count: int, correlation: float) -> np.ndarray:

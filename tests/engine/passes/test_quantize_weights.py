@@ -9,7 +9,7 @@ import torch
 from pydantic import ValidationError
 
 from app.spec.quantize import QuantizeDynamic, QuantizeStatic, QuantizeWeights, Skip
-from app.spec.target import OnnxTarget, supports
+from app.spec.target import OnnxTarget
 from tests.engine import zoo
 from tests.engine.orders import (
     changed,
@@ -207,11 +207,11 @@ def test_tensorrt_takes_no_other_weights(transformer: Path, tmp_path: Path) -> N
     tensorrt = OnnxTarget(profile="tensorrt")
     refused = [QuantizeWeights(weights="int3"), QuantizeWeights(weights="int4"), QuantizeWeights(method="hqq")]
     for step in refused:
-        assert not all(supports(tensorrt, one) for one in step.demands())
+        assert not all(tensorrt.supports(one) for one in step.demands())
         with pytest.raises(PlanNotSupported, match="symmetric"):
             lowered(changed(step, transformer, tmp_path).model, "tensorrt", tmp_path)
     for step in (QuantizeWeights(), QuantizeWeights(weights="int4", symmetric=True)):
-        assert all(supports(tensorrt, one) for one in step.demands())
+        assert all(tensorrt.supports(one) for one in step.demands())
 
 
 def test_contradictions_are_refused() -> None:

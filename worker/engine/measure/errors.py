@@ -23,3 +23,10 @@ class OutputMissing(EvaluationError):
 
 class MetricNotApplicable(Exception):
     """The labels do not fit a metric: it is left out with a note, since the rest of the result is good."""
+
+
+class ParityExceeded(EngineError):
+    """An artifact in another format computes something else than the model it was made from."""
+
+    code = "target.parity"
+    remedy = "Deliver for another target, and report the model: its conversion went wrong."

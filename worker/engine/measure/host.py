@@ -3,7 +3,7 @@
 import platform
 from dataclasses import dataclass
 
-from app.spec.target import OnnxProfile, Target
+from app.spec.target import OnnxProfile, OnnxTarget, Target
 from worker.engine.measure.machine import usable_cores
 
 X86 = frozenset({"x86_64", "amd64", "i386", "i686"})
@@ -26,12 +26,14 @@ class Host:
 
     def represents(self, target: Target) -> bool:
         """Whether speed here is speed on the target."""
+        if not isinstance(target, OnnxTarget):
+            return target.timed
         return self.architecture.lower() in ARCHITECTURES[target.profile]
 
 
 def foreign(target: Target) -> str:
     """What was not measured for a target this machine is not, and where the rest comes from."""
     return (
-        f"Latency was not measured: this machine is not a target of profile {target.profile}. Accuracy, parity and "
+        f"Latency was not measured: this machine is not what {target.label} is for. Accuracy, parity and "
         "placement were measured with ONNX Runtime on this CPU; there, kernels are placed differently."
     )

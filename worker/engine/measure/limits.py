@@ -15,14 +15,14 @@ def missed_limits(
     latency: tuple[LatencyChange, ...],
     parity: tuple[OutputParity, ...],
     batches: tuple[int, ...],
-    foreign_profile: str | None,
+    elsewhere: str | None,
 ) -> tuple[str, ...]:
     """One sentence for each limit of `evaluate.limits` that does not hold; `batches` are those asked for.
 
-    `foreign_profile`: that of a target whose speed this machine cannot show.
+    `elsewhere`: that of a target whose speed this machine cannot show.
     """
-    if foreign_profile is not None:
-        speeds = _unmeasurable_speed(limits, foreign_profile)
+    if elsewhere is not None:
+        speeds = _unmeasurable_speed(limits, elsewhere)
     else:
         speeds = _missed_speed(limits, latency, batches)
     return (

@@ -6,26 +6,27 @@ from pathlib import Path
 from typing import Literal
 
 from app.spec.evaluate import Evaluate, Latency
-from app.spec.report import LatencyChange, MetricChange, TargetReport
+from app.spec.report import LatencyChange, MetricChange, OutputParity, TargetReport
 from app.spec.signature import Signature
 from app.spec.target import Target
 from app.spec.units import counted
 from worker.engine.data import Rows
 from worker.engine.measure.accuracy import Metrics
 from worker.engine.measure.batching import AnyRows, BatchRange, SyntheticRows
+from worker.engine.measure.errors import ParityExceeded
 from worker.engine.measure.host import Host, foreign
 from worker.engine.measure.latency import measure_latency
-from worker.engine.measure.layers import measure_layers
 from worker.engine.measure.parity import Parity
-from worker.engine.measure.placement import measure_placement
 from worker.engine.measure.running import filled, paired, runner
-from worker.engine.measure.size import measure_size
+from worker.engine.measure.runtime import Runtime
 from worker.engine.measure.verdict import Figures, judge
 from worker.engine.model import Reference
 from worker.engine.progress import Progress
 from worker.engine.sessions import session
 
 ROWS_AT_ONCE = 32
+ROUNDING_DB = 60.0
+"""Float32 in another order of sums lies above 100 dB; a wrong operator lies below 30."""
 COMPARING, LAYERS = 0.4, 0.6
 """Fractions of the stage at which the comparison of outputs and of layers end; latency takes the rest."""
 
@@ -41,7 +42,7 @@ class Subject:
     """What is measured, and on what."""
 
     baseline: Path
-    artifact: Path
+    runtime: Runtime
     reference: Reference | None
     rows: AnyRows
     source: Source
@@ -56,7 +57,9 @@ class Subject:
 def measure_target(  # noqa: PLR0913  # one call with everything a measurement depends on, all by name
     *,
     target: Target,
+    runtime: Runtime,
     artifact: Path,
+    exact: bool = False,
     baseline: Path,
     reference: Reference | None,
     test: Rows | None,
@@ -65,33 +68,35 @@ def measure_target(  # noqa: PLR0913  # one call with everything a measurement d
     signature: Signature,
     threads: int,
     seed: int,
-    scratch: Path,
     progress: Progress,
     host: Host | None = None,
 ) -> TargetReport:
-    """Measure the ONNX file `artifact` against `baseline`, the original in float32, on this machine.
+    """Measure `artifact`, open on its `runtime`, against the original, on this machine.
 
-    Latency is measured only where `host`, this machine unless given, is what the target's profile is for.
+    `exact`: only the format has changed, so that outputs may differ by rounding alone.
+    `baseline`: the original as a float32 ONNX file. Latency is measured only where `host`, this machine unless given,
+    is what the target's profile is for.
 
     Outputs are compared with those of `reference`, the source program, or of `baseline` where there is none:
     on the test rows if they are given, else on the calibration rows, else on made-up ones. `threads` is for
     everything but latency, whose own is `evaluate.latency.threads`. Raises `LoadFailed` and the errors of
-    `worker.engine.measure.errors`.
+    `worker.engine.measure.errors`; those of toolchains from a runtime that lives in one.
     """
     rows, source = choose_rows(test, calibration, signature, seed)
     batch = BatchRange.of(signature)
     host = host or Host.here()
-    subject = Subject(baseline, artifact, reference, rows, source, evaluate, batch, threads, seed, progress, host)
-    placement = measure_placement(artifact, threads, scratch)
+    subject = Subject(baseline, runtime, reference, rows, source, evaluate, batch, threads, seed, progress, host)
+    placement = runtime.placement()
     compared, metrics, notes = _compare_outputs(subject)
     parity = compared.outputs()
-    layers, layer_notes = measure_layers(
-        baseline, artifact, rows, batch, threads,
-        lambda done: progress.advance(COMPARING + (LAYERS - COMPARING) * done, "comparing layers"),
-    )  # fmt: skip
+    if exact:
+        _require_equal(parity)
+    layers, layer_notes = runtime.layers(
+        rows, batch, lambda done: progress.advance(COMPARING + (LAYERS - COMPARING) * done, "comparing layers")
+    )
     represented = host.represents(target)
     latency, latency_notes = _measure_speed(subject) if represented else ((), (foreign(target),))
-    size = measure_size(baseline, artifact)
+    size = runtime.size()
     judgement = judge(
         Figures(
             size=size,
@@ -100,7 +105,7 @@ def measure_target(  # noqa: PLR0913  # one call with everything a measurement d
             parity=parity,
             limits=evaluate.limits,
             batches=evaluate.latency.batch,
-            foreign_profile=None if represented else target.profile,
+            elsewhere=None if represented else target.label,
             non_finite=sum(output.non_finite for output in parity),
             discrete=frozenset(compared.discrete),
         )
@@ -110,6 +115,7 @@ def measure_target(  # noqa: PLR0913  # one call with everything a measurement d
         digest = hashlib.file_digest(content, "sha256").hexdigest()
     return TargetReport(
         target=target,
+        runtime=runtime.name,
         artifact=artifact.name,
         sha256=digest,
         verdict=judgement.verdict,
@@ -126,6 +132,16 @@ def measure_target(  # noqa: PLR0913  # one call with everything a measurement d
     )
 
 
+def _require_equal(parity: tuple[OutputParity, ...]) -> None:
+    """Raise `ParityExceeded` unless outputs differ by rounding alone."""
+    for output in parity:
+        if output.non_finite or (output.sqnr_db is not None and output.sqnr_db < ROUNDING_DB):
+            raise ParityExceeded(
+                f"Output {output.output!r} differs from the original's by up to {output.max_abs:.3g} "
+                f"({output.sqnr_db or 0:.0f} dB), though only the format has changed."
+            )
+
+
 def choose_rows(test: Rows | None, calibration: Rows | None, signature: Signature, seed: int) -> tuple[AnyRows, Source]:
     """The best rows there are to run the models on."""
     if test is not None and len(test):
@@ -138,7 +154,7 @@ def choose_rows(test: Rows | None, calibration: Rows | None, signature: Signatur
 def _compare_outputs(subject: Subject) -> tuple[Parity, tuple[MetricChange, ...], tuple[str, ...]]:
     """One pass over the rows for parity and metrics; metrics only where the rows are for testing."""
     before = subject.reference or runner(session(subject.baseline, subject.threads))
-    after = runner(session(subject.artifact, subject.threads))
+    after = subject.runtime.run
     parity, metrics = Parity(), Metrics(subject.evaluate.metrics, subject.evaluate.output)
     size, done = subject.batch.nearest(ROWS_AT_ONCE), 0
     for pair in paired(before, after, subject.rows.batches(size), size):
@@ -162,12 +178,11 @@ def _measure_speed(subject: Subject) -> tuple[tuple[LatencyChange, ...], tuple[s
     )
     sizes = list(dict.fromkeys(size for size in plan.batch if size in subject.batch))
     sizes = sizes or [subject.batch.nearest(plan.batch[0])]
-    sessions = session(subject.baseline, plan.threads), session(subject.artifact, plan.threads)
     changes = []
     for position, size in enumerate(sizes):
         subject.progress.advance(LAYERS + (1 - LAYERS) * position / len(sizes), f"timing at batch {size}")
         feeds, _ = next(iter(subject.rows.batches(min(size, len(subject.rows)))))
-        changes.append(measure_latency(sessions, filled(feeds, size), plan, subject.seed))
+        changes.append(measure_latency(subject.runtime, filled(feeds, size), plan, subject.seed))
     return tuple(changes), notes
 
 

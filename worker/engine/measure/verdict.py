@@ -46,7 +46,7 @@ class Figures:
     """Values that are not finite where the original's are."""
     discrete: frozenset[str] = frozenset()
     """Outputs of integers or booleans, judged by agreement alone."""
-    foreign_profile: str | None = None
+    elsewhere: str | None = None
     """The target's profile, where this machine cannot show the target's speed."""
 
 
@@ -74,7 +74,7 @@ def judge(figures: Figures) -> Judgement:
         latency=figures.latency,
         parity=figures.parity,
         batches=figures.batches,
-        foreign_profile=figures.foreign_profile,
+        elsewhere=figures.elsewhere,
     )
     broken = _broken(figures)
     verdict: Verdict = "unusable" if broken or missed else _weigh(figures)

@@ -1,12 +1,15 @@
 """One file per deployment format: carries out a model's plan in the way its runtime wants and writes the file."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 from app.spec.target import Target
+from worker.engine.measure.runtime import Runtime
 from worker.engine.model import Model
+from worker.engine.progress import Progress
 
 
 @dataclass(frozen=True)
@@ -18,26 +21,63 @@ class Origin:
     parent_sha256: str
 
 
-Deliver = Callable[[Any, Model, Origin, Path], list[Path]]
+@dataclass(frozen=True)
+class Site:
+    """What a delivery needs besides the target and the model."""
+
+    original: Model
+    """As it was uploaded: what the artifact is compared with."""
+    origin: Origin
+    directory: Path
+    """The job's."""
+    out: Path
+    """Where artifacts go; it exists."""
+    scratch: Path
+    threads: int
+    progress: Progress
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """What was written, and where it runs as long as the delivery lasts."""
+
+    files: tuple[Path, ...]
+    """The loadable one first."""
+    runtime: Runtime
+    usage: str
+    """The text of its USAGE.md."""
+    exact: bool = False
+    """Nothing but the format has changed: other outputs than the original's are an error of the conversion."""
+
+
+Deliver = Callable[[Any, Model, Site], AbstractContextManager[Delivery]]
 IMPLEMENTATIONS: dict[type, Deliver] = {}
 T = TypeVar("T")
 
 
-def delivers(target: type[T]) -> Callable[[Callable[[T, Model, Origin, Path], list[Path]]], Deliver]:
-    """Register a function as the way to deliver for a kind of target; each has exactly one."""
+def delivers(target: type[T]) -> Callable[[Callable[[T, Model, Site], Iterator[Delivery]]], Deliver]:
+    """Register a generator as the way to deliver for a kind of target; each has exactly one.
 
-    def register(function: Callable[[T, Model, Origin, Path], list[Path]]) -> Deliver:
+    It yields once, while the artifact can be run; what it does after that ends the runtime.
+    """
+
+    def register(function: Callable[[T, Model, Site], Iterator[Delivery]]) -> Deliver:
         if target in IMPLEMENTATIONS:
             raise ValueError(f"{target.__name__} is implemented twice")
-        IMPLEMENTATIONS[target] = function
-        return function
+        IMPLEMENTATIONS[target] = contextmanager(function)
+        return IMPLEMENTATIONS[target]
 
     return register
 
 
-def deliver(target: Target, model: Model, origin: Origin, out: Path) -> list[Path]:
-    """Write the model for one target into the folder `out`; the files, the loadable one first."""
+def implementations() -> dict[type, Deliver]:
+    """By kind of target."""
     # Imported here, because each registers itself with this module.
-    from worker.engine.targets import onnx  # noqa: F401
+    from worker.engine.targets import onnx, openvino  # noqa: F401
 
-    return IMPLEMENTATIONS[type(target)](target, model, origin, out)
+    return IMPLEMENTATIONS
+
+
+def deliver(target: Target, model: Model, site: Site) -> AbstractContextManager[Delivery]:
+    """Write the model for one target; while the context lasts, the artifact can be run."""
+    return implementations()[type(target)](target, model, site)

@@ -1,49 +1,72 @@
 """The `onnx` target: lowers the plan by the rules of its profile and writes one self-describing file."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import onnx
 from onnx import ModelProto
 
 from app import __version__
-from app.spec.target import OnnxTarget, supports
+from app.spec.signature import Signature
+from app.spec.target import OnnxTarget
 from worker.engine.errors import PlanNotSupported
 from worker.engine.model import Model
 from worker.engine.onnx_file import forget_origins, keep_used_domains, save
 from worker.engine.plan import DynamicPlan, SharedPlan, StaticPlan, WeightsPlan
-from worker.engine.targets import Origin, delivers
+from worker.engine.runtimes.ort import OnnxRuntime
+from worker.engine.sessions import ort
+from worker.engine.targets import Delivery, Origin, Site, delivers
 from worker.engine.targets.onnx_dynamic import lower_dynamic
 from worker.engine.targets.onnx_profiles import PROFILES
 from worker.engine.targets.onnx_shared import lower_shared, lower_shared_as_floats
 from worker.engine.targets.onnx_static import lower_static
 from worker.engine.targets.onnx_weights import lower_weights, lower_weights_for_tensorrt
 from worker.engine.targets.tensorrt_rules import require_tensorrt_rules
+from worker.engine.targets.usage import example_rows, usage
 
 
 @delivers(OnnxTarget)
-def deliver_onnx(target: OnnxTarget, model: Model, origin: Origin, out: Path) -> list[Path]:
+def deliver_onnx(target: OnnxTarget, model: Model, site: Site) -> Iterator[Delivery]:
     """Write `model-onnx-<profile>.onnx`, and `….onnx.data` if it is larger than 2 GB.
 
     Raises `PlanNotSupported`, `RuleViolated`.
     """
-    lowered = _lower(target, model)
+    lowered = lower(target, model)
     if target.profile == "tensorrt":
         require_tensorrt_rules(lowered)
     forget_origins(lowered)
     keep_used_domains(lowered)
-    describe(lowered, target, origin)
-    out.mkdir(exist_ok=True)
-    return save(lowered, out / f"model-onnx-{target.profile}.onnx")
+    describe(lowered, target, site.origin)
+    files = save(lowered, site.out / f"model-onnx-{target.profile}.onnx")
+    del lowered  # its tensors need not be held while the file is measured
+    runtime = OnnxRuntime(site.original.graph, files[0], site.threads, site.scratch)
+    yield Delivery(tuple(files), runtime, _usage(target, files, model.signature))
 
 
-def _lower(target: OnnxTarget, model: Model) -> ModelProto:
+def _usage(target: OnnxTarget, files: list[Path], signature: Signature) -> str:
+    code = f"""
+import numpy as np
+import onnxruntime
+
+session = onnxruntime.InferenceSession({files[0].name!r}, providers=["CPUExecutionProvider"])
+{example_rows(signature)}
+outputs = session.run({[tensor.name for tensor in signature.outputs]}, rows)
+"""
+    return usage(
+        target.title, [file.name for file in files], f"onnxruntime=={ort.__version__} numpy", code, signature,
+        "Measured with this release on one thread; set `SessionOptions.intra_op_num_threads` to what you have.",
+    )  # fmt: skip
+
+
+def lower(target: OnnxTarget, model: Model) -> ModelProto:
+    """The graph with the model's plan carried out as the profile wants it. Raises `PlanNotSupported`."""
     match model.plan:
         case None:
             return onnx.load(model.graph)
         case StaticPlan() as plan:
             return lower_static(plan, PROFILES[target.profile])
         case DynamicPlan() as plan:
-            if not supports(target, "quantize.dynamic"):
+            if not target.supports("quantize.dynamic"):
                 raise PlanNotSupported(f"Profile {target.profile} has no operators that quantize while the model runs.")
             return lower_dynamic(plan, PROFILES[target.profile])
         case SharedPlan() as plan:

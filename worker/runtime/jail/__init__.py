@@ -13,8 +13,11 @@ from worker.runtime.jail.level import Layers
 __all__ = ["Layers", "confine"]
 
 
-def confine(directory: Path, allowed: limits.Limits, *, cuda: bool) -> Layers:
-    """Apply every layer that this system has; what it lacks stands in the answer, with its reason."""
+def confine(directory: Path, allowed: limits.Limits, *, cuda: bool, environment: Path | None = None) -> Layers:
+    """Apply every layer that this system has; what it lacks stands in the answer, with its reason.
+
+    `environment`: a toolchain's, whose programs the process may run; there alone it may also fork.
+    """
     missing: list[str] = []
 
     def tried(name: str, apply: Callable[[], object]) -> object:
@@ -24,12 +27,12 @@ def confine(directory: Path, allowed: limits.Limits, *, cuda: bool) -> Layers:
             missing.append(f"{name}: {error}")
             return False
 
-    granted = grants.grants(directory, cuda=cuda)
+    granted = grants.grants(directory, cuda=cuda, environment=environment)
     rlimits = tried("rlimits", lambda: limits.confine(allowed, cuda=cuda))
     no_new_privs = tried("no_new_privs", privileges.no_new_privs)
     tried("capabilities", privileges.drop_capabilities)
     version = tried("landlock", lambda: landlock.confine(granted))
-    filtered = tried("seccomp", lambda: seccomp.confine(unix_sockets=cuda))
+    filtered = tried("seccomp", lambda: seccomp.confine(unix_sockets=cuda, programs=environment is not None))
     return Layers(
         rlimits=bool(rlimits),
         no_new_privs=bool(no_new_privs),

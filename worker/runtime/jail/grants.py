@@ -1,9 +1,12 @@
-"""What a job's process may see besides its own directory: Python, system libraries, a description of the CPU."""
+"""What a job's process may see besides its own directory: Python, system libraries, a description of the CPU.
+
+A toolchain's process also sees its environment, and may run what lies there, the interpreter and the loader.
+"""
 
 import sys
 from pathlib import Path
 
-from worker.runtime.jail.landlock import READ, USE_DEVICE, WORK, WRITE_DEVICE, Grant
+from worker.runtime.jail.landlock import READ, RUN, USE_DEVICE, WORK, WRITE_DEVICE, Grant
 
 SYSTEM = (
     "/usr", "/lib", "/lib64", "/nix/store",
@@ -22,14 +25,24 @@ CUDA_READ = (
 )  # fmt: skip
 
 
-def grants(directory: Path, *, cuda: bool) -> list[Grant]:
-    """Everything granted to a job that works in `directory`. Call it in the process to be confined."""
+LOADERS = ("/lib64/ld-linux-x86-64.so.2", "/lib/ld-linux-aarch64.so.1")
+"""The kernel opens a program's loader as it opens the program: to be run."""
+
+
+def grants(directory: Path, *, cuda: bool, environment: Path | None = None) -> list[Grant]:
+    """Everything granted to a job that works in `directory`. Call it in the process to be confined.
+
+    `environment`: the virtual environment whose programs it may run.
+    """
     readable = [*(Path(path) for path in SYSTEM), Path("/proc/self").resolve(), *python()]
     granted = [Grant(path, READ) for path in readable]
     granted += [Grant(Path("/dev/null"), WRITE_DEVICE), Grant(directory, WORK)]
     if cuda:
         granted += [Grant(Path(path), READ) for path in CUDA_READ]
         granted += [Grant(device, USE_DEVICE) for device in cuda_devices()]
+    if environment is not None:
+        granted += [Grant(path, RUN) for path in (environment, (environment / "bin" / "python").resolve())]
+        granted += [Grant(Path(path).resolve(), RUN) for path in LOADERS]
     return granted
 
 

@@ -49,6 +49,7 @@ WORK = (
 )  # fmt: skip
 WRITE_DEVICE = Access.READ_FILE | Access.WRITE_FILE
 USE_DEVICE = WRITE_DEVICE | Access.IOCTL_DEV
+RUN = READ | Access.EXECUTE
 ON_A_FILE = Access.EXECUTE | Access.WRITE_FILE | Access.READ_FILE | Access.TRUNCATE | Access.IOCTL_DEV
 
 

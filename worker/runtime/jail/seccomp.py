@@ -1,5 +1,6 @@
 """The system call filter: no new programs or processes, no sockets, no reach into other processes, no links.
 
+A toolchain's process may fork and run programs (converters call compilers), though not leave its process group.
 Threads, memory, files and scheduling stay as they are: OpenMP and ONNX Runtime pools work inside.
 """
 
@@ -23,16 +24,17 @@ EPERM = errno_action(errno.EPERM)
 ENOSYS = errno_action(errno.ENOSYS)
 
 
-def confine(*, unix_sockets: bool = False) -> None:
+def confine(*, unix_sockets: bool = False, programs: bool = False) -> None:
     """Install the filter in every thread of this process, for good.
 
     `unix_sockets`: AF_UNIX sockets may be made (libcuda binds one) but still not connected or sent from.
+    `programs`: processes may be forked and programs run; which ones is the file system rules' affair.
     Raises OSError where the kernel or the machine has no such filter.
     """
     arch = ARCHITECTURES.get(libc.MACHINE)
     if not libc.LINUX or arch is None:
         raise OSError(errno.ENOSYS, "no system call filter for this machine")
-    program = filter_for(arch, os.getpid(), unix_sockets=unix_sockets)
+    program = filter_for(arch, os.getpid(), unix_sockets=unix_sockets, programs=programs)
     code = program.assemble()
     buffer = ctypes.create_string_buffer(code, len(code))
     header = struct.pack("@HP", len(program), libc.address(buffer))  # struct sock_fprog
@@ -42,7 +44,7 @@ def confine(*, unix_sockets: bool = False) -> None:
         raise OSError(errno.ESRCH, f"thread {refused_thread} could not be filtered")
 
 
-def filter_for(arch: Architecture, pid: int, *, unix_sockets: bool) -> Program:
+def filter_for(arch: Architecture, pid: int, *, unix_sockets: bool, programs: bool = False) -> Program:
     """The filter for the process `pid`, which may signal itself (abort() does) and nobody else."""
     program = Program()
     program.load(ARCHITECTURE)
@@ -53,24 +55,24 @@ def filter_for(arch: Architecture, pid: int, *, unix_sockets: bool) -> Program:
         program.give(Action.KILL_PROCESS)
     with program.when_at_least(LAST_REVIEWED + 1):
         program.give(ENOSYS)
-    for number in arch.denied():
+    for number in arch.denied(programs=programs):
         with program.when_equal(number):
             program.give(EPERM)
     with program.when_equal(arch.clone3):  # its flags lie in memory a filter cannot read; glibc falls back to clone
         program.give(ENOSYS)
-    _by_argument(program, arch, pid, unix_sockets=unix_sockets)
+    _by_argument(program, arch, pid, unix_sockets=unix_sockets, programs=programs)
     program.give(Action.ALLOW)
     return program
 
 
-def _by_argument(program: Program, arch: Architecture, pid: int, *, unix_sockets: bool) -> None:
+def _by_argument(program: Program, arch: Architecture, pid: int, *, unix_sockets: bool, programs: bool) -> None:
     with program.when_equal(arch.clone):
         program.load(low_half(0))
         with program.when_any_bit(CLONE_NAMESPACES):
             program.give(EPERM)
         with program.when_any_bit(CLONE_THREAD):
             program.give(Action.ALLOW)
-        program.give(EPERM)
+        program.give(Action.ALLOW if programs else EPERM)
     for signal_call in (arch.kill, arch.tgkill):
         with program.when_equal(signal_call):
             _allow_only(program, 0, [pid])

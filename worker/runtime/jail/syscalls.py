@@ -57,7 +57,10 @@ KERNEL: Final = {
     "vhangup": (153, 58), "iopl": (172, None), "ioperm": (173, None), "lookup_dcookie": (212, 18),
 }  # fmt: skip
 
-DENIED: Final = NEW_PROGRAMS_AND_PROCESSES | OTHER_PROCESSES | NETWORK | FILES | KERNEL
+LEAVING_THE_GROUP: Final = {"setsid": (112, 157), "setpgid": (109, 154)}
+"""Its process group is how a job ends, and all that it started with it."""
+
+DENIED: Final = LEAVING_THE_GROUP | OTHER_PROCESSES | NETWORK | FILES | KERNEL
 
 
 @dataclass(frozen=True)
@@ -77,9 +80,10 @@ class Architecture:
     seccomp: int
     capset: int
 
-    def denied(self) -> list[int]:
-        """The numbers that always fail with EPERM."""
-        return [number for each in DENIED.values() if (number := each[self.column]) is not None]
+    def denied(self, *, programs: bool) -> list[int]:
+        """The numbers that always fail with EPERM; `programs` may be run and processes forked, or not."""
+        calls = DENIED if programs else DENIED | NEW_PROGRAMS_AND_PROCESSES
+        return [number for each in calls.values() if (number := each[self.column]) is not None]
 
 
 ARCHITECTURES: Final = {

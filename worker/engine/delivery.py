@@ -1,0 +1,83 @@
+"""Delivers a model for every target of a job, each measured on its own runtime; one that fails stops no other."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from app.spec.job import Role
+from app.spec.report import TargetFailure, TargetReport
+from app.spec.target import Target
+from app.spec.work import ArtifactFile, WorkOrder
+from worker.engine.data import Rows
+from worker.engine.errors import EngineError
+from worker.engine.measure import measure_target
+from worker.engine.model import Model
+from worker.engine.targets import Delivery, Site, deliver
+
+OCTETS, MARKDOWN = "application/octet-stream", "text/markdown"
+
+
+@dataclass
+class Delivered:
+    """What became of the targets, each list in their order."""
+
+    reports: list[TargetReport] = field(default_factory=list)
+    failures: list[TargetFailure] = field(default_factory=list)
+    artifacts: list[ArtifactFile] = field(default_factory=list)
+
+    def add(self, number: int, report: TargetReport, delivery: Delivery, out: Path) -> None:
+        """Target `number` was delivered and measured; its `USAGE.md` is written into `out`."""
+        self.reports.append(report)
+        usage = out / f"USAGE-{report.target.label.replace('/', '-')}.md"
+        usage.write_text(delivery.usage, encoding="utf-8")
+        kinds = [*((file.name, OCTETS) for file in delivery.files), (usage.name, MARKDOWN)]
+        self.artifacts += [
+            ArtifactFile(file=name, kind="data" if media == MARKDOWN else "model", media_type=media, target=number)
+            for name, media in kinds
+        ]
+
+
+def deliver_all(
+    order: WorkOrder, site: Site, model: Model, data: dict[Role, Rows], begin: Callable[[str, int], None]
+) -> Delivered:  # fmt: skip
+    """Deliver and measure; `begin` hears the name of each stage and its number among the deliveries, from 0.
+
+    Raises the first target's error if not a single one can be delivered.
+    """
+    delivered = Delivered()
+    first: EngineError | None = None
+    for number, target in enumerate(order.spec.targets):
+        begin(f"writing {target.label}", 2 * number)
+        try:
+            with deliver(target, model, site) as delivery:
+                begin(f"measuring {target.label}", 2 * number + 1)
+                delivered.add(number, _measured(order, target, delivery, site, data), delivery, site.out)
+        except EngineError as error:
+            first = first or error
+            site.progress.log(f"{target.label} is not delivered: {error.detail}", "warning")
+            delivered.failures.append(
+                TargetFailure(target=target, code=error.code, detail=error.detail[:2000], remedy=error.remedy)
+            )
+    if first is not None and not delivered.reports:
+        raise first
+    return delivered
+
+
+def _measured(
+    order: WorkOrder, target: Target, delivery: Delivery, site: Site, data: dict[Role, Rows]
+) -> TargetReport:  # fmt: skip
+    return measure_target(
+        target=target,
+        runtime=delivery.runtime,
+        artifact=delivery.files[0],
+        exact=delivery.exact,
+        baseline=site.original.graph,
+        reference=site.original.reference,
+        test=data.get("test"),
+        calibration=data.get("calibration"),
+        evaluate=order.spec.evaluate,
+        signature=site.original.signature,
+        threads=order.threads,
+        seed=order.spec.seed,
+        progress=site.progress,
+    )

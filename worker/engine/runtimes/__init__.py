@@ -1,0 +1,1 @@
+"""Where delivered artifacts run: ONNX Runtime in this process, others in their toolchains."""

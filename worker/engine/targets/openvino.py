@@ -1,0 +1,60 @@
+"""The `openvino` target: the graph as the `onnx` target would deliver it, converted to OpenVINO's own format."""
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import onnx
+
+from app.spec.signature import Signature
+from app.spec.target import OnnxTarget, OpenVinoTarget
+from worker.engine.model import Model
+from worker.engine.plan import SharedPlan
+from worker.engine.runtimes.elsewhere import Elsewhere
+from worker.engine.targets import Delivery, Site, delivers
+from worker.engine.targets.onnx import lower
+from worker.engine.targets.onnx_shared import lower_shared_as_floats
+from worker.engine.targets.usage import example_rows, usage
+from worker.engine.toolchain import Toolchain, started
+
+
+@delivers(OpenVinoTarget)
+def deliver_openvino(target: OpenVinoTarget, model: Model, site: Site) -> Iterator[Delivery]:
+    """Write `model-openvino-<precision>.xml` and `….bin`. Raises the toolchain's errors."""
+    with started("openvino", site.directory, site.progress) as openvino:
+        version = openvino.do("version")["version"]
+        stem = f"model-openvino-{target.precision}"
+        baseline = _converted(openvino, onnx.load(site.original.graph), "original", "fp32")
+        artifact = _converted(openvino, _lowered(model), stem, target.precision)
+        files = tuple(Path(shutil.copyfile(openvino.folder / name, site.out / name)) for name in artifact)
+        runtime = Elsewhere(openvino, f"OpenVINO {version}", baseline, artifact, site.threads)
+        exact = model is site.original and target.precision == "fp32"
+        yield Delivery(files, runtime, _usage(target, files, version, model.signature), exact)
+
+
+def _usage(target: OpenVinoTarget, files: tuple[Path, ...], version: str, signature: Signature) -> str:
+    code = f"""
+import numpy as np
+import openvino
+
+settings = {{"INFERENCE_PRECISION_HINT": "f32"}}
+model = openvino.Core().compile_model({files[0].name!r}, "CPU", settings)
+{example_rows(signature)}
+outputs = {{output.get_any_name(): array for output, array in model(rows).items()}}
+"""
+    return usage(
+        target.title, [file.name for file in files], f"openvino=={version} numpy", code, signature,
+        "Keep both files in one folder. Measured with `INFERENCE_PRECISION_HINT` f32: without it, CPUs with AMX round "
+        "what is left in floating point to bfloat16.",
+    )  # fmt: skip
+
+
+def _lowered(model: Model) -> onnx.ModelProto:
+    # Packed indices are unpacked by shifts, which OpenVINO computes wrongly.
+    return lower_shared_as_floats(model.plan) if isinstance(model.plan, SharedPlan) else lower(OnnxTarget(), model)
+
+
+def _converted(openvino: Toolchain, graph: onnx.ModelProto, stem: str, precision: str) -> tuple[str, ...]:
+    # The tensors beside the graph: a protobuf message ends at 2 GB, and reading it back costs less memory so.
+    onnx.save(graph, openvino.folder / f"{stem}.onnx", save_as_external_data=True, location=f"{stem}.tensors")
+    return tuple(openvino.do("convert", model=f"{stem}.onnx", into=stem, precision=precision)["files"])

@@ -1,0 +1,74 @@
+"""OpenVINO: intermediate representation (IR) from ONNX graphs, QDQ ones included, and its CPU runtime.
+
+Sources: https://docs.openvino.ai (model conversion, CPU plugin, runtime properties).
+"""
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import openvino as ov
+
+from .artifacts import Arrays, Artifacts
+
+COMPUTE = {"Convolution", "GroupConvolution", "FullyConnected", "MatMul", "Deconvolution", "ConvolutionBackpropData"}
+"""Layer types of the compiled graph that multiply and add."""
+
+
+def version() -> dict[str, Any]:
+    """Of the runtime."""
+    return {"version": ov.__version__.split("-")[0]}
+
+
+def convert(model: str, into: str, precision: str) -> dict[str, Any]:
+    """The ONNX file `model` as IR: `<into>.xml` and `<into>.bin`; "fp16" stores float weights in 16 bits."""
+    converted = ov.convert_model(model)
+    ov.save_model(converted, f"{into}.xml", compress_to_fp16=precision == "fp16")
+    return {"files": [f"{into}.xml", f"{into}.bin"]}
+
+
+class _Compiled:
+    """A compiled model. float32 where the file does not say less: with AMX the runtime would round to bfloat16."""
+
+    def __init__(self, path: Path, threads: int) -> None:
+        settings = {
+            "INFERENCE_NUM_THREADS": threads,
+            "NUM_STREAMS": 1,
+            "INFERENCE_PRECISION_HINT": "f32",
+            "PERFORMANCE_HINT": "LATENCY",
+        }
+        self.model = ov.Core().compile_model(str(path), "CPU", settings)
+        self.request = self.model.create_infer_request()
+        self.outputs = [output.get_any_name() for output in self.model.outputs]
+
+    def __call__(self, feeds: Arrays) -> Arrays:
+        self.bind(feeds)()
+        return {name: np.array(self.request.get_tensor(name).data) for name in self.outputs}
+
+    def bind(self, feeds: Arrays) -> Any:
+        for entry in self.model.inputs:
+            name = entry.get_any_name()
+            self.request.set_tensor(name, ov.Tensor(feeds[name]))
+        return self.request.infer
+
+
+_artifacts = Artifacts(_Compiled, _Compiled.bind)
+run, time = _artifacts.run, _artifacts.time
+
+
+def placement(artifact: str, threads: int) -> dict[str, Any]:
+    """Layers that the compiled graph executes, by type, and how many compute layers have integer kernels."""
+    kinds: Counter[str] = Counter()
+    integer = floating = 0
+    for node in _artifacts.opened(artifact, threads).model.get_runtime_model().get_ordered_ops():
+        facts = {key: str(value.astype(str)) for key, value in node.get_rt_info().items() if hasattr(value, "astype")}
+        kind = facts.get("layerType", node.get_type_name())
+        if kind in {"Input", "Output", "Const"}:
+            continue
+        kinds[kind] += 1
+        if kind in COMPUTE:
+            # The kernel's name ends with the type it multiplies: "brgconv_avx512_I8", "brgemm_avx512_f32".
+            in_integers = facts.get("primitiveType", "").lower().endswith("i8")
+            integer, floating = integer + in_integers, floating + (not in_integers)
+    return {"operators": dict(kinds), "integer": integer, "floating": floating}
