@@ -29,7 +29,12 @@ COPY README.md LICENSE ./
 COPY app app
 COPY worker worker
 COPY migrations migrations
+COPY toolchains toolchains
 RUN /opt/pare/bin/pip install --no-deps --force-reinstall .
+# Converters and runtimes of other formats, such as TOOLCHAINS=openvino; each adds 0.5 to 2 GB.
+ARG TOOLCHAINS=
+ENV PARE_TOOLCHAINS_DIR=/opt/pare-toolchains
+RUN mkdir -p "$PARE_TOOLCHAINS_DIR" && { [ -z "$TOOLCHAINS" ] || /opt/pare/bin/python -m worker toolchains install $TOOLCHAINS; }
 
 FROM ${BASE} AS runtime
 RUN useradd --system --uid 10001 --home-dir /var/lib/pare --create-home pare
@@ -40,6 +45,8 @@ USER pare
 
 FROM runtime AS worker
 COPY --from=worker-build /opt/pare /opt/pare
+COPY --from=worker-build /opt/pare-toolchains /opt/pare-toolchains
+ENV PARE_TOOLCHAINS_DIR=/opt/pare-toolchains
 # A training loop on two spinning, oversubscribed threads was 50 times slower than on one; and no telemetry.
 ENV OMP_WAIT_POLICY=PASSIVE ORT_DISABLE_TELEMETRY=1
 HEALTHCHECK --interval=15s --timeout=10s --start-period=60s --retries=3 CMD ["python", "/opt/pare-health.py", "worker"]

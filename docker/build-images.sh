@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # docker/build-images.sh TARGET...: build pare-TARGET images with docker, or with buildah where no docker engine runs.
-# BASE: the base image. TORCH_INDEX: where torch comes from. TAG: `latest`. BUILDER_FLAGS: added to the build command.
+# BASE: the base image. TORCH_INDEX: where torch comes from. TOOLCHAINS: for the worker. TAG: `latest`. BUILDER_FLAGS: added to the build command.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -16,5 +16,6 @@ fi
 read -r -a flags <<<"${BUILDER_FLAGS:-}"
 for target in "${@:-api}"; do
     "${build[@]}" ${flags[@]+"${flags[@]}"} --target "$target" --tag "pare-$target:${TAG:-latest}" \
-        --build-arg "BASE=${BASE:?the base image}" --build-arg "TORCH_INDEX=${TORCH_INDEX:-}" .
+        --build-arg "BASE=${BASE:?the base image}" --build-arg "TORCH_INDEX=${TORCH_INDEX:-}" \
+        --build-arg "TOOLCHAINS=${TOOLCHAINS:-}" .
 done

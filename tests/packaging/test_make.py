@@ -27,7 +27,7 @@ def make(*arguments: str, cwd: Path = ROOT, **environment: str) -> subprocess.Co
 def test_help_is_the_default_and_lists_every_target() -> None:
     phony = re.search(r"^\.PHONY: (.*)$", MAKEFILE, re.MULTILINE)
     assert phony
-    listed = re.findall(r"^  make ([a-z]+)", make().stdout, re.MULTILINE)
+    listed = re.findall(r"^  make ([a-z-]+)", make().stdout, re.MULTILINE)
     assert sorted(listed) == sorted(phony[1].split())
     assert {"setup", "run", "demo", "test", "lint", "bench", "migrate", "image"} <= set(listed)
 
@@ -39,6 +39,8 @@ def test_help_is_the_default_and_lists_every_target() -> None:
         ("demo", "examples/demo.py"),
         ("test", "-m pytest"),
         ("bench", "-m bench"),
+        ("toolchains", "-m worker toolchains install"),
+        ("test-targets", "-m pytest tests/targets"),
         ("migrate", "-m migrations"),
     ],
 )
@@ -151,7 +153,7 @@ def test_ci_lints_then_tests_and_counts(ci: Path) -> None:
     ran = run_ci(ci, junit(tests=7, skipped=2, failures=0, errors=0))
     assert ran.returncode == 0, ran.stderr
     assert "5 passed, 2 skipped" in ran.stdout
-    assert (ci / "calls").read_text().split("\n")[:3] == ["make setup", "make lint", "make test"]
+    assert (ci / "calls").read_text().split("\n")[:4] == ["make setup", "make lint", "make toolchains", "make test"]
 
 
 @pytest.mark.parametrize(

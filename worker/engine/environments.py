@@ -10,7 +10,9 @@ import worker
 from app.spec.target import ToolchainName
 
 NAMES: Final[tuple[ToolchainName, ...]] = get_args(ToolchainName)
-LOCKS: Final = Path(worker.__path__[0]).parent / "toolchains"
+_BESIDE: Final = Path(worker.__path__[0]).parent / "toolchains"
+LOCKS: Final = _BESIDE if _BESIDE.is_dir() else Path(sys.prefix) / "share" / "pare" / "toolchains"
+"""The lock files: of a source tree, or of an installed package."""
 SERVE: Final = Path(worker.__path__[0]) / "toolchains" / "serve.py"
 STAMP: Final = "pare-lock.sha256"
 """Written into an environment when it is complete: the digest of the lock file that it was made from."""
