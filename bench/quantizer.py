@@ -34,7 +34,7 @@ from bench.harness.scene import Scene
 from bench.harness.subjects import INPUT, export_network, pictures
 from tests.engine.orders import changed, lowered, outputs_of, rows_of, sqnr_db
 from worker.engine.measure.latency import measure_latency
-from worker.engine.sessions import session
+from worker.engine.runtimes.ort import OnnxRuntime
 
 NETWORKS = ("resnet50", "resnet18")
 NOT_SLOWER = 1.10
@@ -120,7 +120,7 @@ def compared(
 
 def turns(theirs: Path, ours: Path, row: np.ndarray, plan: Latency) -> LatencyChange:
     """Both files in turns; `speedup` is how many times as fast as theirs ours is."""
-    return measure_latency((session(theirs, 1), session(ours, 1)), {INPUT: row}, plan, seed=0)
+    return measure_latency(OnnxRuntime(theirs, ours, 1, ours.parent), {INPUT: row}, plan, seed=0)
 
 
 def ratio(name: str, change: LatencyChange, bound: Bound | None = None) -> Figure:

@@ -247,7 +247,8 @@ def artifacts_of(session: Session, job: Job) -> Sequence[Artifact]:
     if job.state in LIVE:
         return ()
     current = and_(Artifact.job_id == job.id, Artifact.attempt == job.attempt)
-    return session.scalars(select(Artifact).where(current).order_by(Artifact.target, Artifact.name)).all()
+    models_first = Artifact.kind.desc()  # "model" comes after "data" and "checkpoint"
+    return session.scalars(select(Artifact).where(current).order_by(Artifact.target, models_first, Artifact.name)).all()
 
 
 _END: dict[str, Any] = {"finished_at": from_now(), "lease_until": None}

@@ -73,7 +73,8 @@ def test_polling_is_told_when_to_look_again(client: Client, tiny_model: str, tin
 
 def test_the_artifact_is_smaller_and_runs(stack: Stack, finished: str, digits_model: str) -> None:
     client = stack.client
-    (artifact,) = client.artifacts(finished)
+    artifact, usage = client.artifacts(finished)
+    assert usage["name"] == "USAGE-onnx-x86.md"
     content = client.download(artifact["id"])
 
     assert hashlib.sha256(content).hexdigest() == artifact["sha256"]
@@ -84,7 +85,8 @@ def test_the_artifact_is_smaller_and_runs(stack: Stack, finished: str, digits_mo
 
 def test_an_artifact_is_downloaded_in_ranges(stack: Stack, finished: str) -> None:
     client = stack.client
-    (artifact,) = client.artifacts(finished)
+    artifact, usage = client.artifacts(finished)
+    assert usage["name"] == "USAGE-onnx-x86.md"
     path = f"/artifacts/{artifact['id']}/content"
     whole = client.download(artifact["id"])
     direct = client.http.get(path)
