@@ -23,7 +23,7 @@ def test_a_restarted_database_does_not_cost_the_job(cluster: Cluster) -> None:
     ended = cluster.client.wait(job)
     assert ended["status"] == "succeeded"
     assert (ended["attempt"], cluster.row(job).lost) == (1, 0)  # it was back before the lease ran out
-    assert len(cluster.artifact_rows(job)) == 1
+    assert len(cluster.artifact_rows(job)) == 2
 
 
 def test_a_database_away_at_the_very_end_does_not_cost_the_result(cluster: Cluster) -> None:
@@ -39,7 +39,7 @@ def test_a_database_away_at_the_very_end_does_not_cost_the_result(cluster: Clust
     ended = cluster.client.wait(job)
     worker.stop()
     assert (ended["status"], ended["attempt"]) == ("succeeded", 1)
-    assert len(cluster.client.artifacts(job)) == len(cluster.artifact_rows(job)) == 1
+    assert len(cluster.client.artifacts(job)) == len(cluster.artifact_rows(job)) == 2
 
 
 def test_a_storage_that_is_away_while_files_are_fetched_is_waited_for(cluster: Cluster) -> None:
