@@ -12,10 +12,11 @@ from pydantic import ValidationError
 from app.spec.quantize import Budget
 from app.spec.quantize_aware import QuantizeAware
 from examples import digits
-from tests.engine.orders import lowered, outputs_of
+from tests.engine.orders import executed, lowered, outputs_of
 from tests.engine.trainings import digits_model, digits_rows, training_context
 from worker.engine.data import Rows
 from worker.engine.errors import BudgetTooTight
+from worker.engine.measure.placement import placement_of
 from worker.engine.model import Model
 from worker.engine.passes import Changed, take
 
@@ -96,6 +97,8 @@ def test_what_eight_bits_cost_too_much_stays_in_floating_point(fragile: Model, r
     assert {row[2]: row[-1] for row in auto.tables[1].rows}[FRAGILE] == "float"
     assert len(codes_of(file)) == 5 - auto.facts["layers_float"]
     assert FRAGILE not in codes_of(file)
+    placement = placement_of(executed(file, tmp_path))
+    assert (placement.integer, placement.floating) == (5 - auto.facts["layers_float"], auto.facts["layers_float"])
     assert right > 0.985
     assert auto.facts["kernel_agreement"] >= 0.99
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import onnx
 
 from tests.engine.measure.models import conv_net, dynamic_int8, images, linear_net, static_int8
-from worker.engine.measure.placement import FLOATING, INTEGER, measure_placement, placement_of
+from worker.engine.measure.placement import FLOATING, INTEGER, measure_placement, placement_of, rounded_by_runtime
 from worker.engine.measure.size import measure_size
 
 
@@ -36,6 +36,43 @@ def test_one_node_left_in_floating_point_is_seen(tmp_path: Path) -> None:
 
     assert placement.floating == 1
     assert placement.integer >= 2
+
+
+def test_a_layer_that_the_runtime_rounds_is_told(tmp_path: Path) -> None:
+    """A Gemm with float weights between two roundings, and one without a rounding behind it."""
+    scale, zero = "scale", "zero"
+    nodes = [
+        onnx.helper.make_node("QuantizeLinear", ["x", scale, zero], ["xq"]),
+        onnx.helper.make_node("DequantizeLinear", ["xq", scale, zero], ["xd"]),
+        onnx.helper.make_node("Gemm", ["xd", "weight"], ["y"]),
+        onnx.helper.make_node("QuantizeLinear", ["y", scale, zero], ["yq"]),
+        onnx.helper.make_node("DequantizeLinear", ["yq", scale, zero], ["yd"]),
+        onnx.helper.make_node("Gemm", ["yd", "weight"], ["z"]),
+    ]
+    constants = [
+        onnx.helper.make_tensor(scale, onnx.TensorProto.FLOAT, [], [0.1]),
+        onnx.helper.make_tensor(zero, onnx.TensorProto.UINT8, [], [128]),
+        onnx.helper.make_tensor("weight", onnx.TensorProto.FLOAT, [4, 4], [0.5] * 16),
+    ]
+    ends = [onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, ["n", 4]) for name in ("x", "z")]
+    graph = onnx.helper.make_graph(nodes, "two", ends[:1], ends[1:], constants)
+    opset = [onnx.helper.make_opsetid("", 17)]
+    onnx.save(onnx.helper.make_model(graph, opset_imports=opset, ir_version=9), tmp_path / "two.onnx")
+
+    placement = measure_placement(tmp_path / "two.onnx", 1, tmp_path / "scratch")
+
+    assert (placement.integer, placement.floating) == (1, 1)
+    (note,) = rounded_by_runtime(tmp_path / "two.onnx", placement)
+    assert "1 layer on integers that the file leaves in floating point" in note
+
+
+def test_files_that_run_as_they_say_get_no_note(tmp_path: Path) -> None:
+    original = conv_net(tmp_path / "f.onnx")
+    static = static_int8(original, tmp_path / "static.onnx", images(32))
+    dynamic = dynamic_int8(linear_net(tmp_path / "g.onnx", layers=2), tmp_path / "dynamic.onnx")
+
+    for file in (original, static, dynamic):
+        assert rounded_by_runtime(file, measure_placement(file, 1, tmp_path / "scratch")) == ()
 
 
 def test_dynamic_products_are_integer(tmp_path: Path) -> None:

@@ -7,6 +7,9 @@ from pathlib import Path
 import onnx
 
 from app.spec.report import Placement
+from app.spec.units import counted
+from worker.engine.onnx_file import graphs
+from worker.engine.selection import WEIGHTED
 from worker.engine.sessions import session
 
 INTEGER = frozenset({
@@ -62,6 +65,29 @@ def placement_of(counted: Counter[str]) -> Placement:
         integer=sum(count for name, count in counted.items() if name in INTEGER),
         floating=sum(count for name, count in counted.items() if name in FLOATING),
     )
+
+
+def rounded_by_runtime(artifact: Path, placement: Placement) -> tuple[str, ...]:
+    """A note if the runtime computes on integers what the file has in floating point.
+
+    In the file, a layer is left in floating point if its weight is a float32 constant. What ONNX Runtime makes of
+    others is as the file says: it rounds no product of two activations that were not rounded before.
+    """
+    graph = onnx.load(str(artifact), load_external_data=False).graph
+    inner = list(graphs(graph))
+    nodes = [node for one in inner for node in one.node]
+    floats = {one.name for part in inner for one in part.initializer if one.data_type == onnx.TensorProto.FLOAT}
+    may_be = sum(
+        node.op_type in INTEGER or (node.op_type in WEIGHTED and floats.isdisjoint(node.input[1:2])) for node in nodes
+    )
+    rounded = placement.integer - may_be
+    if rounded <= 0:
+        return ()
+    note = (
+        f"ONNX Runtime computes {counted(rounded, 'layer')} on integers that the file leaves in floating point: it "
+        "rounds their weights while it loads them, so that skipping them does not have its full effect."
+    )
+    return (note,)
 
 
 def _operators(nodes: Iterable[onnx.NodeProto]) -> Iterator[str]:

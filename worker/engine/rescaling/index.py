@@ -95,6 +95,10 @@ class GraphIndex:
             if info.name == value:
                 info.name = name
 
+    def sizes(self, value: str) -> list[int]:
+        """The sizes of a value's axes, 0 for one that varies; empty if they were not inferred."""
+        return self._shapes.get(value, [])
+
     def rank(self, value: str) -> int | None:
         """The number of axes of a value, None if it was not inferred."""
         return len(self._shapes[value]) if value in self._shapes else None

@@ -12,7 +12,7 @@ from app.spec.report import Placement, Size
 from worker.engine.measure.batching import AnyRows, BatchRange
 from worker.engine.measure.errors import ModelRunFailed
 from worker.engine.measure.layers import measure_layers
-from worker.engine.measure.placement import measure_placement
+from worker.engine.measure.placement import measure_placement, rounded_by_runtime
 from worker.engine.measure.running import Arrays, Run, Session, runner
 from worker.engine.measure.runtime import Layers
 from worker.engine.measure.size import measure_size
@@ -48,13 +48,18 @@ class OnnxRuntime:
         except Exception as error:
             raise ModelRunFailed(f"ONNX Runtime stopped while it was timed: {str(error)[:500]}") from error
 
-    def placement(self) -> Placement:
-        """Operators of the graph that ONNX Runtime makes of the artifact for this machine."""
+    @cached_property
+    def _placement(self) -> Placement:
         return measure_placement(self.artifact, self.threads, self.scratch)
 
+    def placement(self) -> Placement:
+        """Operators of the graph that ONNX Runtime makes of the artifact for this machine."""
+        return self._placement
+
     def layers(self, rows: AnyRows, batch: BatchRange, advance: Callable[[float], None]) -> Layers:
-        """Noise at the output of each layer of the artifact that the original has, too."""
-        return measure_layers(self.baseline, self.artifact, rows, batch, self.threads, advance)
+        """Noise at the output of each layer of the artifact that the original has, too; notes on layers rounded late."""
+        errors, notes = measure_layers(self.baseline, self.artifact, rows, batch, self.threads, advance)
+        return errors, (*rounded_by_runtime(self.artifact, self.placement()), *notes)
 
     def size(self) -> Size:
         """Of both files, external tensors included."""

@@ -9,6 +9,7 @@ from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
 from worker.engine.errors import NothingToQuantize
 from worker.engine.plan import Range, StaticPlan
 from worker.engine.targets.onnx_biases import add_missing_biases, correct_biases
+from worker.engine.targets.onnx_floats import keep_floats
 from worker.engine.targets.onnx_grids import limit_codes, limit_weights, narrow_weights, overrides
 from worker.engine.targets.onnx_profiles import Profile
 from worker.engine.targets.packing import store_packed
@@ -48,6 +49,7 @@ def lower_static(plan: StaticPlan, profile: Profile) -> ModelProto:
     limit_weights(lowered.graph, plan.grids)
     if plan.input_means:
         correct_biases(lowered.graph, onnx.load(plan.graph).graph, plan.input_means)
+    keep_floats(lowered.graph, profile)
     store_packed(lowered, narrow_weights(lowered.graph, plan.grids, profile))
     return lowered
 
