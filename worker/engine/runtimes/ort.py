@@ -57,7 +57,7 @@ class OnnxRuntime:
         return self._placement
 
     def layers(self, rows: AnyRows, batch: BatchRange, advance: Callable[[float], None]) -> Layers:
-        """Noise at the output of each layer of the artifact that the original has, too; notes on layers rounded late."""
+        """Noise at the output of each layer that the original has, too; a note if layers are rounded after all."""
         errors, notes = measure_layers(self.baseline, self.artifact, rows, batch, self.threads, advance)
         return errors, (*rounded_by_runtime(self.artifact, self.placement()), *notes)
 
