@@ -16,6 +16,9 @@ _RANDOM = frozenset(
 _UNBACKED = re.compile(r"u\d+")
 """How torch names sizes that only the data decides; sizes of inputs are s0, s1, ..."""
 _SIZE = re.compile(r"L\['(\w+)'\]\.size\(\)\[(\d+)\]")
+_PLACE = r"L(?:\['\w+'\]|\[\d+\])+\.size\(\)\[\d+\]"
+_ONE_DIMENSION = re.compile(f"{_PLACE} == {_PLACE}")
+"""Two inputs share a dimension, as ids and mask share their batch: the signature says so by its name."""
 
 _EVAL = (
     "The model was exported in training mode: dropout, stochastic depth and batch statistics are baked in. Call "
@@ -71,7 +74,8 @@ def advice(export: Export) -> Iterator[str]:
     ranges = as_dict(export.program.get("range_constraints"))
     if unbacked := [name for name in ranges if _UNBACKED.fullmatch(name)]:
         yield _DATA_DEPENDENT.format(", ".join(unbacked[:4]))
-    if guards := [as_text(guard) for guard in as_list(export.program.get("guards_code") or [])]:
+    written = (as_text(guard) for guard in as_list(export.program.get("guards_code") or []))
+    if guards := [guard for guard in written if not _ONE_DIMENSION.fullmatch(guard)]:
         shown = _SIZE.sub(r"\1.size(\2)", guards[0])[:MAX_GUARD]
         yield _GUARDED.format(shown, f" and {len(guards) - 1} more conditions" if guards[1:] else "")
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from uuid import UUID
 
 from sqlalchemy.orm import Session
 
@@ -250,14 +249,23 @@ def _judged_output(spec: JobSpec, info: ModelInfo) -> TensorSpec:
 
 
 def _check_overlap(spec: JobSpec, data: dict[Role, Dataset]) -> Iterator[str]:
-    seen: dict[tuple[UUID, str | None], str] = {}
-    refs = spec.data.refs()
+    """Say which roles share rows with the test. Splits of one data set share none; all of its rows hold every split."""
+    if "test" not in data:
+        return
+    refs, splits = spec.data.refs(), {}
     for role, row in data.items():
         contents, declared = DatasetInfo.model_validate(row.info), DatasetSpec.model_validate(row.spec)
-        split = resolve_split(role, refs[role].split, contents, declared)
-        twin = seen.setdefault((row.id, split), role)
-        if twin != role and "test" in {twin, role}:
-            yield f"'{twin}' and '{role}' are the same rows: what is measured on them is not held out."
+        splits[role] = row.id, resolve_split(role, refs[role].split, contents, declared)
+    tested = splits.pop("test")
+    for role, used in splits.items():
+        if used == tested:
+            yield f"'{role}' and 'test' are the same rows: what is measured on them is not held out."
+        elif used[0] == tested[0] and None in (used[1], tested[1]):
+            whole, part = (role, "test") if used[1] is None else ("test", role)
+            yield (
+                f"'{whole}' takes all rows of its data set, those of '{part}' among them: what is measured is not held "
+                f"out. Declare a split for '{whole}', or name one in data.{whole}."
+            )
 
 
 def _queue(session: Session, spec: JobSpec) -> str:

@@ -100,3 +100,21 @@ def test_a_branch_that_the_example_decided(exported: Any) -> None:
 
     assert "sizes with x.size(0) <= 8:" in small
     assert "sizes with x.size(0) > 8:" in large
+
+
+class Sum(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = nn.Linear(4, 4)
+
+    def forward(self, x: Tensor, parts: dict[str, Tensor]) -> Tensor:
+        return self.scale(x + parts["y"])
+
+
+def test_inputs_that_share_their_batch_are_no_branch(exported: Any) -> None:
+    batch = torch.export.Dim("batch", min=1, max=64)
+    shapes = {"x": {0: batch}, "parts": {"y": {0: batch}}}
+
+    path = exported("shared", Sum(), torch.randn(3, 4), {"y": torch.randn(3, 4)}, dynamic_shapes=shapes)
+
+    assert warnings(path) == ()

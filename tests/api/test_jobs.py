@@ -78,6 +78,19 @@ def test_test_rows_that_are_not_held_out_are_a_warning(client: httpx.Client, mod
     assert any("not held out" in warning for warning in answer.json()["warnings"])
 
 
+def test_rows_of_the_test_among_those_that_are_learned_from_are_a_warning(client: httpx.Client, model_id: str) -> None:
+    spec = json.dumps({"splits": {"calibration": 0.5, "test": 0.5}})
+    answer = client.post("/datasets", params={"name": "x", "spec": spec}, content=npz_bytes(), headers=OCTETS)
+    rows = answer.json()["id"]
+
+    def warnings(train: object) -> list[str]:
+        body = {"model": model_id, "data": {"train": train, "test": rows}, "steps": []}
+        return client.post("/jobs/validate", json=body).json()["warnings"]
+
+    assert any("'train' takes all rows of its data set, those of 'test' among" in one for one in warnings(rows))
+    assert not any("held out" in one for one in warnings({"dataset": rows, "split": "calibration"}))
+
+
 @pytest.mark.parametrize(
     ("change", "code"),
     [

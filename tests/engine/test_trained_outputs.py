@@ -11,6 +11,7 @@ from torch import nn
 from app.spec.data import DatasetSpec
 from app.spec.distill import Distill
 from app.spec.finetune import FineTune
+from app.spec.prune import PruneChannels
 from app.spec.quantize_aware import QuantizeAware
 from app.spec.signature import Signature, TensorSpec
 from examples import digits
@@ -170,3 +171,29 @@ def test_tokens_learn_from_a_teacher(tokens: tuple[Model, Rows], tmp_path: Path)
     inputs, _ = next(rows.batches(400))
     answers = [one.program(inputs)["scores"].argmax(2) for one in (teacher, changed.model)]
     assert float((answers[0] == answers[1]).mean()) > 0.9
+
+
+def test_a_criterion_that_needs_labels_takes_the_output_they_belong_to(tmp_path: Path) -> None:
+    rows = digits_rows(tmp_path, slice(0, 64))
+    context = training_context(tmp_path, {"train": rows})
+
+    def pruned(**step: object) -> Changed:
+        return take(
+            PruneChannels.model_validate({"criterion": "taylor", "round_to": 2, **step}), two_heads(tmp_path), context
+        )
+
+    assert pruned(output="digit").model.program.signature.outputs[1].name == "digit"
+    with pytest.raises(TrainingLabelsOutOfRange):
+        pruned(output="odd")
+    with pytest.raises(UnknownOutput, match="'odd', 'digit'"):
+        pruned(output="digits")
+
+
+def test_a_training_that_makes_it_worse_says_so(tmp_path: Path) -> None:
+    good = finetuned(two_heads(tmp_path), digits_rows(tmp_path, slice(0, 300)), tmp_path, output="digit")
+    assert not any("No epoch was as good" in note for note in good.notes)
+
+    rows = digits_rows(tmp_path, slice(0, 300))
+    worse = finetuned(good.model, rows, tmp_path, output="digit", epochs=1, learning_rate=5)
+
+    assert any("No epoch was as good" in note and "lower the learning rate" in note for note in worse.notes)

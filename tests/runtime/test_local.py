@@ -97,6 +97,22 @@ def test_a_missed_limit_is_exit_code_one_and_the_artifact_is_there(folder: Path)
     assert (folder / "result" / report(folder).targets[0].artifact).exists()
 
 
+def test_a_failed_job_leaves_its_log_and_what_its_last_step_made(folder: Path) -> None:
+    steps = [
+        {"type": "prune.channels", "ratio": 0.3},
+        {"type": "finetune", "epochs": 2, "learning_rate": 10, "optimizer": "sgd", "momentum": 0.9},
+    ]
+    done = run(folder, described(steps=steps, seed=1) | {"evaluate": BRIEF})
+    if done.returncode == 0:
+        pytest.fail("the training was to diverge")
+
+    assert "train.nan_loss" in done.stderr
+    assert "Traceback" not in done.stdout + done.stderr
+    assert {"log.txt", "step-1.pt2"} <= {path.name for path in (folder / "result").iterdir()}
+    assert torch.export.load(folder / "result" / "step-1.pt2")
+    assert "Traceback" in (folder / "result" / "log.txt").read_text()
+
+
 @pytest.mark.parametrize(
     ("job", "words"),
     [

@@ -1,15 +1,17 @@
 """Delivers a model for every target of a job, each measured on its own runtime; one that fails stops no other."""
 
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from app.errors import PareError
 from app.spec.job import Role
 from app.spec.report import TargetFailure, TargetReport
 from app.spec.target import Target
 from app.spec.work import ArtifactFile, WorkOrder
 from worker.engine.data import Rows
-from worker.engine.errors import EngineError
+from worker.engine.errors import DeliveryFailed
 from worker.engine.measure import measure_target
 from worker.engine.model import Model
 from worker.engine.targets import Delivery, Site, deliver
@@ -45,22 +47,30 @@ def deliver_all(
     Raises the first target's error if not a single one can be delivered.
     """
     delivered = Delivered()
-    first: EngineError | None = None
+    first: Exception | None = None
     for number, target in enumerate(order.spec.targets):
         begin(f"writing {target.label}", 2 * number)
         try:
             with deliver(target, model, site) as delivery:
                 begin(f"measuring {target.label}", 2 * number + 1)
                 delivered.add(number, _measured(order, target, delivery, site, data), delivery, site.out)
-        except EngineError as error:
+        except MemoryError:
+            raise  # it is the job's, not the target's
+        except Exception as error:  # noqa: BLE001  # libraries raise what they like, and other targets go on
             first = first or error
-            site.progress.log(f"{target.label} is not delivered: {error.detail}", "warning")
+            known = error if isinstance(error, PareError) else _unforeseen(error, site)
+            site.progress.log(f"{target.label} is not delivered: {known.detail}", "warning")
             delivered.failures.append(
-                TargetFailure(target=target, code=error.code, detail=error.detail[:2000], remedy=error.remedy)
+                TargetFailure(target=target, code=known.code, detail=known.detail[:2000], remedy=known.remedy)
             )
     if first is not None and not delivered.reports:
         raise first
     return delivered
+
+
+def _unforeseen(error: Exception, site: Site) -> DeliveryFailed:
+    site.progress.log("".join(traceback.format_exception(error)), "warning")
+    return DeliveryFailed(f"It ended in {type(error).__name__}, of which the job's log has the place.")
 
 
 def _measured(

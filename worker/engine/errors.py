@@ -208,3 +208,10 @@ class Unconvertible(EngineError):
 
     code = "toolchain.unsupported"
     remedy = "Deliver for another target, or replace the operator named in the detail and export the model again."
+
+
+class DeliveryFailed(EngineError):
+    """A library gave up while a target was written or run, for a reason without a code of its own."""
+
+    code = "target.failed"
+    remedy = "Read the job's log for the place; deliver for another target, and report it as a bug."

@@ -11,9 +11,10 @@ from torch.nn import functional
 
 from app.spec.data import ArraySpec
 from app.spec.scores import are_class_numbers, class_axis, trained_output
-from app.spec.signature import DType, TensorSpec
+from app.spec.signature import DType, Signature, TensorSpec
 from app.spec.training import Training
 from worker.engine.batches import Batch, Source, filled_up
+from worker.engine.data import Rows
 from worker.engine.errors import (
     ClassWeightsMismatch,
     LabelsMismatch,
@@ -84,25 +85,33 @@ def _classes_second(scores: Tensor) -> Tensor:
 
 def learning_output(plan: Training, program: Program, context: Context) -> TensorSpec:
     """The output that learns the labels: the one named, or the first that they fit. Raises `UnknownOutput`."""
-    output = trained_output(program.signature, _labels(context), plan.output)
+    return labelled_output(program.signature, context.data["train"], plan.output)
+
+
+def labelled_output(signature: Signature, rows: Rows, named: str | None) -> TensorSpec:
+    """The output that the labels of `rows` belong to: the one named, or the first that they fit.
+
+    Raises `UnknownOutput`.
+    """
+    output = trained_output(signature, _labels(rows), named)
     if output is None:
-        names = ", ".join(f"'{one.name}'" for one in program.signature.outputs)
-        raise UnknownOutput(f"The model has no output '{plan.output}'; its outputs are {names}.")
+        names = ", ".join(f"'{one.name}'" for one in signature.outputs)
+        raise UnknownOutput(f"The model has no output '{named}'; its outputs are {names}.")
     return output
 
 
-def _labels(context: Context) -> ArraySpec | None:
+def _labels(rows: Rows) -> ArraySpec | None:
     """What the labels to learn from are like, told by the first of them; None without labels."""
-    first = next(Source(context.data["train"]).label_blocks(), None)
+    first = next(Source(rows).label_blocks(), None)
     if first is None:
         return None
     dtype: DType = "float32" if first.dtype.kind == "f" else "int64"
-    return ArraySpec(dtype=dtype, shape=(len(context.data["train"]), *first.shape[1:]))
+    return ArraySpec(dtype=dtype, shape=(len(rows), *first.shape[1:]))
 
 
 def label_loss(plan: Training, program: Program, context: Context) -> LabelLoss:
     """The loss that a plan asks for. Raises `UnknownOutput`, `TrainingLabelsOutOfRange`, `ClassWeightsMismatch`."""
-    output, labels = learning_output(plan, program, context), _labels(context)
+    output, labels = learning_output(plan, program, context), _labels(context.data["train"])
     loss = LabelLoss(output.name, smoothing=plan.label_smoothing)
     if labels is None or not are_class_numbers(output, labels):
         return loss

@@ -30,14 +30,17 @@ from app.spec.pointers import pointer
 from app.spec.report import Report
 from app.spec.signature import ModelInfo
 from app.spec.work import Failure, WorkOrder, WorkResult
+from worker.engine.checkpoints import FOLDER as CHECKPOINTS
 from worker.engine.environments import Environments
 from worker.runtime.attempt import require_safe
-from worker.runtime.errors import LocalFileMissing, LocalJobInvalid
+from worker.runtime.errors import LocalFileMissing, LocalJobInvalid, Unforeseen
 from worker.runtime.prepare import data_file, model_file
 from worker.runtime.publish import OUT, sha256_of
 from worker.runtime.supervise import Limits, Listeners, Outcome, Workshop
 from worker.runtime.wire import LogLine, Progress
 
+WHOLE_STEP = "step-"
+"""Begins the names of checkpoints that a step left when it was done."""
 MESSAGE_SECONDS = 5.0
 """Between two lines about one stage."""
 
@@ -55,8 +58,10 @@ def run_file(description: Path, out: Path, settings: Settings) -> int:
         order, warnings = lay_out(local, description.parent, directory, settings)
         for warning in warnings:
             _say(f"note: {warning}")
-        outcome = _worked(order, directory, Path(folder), settings)
+        told = _Told(directory, Path(folder, "kept"))
+        outcome = _worked(order, directory, Path(folder), settings, told)
         if not isinstance(outcome, WorkResult):
+            told.leave(out, unforeseen=isinstance(outcome, Failure) and outcome.code == Unforeseen.code)
             return _failed(outcome)
         _keep(outcome, directory / OUT, out)
     _say(f"\n{render_table(outcome.report)}")
@@ -137,7 +142,7 @@ def _uuid(name: str) -> UUID:
     return UUID(hex=name.partition("_")[2])
 
 
-def _worked(order: WorkOrder, directory: Path, scratch: Path, settings: Settings) -> Outcome:
+def _worked(order: WorkOrder, directory: Path, scratch: Path, settings: Settings, told: "_Told") -> Outcome:
     limits = Limits(order.spec.timeout_s, settings.child_memory_bytes, settings.child_disk_bytes)
     with Workshop(
         scratch / "workshop",
@@ -147,15 +152,20 @@ def _worked(order: WorkOrder, directory: Path, scratch: Path, settings: Settings
         environments=Environments(settings.toolchains_dir),
     ) as workshop:
         require_safe(order, workshop)
-        told = _Told()
-        return workshop.run(directory, limits, Listeners(on_progress=told.progress, on_log=told.log))
+        return workshop.run(
+            directory, limits,
+            Listeners(on_progress=told.progress, on_log=told.log, on_checkpoint=told.checkpoint),
+        )  # fmt: skip
 
 
 class _Told:
-    """Prints each stage, and within a long one where it is."""
+    """Prints each stage, and within a long one where it is; sets aside what a failed job leaves behind."""
 
-    def __init__(self) -> None:
+    def __init__(self, directory: Path, kept: Path) -> None:
         self._step, self._at = 0, 0.0
+        self._directory, self._kept = directory, kept
+        self._log: list[LogLine] = []
+        kept.mkdir()
 
     def progress(self, news: Progress) -> None:
         if news.step == self._step and time.monotonic() - self._at < MESSAGE_SECONDS:
@@ -164,8 +174,32 @@ class _Told:
         _say(f"{news.overall:4.0%}  {news.stage}{': ' if news.message else ''}{news.message}")
 
     def log(self, line: LogLine) -> None:
-        if line.source == "engine":
+        self._log.append(line)
+        if line.source == "engine" and line.level != "error":
             _say(f"      {line.message}")
+
+    def checkpoint(self, name: str) -> None:
+        """Copy what the last whole step left: the job's own folder is deleted at its end."""
+        made = self._directory / CHECKPOINTS / name
+        if name.startswith(WHOLE_STEP) and made.exists():
+            shutil.copyfile(made, self._kept / name, follow_symlinks=False)
+        else:
+            (self._kept / name).unlink(missing_ok=True)
+
+    def leave(self, out: Path, *, unforeseen: bool) -> None:
+        """Write the log and the last step's checkpoint into `out`; print the traceback of what has no code."""
+        if unforeseen:
+            for line in self._log:
+                if line.level == "error":
+                    print(plain(line.message), file=sys.stderr)  # noqa: T201  # a command line's output
+        out.mkdir(parents=True, exist_ok=True)
+        text = "".join(f"{line.level}: {line.message}\n" for line in self._log)
+        (out / "log.txt").write_text(text, encoding="utf-8")
+        kept = sorted(self._kept.iterdir())
+        for path in kept:
+            shutil.copyfile(path, out / path.name)
+        also = f" and what the last whole step left: {', '.join(path.name for path in kept)}" if kept else ""
+        _say(f"written to {out}: log.txt{also}")
 
 
 def _keep(result: WorkResult, made: Path, out: Path) -> None:

@@ -8,7 +8,7 @@ import pytest
 import torch
 from onnx import TensorProto, helper, numpy_helper
 
-from app.spec.quantize import QuantizeDynamic, Skip
+from app.spec.quantize import QuantizeDynamic, QuantizeWeights, Skip
 from tests.engine import zoo
 from tests.engine.orders import changed, context, executed, lowered, outputs_of, signature_of, sqnr_db, upload
 from worker.engine.errors import NothingToQuantize, PlanNotSupported
@@ -109,4 +109,18 @@ def test_a_program_is_quantized_like_its_onnx_file(transformer: Path, tmp_path: 
     operators = executed(file, tmp_path)
     before, after = (outputs_of(path, {"tokens": TOKENS})[0] for path in (transformer, file))
     assert operators["DynamicQuantizeMatMul"] + operators["MatMulIntegerToFloat"] >= 8
+    assert sqnr_db(before, after) > 20
+
+
+def test_an_artifact_with_packed_weights_is_quantized_again(digits_folder: Path, tmp_path: Path) -> None:
+    """Once unpacked, its weights are constants whose shapes are noted in the graph."""
+    once = changed(QuantizeWeights(weights="int4"), digits_folder / "digits.onnx", tmp_path)
+    packed = lowered(once.model, "x86", tmp_path)
+
+    again = changed(QuantizeDynamic(), packed, tmp_path)
+    (tmp_path / "again").mkdir()
+    file = lowered(again.model, "x86", tmp_path / "again")
+
+    images = np.random.default_rng(0).random((8, 1, 8, 8), np.float32)
+    before, after = (outputs_of(path, {"image": images})[0] for path in (packed, file))
     assert sqnr_db(before, after) > 20

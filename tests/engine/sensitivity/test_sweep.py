@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from app.spec.quantize import QuantizeStatic
+from app.spec.signature import Dimension, Signature, TensorSpec
 from tests.engine.orders import changed, context, model_of
 from worker.engine.data import Rows
 from worker.engine.model import new_folder
@@ -17,6 +18,8 @@ from worker.engine.sensitivity.sweep import FLOAT, Sweep, graph_runner, sweep
 from worker.engine.sensitivity.yardstick import Yardstick, decibels
 
 RANDOM = np.random.default_rng(0)
+IMAGE = TensorSpec(name="image", dtype="float32", shape=(Dimension(name="n"), 1, 8, 8))
+SIGNATURE = Signature(inputs=(IMAGE,), outputs=())
 
 
 @pytest.fixture(scope="module")
@@ -111,3 +114,25 @@ def test_corrected_biases_are_part_of_the_prediction(
         path = subject.rounding(dict.fromkeys(subject.layers, 4), {}, tmp_path / "weights.onnx")
         noise[corrected] = yardstick.read(graph_runner(path, work)).sqnr_db
     assert noise[True] > noise[False] + 1
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_values_that_are_no_longer_finite_drown_the_signal(value: float, digits_test: Rows, tmp_path: Path) -> None:
+    yardstick = Yardstick(lambda feeds: {"o": feeds["image"]}, digits_test, SIGNATURE, tmp_path)
+
+    broken = yardstick.read(lambda feeds: {"o": np.where(feeds["image"] > 0.9, np.float32(value), feeds["image"])})
+
+    assert broken.sqnr_db < -100
+    assert yardstick.read(lambda feeds: {"o": feeds["image"]}).sqnr_db == 300
+
+
+def test_right_answers_are_those_of_the_output_that_the_labels_fit(digits_test: Rows, tmp_path: Path) -> None:
+
+    def model(feeds: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        count = len(feeds["image"])
+        return {"guess": np.zeros(count, np.int64), "scores": np.tile(np.eye(10, dtype=np.float32)[3], (count, 1))}
+
+    threes = Yardstick(model, digits_test, SIGNATURE, tmp_path).top1
+
+    assert threes is not None
+    assert 0.05 < threes < 0.2

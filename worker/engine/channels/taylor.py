@@ -12,23 +12,24 @@ from worker.engine.channels.analysis import Channels
 from worker.engine.channels.importance import Scores, by_elements
 from worker.engine.data import Rows
 from worker.engine.errors import NanLoss, TrainingLabelsOutOfRange
-from worker.engine.losses import LabelLoss, class_numbers
+from worker.engine.losses import LabelLoss, class_numbers, labelled_output
 from worker.engine.progress import Progress
 
 BATCH = 32
 
 
-def by_taylor(channels: Channels, rows: Rows, progress: Progress) -> Scores:
+def by_taylor(channels: Channels, rows: Rows, progress: Progress, output: str | None = None) -> Scores:
     """Sum |w dL/dw| over batches of labelled rows, in inference mode. Takes twice the memory of the weights.
 
-    Raises `LabelsMismatch`, `TrainingLabelsOutOfRange`, `NanLoss`.
+    `output`: the one that the labels belong to; the first that they fit unless named. Raises `UnknownOutput`,
+    `LabelsMismatch`, `TrainingLabelsOutOfRange`, `NanLoss`.
     """
     module, program = channels.program.graph_module(), channels.program
     weights = {name: one for name, one in module.named_parameters() if one.is_floating_point() and one.ndim > 1}
     for one in weights.values():
         one.requires_grad_(True)
     effects = {name: torch.zeros_like(one) for name, one in weights.items()}
-    loss = LabelLoss(program.signature.outputs[0].name)
+    loss = LabelLoss(labelled_output(program.signature, rows, output).name)
     rows_fixed = program.signature.inputs[0].shape[0]
     batch = rows_fixed if isinstance(rows_fixed, int) else BATCH
     order = filled_up(np.arange(len(rows)), batch) if isinstance(rows_fixed, int) else np.arange(len(rows))

@@ -77,7 +77,8 @@ def _scores(step: PruneChannels, channels: Channels, context: Context) -> Scores
                 )
             return by_scale(channels)
         case "taylor":
-            return by_taylor(channels, context.data[step.rows].sample(step.samples, context.seed), context.progress)
+            rows = context.data[step.rows].sample(step.samples, context.seed)
+            return by_taylor(channels, rows, context.progress, step.output)
         case "random":
             return at_random(channels, context.seed)
 

@@ -21,6 +21,7 @@ def lower_dynamic(plan: DynamicPlan, profile: Profile) -> ModelProto:
     """
     model = onnx.load(plan.graph)
     unshare_gemm_weights(model.graph)
+    forget_shapes_of_weights(model.graph)
     chosen = [node for node in model.graph.node if node.name in set(plan.nodes)]
     # The quantizer first replaces each Gemm by a MatMul and an Add, with new names.
     names = [f"{node.name}_MatMul" if node.op_type == "Gemm" else node.name for node in chosen]
@@ -42,6 +43,14 @@ def lower_dynamic(plan: DynamicPlan, profile: Profile) -> ModelProto:
     lowered: ModelProto = quantizer.model.model
     sort_nodes(lowered.graph)
     return lowered
+
+
+def forget_shapes_of_weights(graph: GraphProto) -> None:
+    """Drop what is noted of the shapes of constants: the quantizer transposes some, and the notes would be wrong."""
+    constants = {tensor.name for tensor in graph.initializer}
+    kept = [value for value in graph.value_info if value.name not in constants]
+    del graph.value_info[:]
+    graph.value_info.extend(kept)
 
 
 def unshare_gemm_weights(graph: GraphProto) -> None:

@@ -33,6 +33,10 @@ from worker.engine.training.state import (
     tensors_of,
 )
 
+WORSE = (
+    "No epoch was as good on the validation rows as the model before the step: lower the learning rate, or leave the "
+    "step out."
+)
 KEEP_SECONDS = 10.0
 """Between two checkpoints at least, so that short epochs do not spend their time on writing."""
 
@@ -90,6 +94,8 @@ def train(  # noqa: PLR0913  # the optional ones are for steps that train more t
         key = digest(run.tensors, name, plan.model_dump_json(), str(context.seed), str(len(training)))
         reached = run.go(Keeper(context.checkpoints, key), keep_seconds)
     notes = (*notes, *run.precision.notes(plan))
+    if _rank(reached.history[reached.best_epoch]) < _rank(reached.history[0]):
+        notes = (*notes, WORSE)
     if reached.ended and reached.epoch < plan.epochs:
         notes = (*notes, f"Stopped after epoch {reached.epoch}: {plan.patience} epochs without a better one.")
     if others := [f"'{one.name}'" for one in program.signature.outputs if one.name != output]:
