@@ -22,7 +22,7 @@ DEMO := $(VENV)/.installed-demo$(TORCH)
 
 .DEFAULT_GOAL := help
 # The toolchains that `make toolchains` and `make test-targets` install; each is an environment of its own.
-TOOLCHAINS ?= openvino
+TOOLCHAINS ?= openvino executorch litert coreml keras
 
 .PHONY: help setup run demo test test-targets toolchains lint bench results migrate image lock clean
 
@@ -40,7 +40,7 @@ demo: $(DEMO) ## One real job through the HTTP API, its report and artifact in .
 test: $(ALL) ## Set up and run every test (PYTEST_ARGS='tests/api -x' for less)
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
-toolchains: $(DEMO) ## Install the converters and runtimes of other formats into .toolchains (TOOLCHAINS='openvino')
+toolchains: $(DEMO) ## Install the converters and runtimes of other formats into .toolchains (TOOLCHAINS=litert for one)
 	$(BIN)/python -m worker toolchains install $(TOOLCHAINS)
 
 test-targets: $(ALL) toolchains ## Install the toolchains and test the targets that need them

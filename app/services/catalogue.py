@@ -8,7 +8,7 @@ from app.db.database import Database
 from app.db.tables import Worker
 from app.spec.base import Step
 from app.spec.job import AnyStep
-from app.spec.target import TARGETS, AnyTarget, ToolchainName
+from app.spec.targets import TARGETS, AnyTarget, ToolchainName
 
 STEPS: tuple[type[Step], ...] = get_args(get_args(AnyStep)[0])
 

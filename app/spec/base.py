@@ -80,7 +80,7 @@ class Step(Frozen):
         return self.needs
 
     def demands(self) -> frozenset[str]:
-        """What its parameters demand of a target beside the step's kind, by the names in `app.spec.target`."""
+        """What its parameters demand of a target beside the step's kind, by the names in `app.spec.targets`."""
         return frozenset()
 
     def models(self) -> tuple[ModelId, ...]:

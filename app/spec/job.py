@@ -15,7 +15,7 @@ from app.spec.quantize import QuantizeDynamic, QuantizeStatic, QuantizeWeights
 from app.spec.quantize_aware import QuantizeAware
 from app.spec.sensitivity import AnalyzeSensitivity
 from app.spec.share import ShareWeights
-from app.spec.target import OnnxTarget, Target
+from app.spec.targets import OnnxTarget, Target
 
 DatasetId = Annotated[str, StringConstraints(pattern=r"^ds_[0-9a-f]{32}$")]
 Role = Literal["calibration", "train", "validation", "test"]

@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 from app.spec.base import Frozen
 from app.spec.evaluate import MetricName
 from app.spec.signature import ModelFormat
-from app.spec.target import Target
+from app.spec.targets import Target
 
 Provenance = Literal["measured", "emulated", "estimated"]
 Verdict = Literal["improved", "unchanged", "regressed", "unusable"]

@@ -14,7 +14,7 @@ from onnx import TensorProto
 from app.api.components import Components
 from app.db import jobs
 from app.ids import parse
-from app.spec.target import OnnxTarget
+from app.spec.targets import OnnxTarget
 from tests.api.conftest import OCTETS
 from tests.files import npz_bytes
 from tests.hostile.onnx_files import node, proto, value

@@ -9,7 +9,7 @@ import onnx
 from app.spec.base import Step
 from app.spec.data import ArraySpec, DatasetInfo, DatasetSpec
 from app.spec.signature import Dimension, ModelInfo, Signature, TensorSpec
-from app.spec.target import OnnxProfile, OnnxTarget
+from app.spec.targets import OnnxProfile, OnnxTarget
 from app.spec.work import DataFile, ModelFile
 from worker.engine.data import Rows
 from worker.engine.model import Model, new_folder

@@ -19,7 +19,7 @@ from app.spec.report import (
     Table,
     TargetReport,
 )
-from app.spec.target import OnnxTarget
+from app.spec.targets import OnnxTarget
 
 DIGEST = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
 

@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 import worker
-from app.spec.target import ToolchainName
+from app.spec.targets import ToolchainName
 from app.spec.work import Failure, WorkResult
 from tests.runtime import stand_in
 from tests.runtime.conftest import JOBS, LIMITS, Bench

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from app.spec.report import Report, TargetReport
-from app.spec.target import ToolchainName
+from app.spec.targets import ToolchainName
 from app.spec.work import WorkOrder, WorkResult
 from tests.engine.conftest import DIGITS_SPEC, digits_folder, resnet18
 from tests.engine.test_job import order_for

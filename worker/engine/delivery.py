@@ -8,7 +8,7 @@ from pathlib import Path
 from app.errors import PareError
 from app.spec.job import Role
 from app.spec.report import TargetFailure, TargetReport
-from app.spec.target import Target
+from app.spec.targets import Target
 from app.spec.work import ArtifactFile, WorkOrder
 from worker.engine.data import Rows
 from worker.engine.errors import DeliveryFailed

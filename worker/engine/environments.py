@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Final, get_args
 
 import worker
-from app.spec.target import ToolchainName
+from app.spec.targets import ToolchainName
 
 NAMES: Final[tuple[ToolchainName, ...]] = get_args(ToolchainName)
 _BESIDE: Final = Path(worker.__path__[0]).parent / "toolchains"

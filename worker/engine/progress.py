@@ -2,7 +2,7 @@
 
 from typing import Literal, Protocol
 
-from app.spec.target import ToolchainName
+from app.spec.targets import ToolchainName
 from worker.engine.errors import ToolchainMissing
 
 LogLevel = Literal["info", "warning"]

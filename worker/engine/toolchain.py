@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
-from app.spec.target import ToolchainName
+from app.spec.targets import ToolchainName
 from worker.engine.errors import EngineError, ToolchainFailed, ToolchainMissing, Unconvertible
 from worker.engine.progress import Progress
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from app.errors import PareError
-from app.spec.target import ToolchainName
+from app.spec.targets import ToolchainName
 from worker.engine.environments import LOCKS, NAMES, STAMP, Environments, digest
 
 

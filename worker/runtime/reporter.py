@@ -5,7 +5,7 @@ import threading
 import time
 from typing import Final
 
-from app.spec.target import ToolchainName
+from app.spec.targets import ToolchainName
 from worker.engine.progress import LogLevel
 from worker.runtime.wire import (
     MAX_LOG_BYTES,

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final, Self
 
-from app.spec.target import ToolchainName
+from app.spec.targets import ToolchainName
 from app.spec.work import Failure
 from worker.engine.environments import Environments
 from worker.engine.errors import ToolchainMissing

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from app.errors import PareError
-from app.spec.target import ToolchainName
+from app.spec.targets import ToolchainName
 from app.spec.work import Failure
 from worker.runtime import footprint
 from worker.runtime.errors import Crashed, Killed, OutOfDisk, OutOfMemory, TimedOut

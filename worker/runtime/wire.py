@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 from pydantic import Field, StringConstraints, TypeAdapter, ValidationError
 
 from app.spec.base import Frozen
-from app.spec.target import ToolchainName
+from app.spec.targets import ToolchainName
 from app.spec.work import Failure, FileName
 from worker.runtime.errors import Crashed
 

@@ -8,7 +8,7 @@ import pytest
 from app.spec.evaluate import Evaluate, Latency, Limits
 from app.spec.report import TargetReport
 from app.spec.signature import Signature
-from app.spec.target import OnnxTarget
+from app.spec.targets import OnnxTarget
 from tests.engine.measure.models import (
     FakeRows,
     conv_net,

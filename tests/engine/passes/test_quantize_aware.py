@@ -10,7 +10,7 @@ from onnx import numpy_helper
 
 from app.spec.quantize_aware import QuantizeAware
 from app.spec.signature import Dimension, Signature, TensorSpec
-from app.spec.target import OnnxTarget
+from app.spec.targets import OnnxTarget
 from examples import digits
 from tests.engine import zoo
 from tests.engine.orders import executed, lowered, model_of, outputs_of, rows_of

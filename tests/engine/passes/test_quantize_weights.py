@@ -9,7 +9,7 @@ import torch
 from pydantic import ValidationError
 
 from app.spec.quantize import QuantizeDynamic, QuantizeStatic, QuantizeWeights, Skip
-from app.spec.target import OnnxTarget
+from app.spec.targets import OnnxTarget
 from tests.engine import zoo
 from tests.engine.orders import (
     changed,

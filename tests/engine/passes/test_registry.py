@@ -6,7 +6,7 @@ import pytest
 
 from app.spec.job import AnyStep
 from app.spec.quantize import QuantizeStatic
-from app.spec.target import TARGETS, Target
+from app.spec.targets import TARGETS, Target
 from worker.engine import passes, targets
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from app.spec.quantize_aware import QuantizeAware
-from app.spec.target import Target
+from app.spec.targets import Target
 from worker.engine.aware.placement import Placement
 from worker.engine.calibration import count_values, find_extremes
 from worker.engine.clipping import least_error

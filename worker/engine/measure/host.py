@@ -3,7 +3,7 @@
 import platform
 from dataclasses import dataclass
 
-from app.spec.target import OnnxProfile, OnnxTarget, Target
+from app.spec.targets import OnnxProfile, OnnxTarget, Target
 from worker.engine.measure.machine import usable_cores
 
 X86 = frozenset({"x86_64", "amd64", "i386", "i686"})

@@ -8,7 +8,7 @@ from typing import Literal
 from app.spec.evaluate import Evaluate, Latency
 from app.spec.report import LatencyChange, MetricChange, OutputParity, TargetReport
 from app.spec.signature import Signature
-from app.spec.target import Target
+from app.spec.targets import Target
 from app.spec.units import counted
 from worker.engine.data import Rows
 from worker.engine.measure.accuracy import Metrics

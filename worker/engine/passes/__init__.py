@@ -8,7 +8,7 @@ from typing import Any, Literal, TypeVar
 from app.spec.base import Step
 from app.spec.job import Role
 from app.spec.report import Chart, Table
-from app.spec.target import Target
+from app.spec.targets import Target
 from worker.engine.checkpoints import Checkpoints
 from worker.engine.data import Rows
 from worker.engine.model import Model

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from app.spec.target import Target
+from app.spec.targets import Target
 from worker.engine.measure.runtime import Runtime
 from worker.engine.model import Model
 from worker.engine.progress import Progress

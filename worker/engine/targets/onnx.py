@@ -8,7 +8,7 @@ from onnx import ModelProto
 
 from app import __version__
 from app.spec.signature import Signature
-from app.spec.target import OnnxTarget
+from app.spec.targets import OnnxTarget
 from worker.engine.errors import PlanNotSupported
 from worker.engine.model import Model
 from worker.engine.onnx_file import forget_origins, keep_used_domains, save

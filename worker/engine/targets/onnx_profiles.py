@@ -5,7 +5,7 @@ from typing import Any
 
 from onnxruntime.quantization import QuantType
 
-from app.spec.target import OnnxProfile
+from app.spec.targets import OnnxProfile
 
 
 @dataclass(frozen=True)

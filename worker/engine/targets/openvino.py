@@ -7,7 +7,7 @@ from pathlib import Path
 import onnx
 
 from app.spec.signature import Signature
-from app.spec.target import OnnxTarget, OpenVinoTarget
+from app.spec.targets import OnnxTarget, OpenVinoTarget
 from worker.engine.model import Model
 from worker.engine.plan import SharedPlan
 from worker.engine.runtimes.elsewhere import Elsewhere

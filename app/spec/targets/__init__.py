@@ -1,0 +1,14 @@
+"""Where the result will run, one file per format. The quantization profile belongs here: one plan suits every place."""
+
+from typing import Annotated
+
+from pydantic import Field
+
+from app.spec.targets.base import AnyTarget, ToolchainName
+from app.spec.targets.onnx import OnnxProfile, OnnxTarget
+from app.spec.targets.openvino import OpenVinoTarget
+
+Target = Annotated[OnnxTarget | OpenVinoTarget, Field(discriminator="format")]
+TARGETS: tuple[type[AnyTarget], ...] = (OnnxTarget, OpenVinoTarget)
+
+__all__ = ["TARGETS", "AnyTarget", "OnnxProfile", "OnnxTarget", "OpenVinoTarget", "Target", "ToolchainName"]
