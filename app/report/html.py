@@ -8,7 +8,7 @@ from markupsafe import Markup
 
 from app.report import charts, figures, svg
 from app.report.text import arrows, plain, shortened
-from app.report.words import HEADLINES, HOW_TO_READ, PROVENANCE, VERDICTS
+from app.report.words import GRAPHS, HEADLINES, HOW_TO_READ, PROVENANCE, STATUSES, VERDICTS
 from app.spec.report import Report
 from app.spec.units import duration, file_size
 
@@ -20,6 +20,8 @@ def render_html(report: Report) -> str:
     return _environment().get_template("report.html").render(
         report=report,
         verdicts=VERDICTS,
+        statuses=STATUSES,
+        graphs=GRAPHS,
         headlines=HEADLINES,
         how_to_read=HOW_TO_READ,
         provenance=PROVENANCE,

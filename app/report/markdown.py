@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 from app.report import figures
 from app.report.svg import severity
 from app.report.text import markdown
-from app.report.words import HEADLINES, HOW_TO_READ, VERDICTS
+from app.report.words import GRAPHS, HEADLINES, HOW_TO_READ, STATUSES, VERDICTS
 from app.spec.report import Chart, Machine, Report, StepReport, Table, TargetFailure, TargetReport
 from app.spec.units import file_size
 
@@ -37,6 +37,8 @@ def _failure(failure: TargetFailure) -> str:
 def _target(target: TargetReport) -> Iterator[str]:
     yield from ("", f"## {markdown(figures.title(target))}: {VERDICTS[target.verdict]}", "")
     yield from (f"`{markdown(target.artifact)}`, on {markdown(target.runtime)}", "")
+    if status := STATUSES[target.status]:
+        yield from (f"Status: **{markdown(status)}**", "")
     yield from _bullets(target.reasons)
     yield ""
     yield from _table(
@@ -63,7 +65,7 @@ def _target(target: TargetReport) -> Iterator[str]:
     yield from ("", "### Placement", "")
     yield (
         f"{target.placement.integer} compute nodes run on integer kernels, {target.placement.floating} in floating "
-        f"point. The optimized graph: {markdown(figures.operators(target.placement))}."
+        f"point. {GRAPHS[target.status]}: {markdown(figures.operators(target.placement))}."
     )
     if target.layers:
         yield from ("", "### Error per layer", "")

@@ -2,7 +2,7 @@
 
 from app.report import figures
 from app.report.text import arrows, plain
-from app.report.words import VERDICTS
+from app.report.words import STATUSES, VERDICTS
 from app.spec.report import Report, TargetReport
 
 HEADER = ("", "before", "after", "change", "certainty")
@@ -15,6 +15,7 @@ def render_table(report: Report) -> str:
     for target in report.targets:
         verdict = "" if len(report.targets) == 1 else f": {VERDICTS[target.verdict].lower()}"
         parts += ["", f"{plain(figures.title(target))}{verdict} ({plain(target.artifact)})", *_lines(target)]
+        parts += ["", f"Status: {status}"] if (status := STATUSES[target.status]) else []
         parts += ["", *(f"* {arrows(plain(reason))}" for reason in target.reasons)]
         parts += [f"* {arrows(plain(note))}" for note in target.notes]
     for failure in report.failures:

@@ -1,6 +1,6 @@
 """The fixed words of a report."""
 
-from app.spec.report import Provenance, Verdict
+from app.spec.report import Provenance, Status, Verdict
 
 VERDICTS: dict[Verdict, str] = {
     "improved": "Improved",
@@ -15,6 +15,20 @@ HEADLINES: dict[Verdict, str] = {
     "regressed": "Something was lost that no gain outweighs.",
     "unusable": "Do not deploy this: a limit was missed, or the outputs are broken.",
 }
+
+STATUSES: dict[Status, str] = {
+    "executed": "",
+    "converted, not executed": "converted, not executed: its own runtime is on no worker",
+    "planned, not built": "planned, not built: the target's own compiler builds it from this file",
+}
+"""What a target's line says beside the verdict; nothing where its own runtime ran it."""
+
+GRAPHS: dict[Status, str] = {
+    "executed": "The graph as the runtime executes it on this machine",
+    "converted, not executed": "The graph of the file",
+    "planned, not built": "The graph of the file, from which the target's compiler makes its own",
+}
+"""What the operators are counted in."""
 
 PROVENANCE: dict[Provenance, str] = {
     "measured": "taken on the machine below",

@@ -13,6 +13,8 @@ from app.spec.signature import ModelFormat
 from app.spec.targets import Target
 
 Provenance = Literal["measured", "emulated", "estimated"]
+Status = Literal["executed", "converted, not executed", "planned, not built"]
+"""What became of an artifact: run by its own runtime, converted for one that is not here, or ready to be built."""
 Verdict = Literal["improved", "unchanged", "regressed", "unusable"]
 """`unchanged`: neither the size nor the speed differs by more than the noise, and nothing was lost."""
 
@@ -196,9 +198,14 @@ class StepReport(Frozen):
 
 
 class TargetReport(Frozen):
-    """One delivered artifact, loaded and run on its own runtime, against the original."""
+    """One delivered artifact against the original; `status` says if its own runtime has run it."""
 
     target: Target
+    status: Status = Field(
+        "executed",
+        description="'executed': its own runtime ran it. 'converted, not executed': that runtime exists on no worker. "
+        "'planned, not built': what is delivered is built where it will run.",
+    )
     runtime: str = Field(description="What ran it, with its version.")
     artifact: str = Field(description="File name of the artifact.")
     sha256: str

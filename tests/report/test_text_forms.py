@@ -4,10 +4,10 @@ import re
 
 import pytest
 
-from app.report import render_markdown, render_table
+from app.report import render_html, render_markdown, render_table
 from app.report.figures import rows
 from app.report.text import markdown, plain, shortened
-from app.spec.report import LayerError, MetricChange, OutputParity, Size
+from app.spec.report import LayerError, MetricChange, OutputParity, Size, Status
 from tests.report.reports import latency, report, target
 
 HOSTILE = "a|b\n# c <b>d</b> [x](http://e) `f` *g* _h_ \x1b[31m www.i.com $j$"
@@ -138,3 +138,12 @@ def test_plain_and_shortened() -> None:
     assert shortened("abcdefghij", 10) == "abcdefghij"
     assert shortened("abcdefghijk", 10) == "abcd…ghijk"
     assert markdown("a -> b") == "a → b"
+
+
+@pytest.mark.parametrize("status", ["converted, not executed", "planned, not built"])
+def test_every_form_says_what_was_not_run(status: Status) -> None:
+    unrun, run = (report(targets=(target(**changed),)) for changed in ({"status": status}, {}))
+
+    for render in (render_markdown, render_html, render_table):
+        assert status in render(unrun)
+        assert status not in render(run)

@@ -80,6 +80,7 @@ def _measured(
         target=target,
         runtime=delivery.runtime,
         artifact=delivery.files[0],
+        status=delivery.status,
         exact=delivery.exact,
         baseline=site.original.graph,
         reference=site.original.reference,

@@ -3,6 +3,7 @@
 import platform
 from dataclasses import dataclass
 
+from app.spec.report import Status
 from app.spec.targets import OnnxProfile, OnnxTarget, Target
 from worker.engine.measure.machine import usable_cores
 
@@ -26,13 +27,16 @@ class Host:
 
     def represents(self, target: Target) -> bool:
         """Whether speed here is speed on the target."""
-        if not isinstance(target, OnnxTarget):
-            return target.timed
-        return self.architecture.lower() in ARCHITECTURES[target.profile]
+        return not isinstance(target, OnnxTarget) or self.architecture.lower() in ARCHITECTURES[target.profile]
 
 
-def foreign(target: Target) -> str:
+def foreign(target: Target, status: Status) -> str:
     """What was not measured for a target this machine is not, and where the rest comes from."""
+    if status == "planned, not built":
+        return (
+            f"Latency was not measured: {target.label} is built where it will run. Accuracy and parity are of the "
+            "very file that is delivered, run with ONNX Runtime on this CPU."
+        )
     return (
         f"Latency was not measured: this machine is not what {target.label} is for. Accuracy, parity and "
         "placement were measured with ONNX Runtime on this CPU; there, kernels are placed differently."

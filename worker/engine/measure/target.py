@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from app.spec.evaluate import Evaluate, Latency
-from app.spec.report import LatencyChange, MetricChange, OutputParity, TargetReport
+from app.spec.report import LatencyChange, MetricChange, OutputParity, Status, TargetReport
 from app.spec.signature import Signature
 from app.spec.targets import Target
 from app.spec.units import counted
@@ -59,6 +59,7 @@ def measure_target(  # noqa: PLR0913  # one call with everything a measurement d
     target: Target,
     runtime: Runtime,
     artifact: Path,
+    status: Status = "executed",
     exact: bool = False,
     baseline: Path,
     reference: Reference | None,
@@ -73,6 +74,7 @@ def measure_target(  # noqa: PLR0913  # one call with everything a measurement d
 ) -> TargetReport:
     """Measure `artifact`, open on its `runtime`, against the original, on this machine.
 
+    `status`: other than "executed", what runs here stands in for the target's own runtime: nothing is timed.
     `exact`: only the format has changed, so that outputs may differ by rounding alone.
     `baseline`: the original as a float32 ONNX file. Latency is measured only where `host`, this machine unless given,
     is what the target's profile is for.
@@ -94,8 +96,8 @@ def measure_target(  # noqa: PLR0913  # one call with everything a measurement d
     layers, layer_notes = runtime.layers(
         rows, batch, lambda done: progress.advance(COMPARING + (LAYERS - COMPARING) * done, "comparing layers")
     )
-    represented = host.represents(target)
-    latency, latency_notes = _measure_speed(subject) if represented else ((), (foreign(target),))
+    represented = status == "executed" and host.represents(target)
+    latency, latency_notes = _measure_speed(subject) if represented else ((), (foreign(target, status),))
     size = runtime.size()
     judgement = judge(
         Figures(
@@ -115,6 +117,7 @@ def measure_target(  # noqa: PLR0913  # one call with everything a measurement d
         digest = hashlib.file_digest(content, "sha256").hexdigest()
     return TargetReport(
         target=target,
+        status=status,
         runtime=runtime.name,
         artifact=artifact.name,
         sha256=digest,

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+from app.spec.report import Status
 from app.spec.targets import Target
 from worker.engine.measure.runtime import Runtime
 from worker.engine.model import Model
@@ -46,6 +47,7 @@ class Delivery:
     runtime: Runtime
     usage: str
     """The text of its USAGE.md."""
+    status: Status = "executed"
     exact: bool = False
     """Nothing but the format has changed: other outputs than the original's are an error of the conversion."""
 
