@@ -47,9 +47,10 @@ class Delivery:
     runtime: Runtime
     usage: str
     """The text of its USAGE.md."""
-    status: Status = "executed"
     exact: bool = False
     """Nothing but the format has changed: other outputs than the original's are an error of the conversion."""
+    status: Status = "executed"
+    """Whether `runtime` is the target's own."""
 
 
 Deliver = Callable[[Any, Model, Site], AbstractContextManager[Delivery]]
