@@ -5,18 +5,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from app.spec.report import (
-    NOTICEABLE_SIZE,
-    Cell,
-    LatencyChange,
-    MetricChange,
-    OutputParity,
-    Placement,
-    Provenance,
-    Size,
-    Table,
-    TargetReport,
-)
+from app.spec.devices import Provenance
+from app.spec.figures import MetricChange
+from app.spec.report import NOTICEABLE_SIZE, Cell, LatencyChange, OutputParity, Placement, Size, Table, TargetReport
 from app.spec.units import (
     METRIC_LABELS,
     counted,

@@ -6,7 +6,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from app.report import charts, figures, svg
+from app.report import charts, devices, figures, svg
 from app.report.text import arrows, plain, shortened
 from app.report.words import GRAPHS, HEADLINES, HOW_TO_READ, PROVENANCE, STATUSES, VERDICTS
 from app.spec.report import Report
@@ -19,6 +19,8 @@ def render_html(report: Report) -> str:
     """A whole page. Every text from outside is escaped, and the page's own policy allows it no script or request."""
     return _environment().get_template("report.html").render(
         report=report,
+        matrix=devices.cells(report),
+        matrix_notes=devices.notes(report),
         verdicts=VERDICTS,
         statuses=STATUSES,
         graphs=GRAPHS,

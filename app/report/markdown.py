@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 
-from app.report import figures
+from app.report import devices, figures
 from app.report.svg import severity
 from app.report.text import markdown
 from app.report.words import GRAPHS, HEADLINES, HOW_TO_READ, STATUSES, VERDICTS
@@ -21,12 +21,28 @@ def _lines(report: Report) -> Iterator[str]:
     yield HEADLINES[report.verdict]
     for target in report.targets:
         yield from _target(target)
+    yield from _section("Devices", _devices(report)) if devices.cells(report) else ()
     yield from _section("Not delivered", map(_failure, report.failures)) if report.failures else ()
     yield from _section("Notes", _bullets(report.notes)) if report.notes else ()
     yield from _section("Steps", _steps(report.steps))
     yield from _section("Model", _model(report))
     yield from _section("Machine", _machine(report.machine))
     yield from _section("How to read this", (f"- **{term}**: {meaning}" for term, meaning in HOW_TO_READ.items()))
+
+
+def _devices(report: Report) -> Iterator[str]:
+    yield from _table(
+        devices.COLUMNS,
+        "llrrrrrll",
+        (
+            (
+                cell.device, cell.artifact, cell.size, cell.p50, cell.p90, cell.quality, cell.agreement,
+                cell.failure or cell.fallback, cell.provenance,
+            )
+            for cell in devices.cells(report)
+        ),
+    )  # fmt: skip
+    yield from ("", *_bullets(devices.notes(report)))
 
 
 def _failure(failure: TargetFailure) -> str:

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from app.report.axes import MOST_TICKS, Span, Tick, anchor, place_ticks, round_step
-from app.spec.report import Distribution, LatencyChange, LayerError, Size
+from app.spec.figures import Distribution
+from app.spec.report import LatencyChange, LayerError, Size
 
 Severity = Literal["clean", "fair", "weak", "poor", "equal"]
 

@@ -1,6 +1,8 @@
 """The short form for a terminal."""
 
-from app.report import figures
+from collections.abc import Sequence
+
+from app.report import devices, figures
 from app.report.text import arrows, plain
 from app.report.words import STATUSES, VERDICTS
 from app.spec.report import Report, TargetReport
@@ -18,6 +20,8 @@ def render_table(report: Report) -> str:
         parts += ["", f"Status: {status}"] if (status := STATUSES[target.status]) else []
         parts += ["", *(f"* {arrows(plain(reason))}" for reason in target.reasons)]
         parts += [f"* {arrows(plain(note))}" for note in target.notes]
+    if matrix := devices.cells(report):
+        parts += ["", "Devices", *_devices(matrix), "", *(f"* {arrows(plain(note))}" for note in devices.notes(report))]
     for failure in report.failures:
         parts += ["", f"{failure.target.title}: not delivered", "", f"* {plain(f'{failure.detail} {failure.remedy}')}"]
     return "\n".join(parts) + "\n"
@@ -25,15 +29,28 @@ def render_table(report: Report) -> str:
 
 def _lines(target: TargetReport) -> list[str]:
     cells = [HEADER, *((row.figure, row.before, row.after, row.change, row.certainty) for row in figures.rows(target))]
-    widths = [max(len(row[column]) for row in cells) for column in range(len(HEADER))]
-    aligned = [_line(row, widths) for row in cells]
+    return _aligned(cells, right={1, 2})
+
+
+def _devices(matrix: list[devices.Cell]) -> list[str]:
+    rows = (
+        (cell.device, cell.artifact, cell.size, cell.p50, cell.p90, cell.quality, cell.agreement,
+         cell.failure or cell.fallback, cell.provenance)
+        for cell in matrix
+    )  # fmt: skip
+    return _aligned([devices.COLUMNS, *(tuple(map(plain, row)) for row in rows)], right={2, 3, 4, 5, 6})
+
+
+def _aligned(cells: Sequence[tuple[str, ...]], right: set[int]) -> list[str]:
+    """A table with its header underlined; the columns `right` hold numbers, the others words."""
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    aligned = [_line(row, widths, right) for row in cells]
     return [aligned[0], GAP.join("-" * width for width in widths), *aligned[1:]]
 
 
-def _line(cells: tuple[str, ...], widths: list[int]) -> str:
-    """Numbers to the right, words to the left."""
+def _line(cells: tuple[str, ...], widths: list[int], right: set[int]) -> str:
     padded = [
-        cell.rjust(width) if column in (1, 2) else cell.ljust(width)
+        cell.rjust(width) if column in right else cell.ljust(width)
         for column, (cell, width) in enumerate(zip(cells, widths, strict=True))
     ]
     return GAP.join(padded).rstrip()

@@ -1,6 +1,7 @@
 """The fixed words of a report."""
 
-from app.spec.report import Provenance, Status, Verdict
+from app.spec.devices import Provenance
+from app.spec.report import Status, Verdict
 
 VERDICTS: dict[Verdict, str] = {
     "improved": "Improved",

@@ -2,9 +2,10 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from app.spec.base import Frozen
+from app.spec.devices import Device
 
 MetricName = Literal["top1", "top5", "mse"]
 
@@ -46,6 +47,16 @@ class Evaluate(Frozen):
     )
     limits: Limits = Limits()
     latency: Latency = Latency()
+    devices: tuple[Device, ...] = Field(
+        (), max_length=16, description="Where every artifact is tried besides; the report has a matrix of both."
+    )
+
+    @field_validator("devices")
+    @classmethod
+    def _each_device_once(cls, devices: tuple[Device, ...]) -> tuple[Device, ...]:
+        if len({device.label for device in devices}) != len(devices):
+            raise ValueError("a device is listed twice")
+        return devices
 
     @model_validator(mode="after")
     def _limits_are_measured(self) -> "Evaluate":

@@ -8,11 +8,12 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from app.spec.base import Frozen
-from app.spec.evaluate import MetricName
+from app.spec.device_report import DeviceRun
+from app.spec.devices import Provenance
+from app.spec.figures import Distribution, MetricChange
 from app.spec.signature import ModelFormat
 from app.spec.targets import Target
 
-Provenance = Literal["measured", "emulated", "estimated"]
 Status = Literal["executed", "converted, not executed", "planned, not built"]
 """What became of an artifact: run by its own runtime, converted for one that is not here, or ready to be built."""
 Verdict = Literal["improved", "unchanged", "regressed", "unusable"]
@@ -65,35 +66,6 @@ class Size(Frozen):
         return self.ratio > 1 + NOTICEABLE_GROWTH and growth > NOTICEABLE_GROWTH_BYTES
 
 
-class MetricChange(Frozen):
-    """One metric on the test rows. `resolution` is the smallest difference that `rows` rows can show (1/rows)."""
-
-    metric: MetricName
-    before: float
-    after: float
-    rows: int
-    resolution: float | None = Field(None, description="None where the metric is continuous.")
-    drop: float = Field(description="What was lost: before - after where higher is better, after - before for mse.")
-    drop_low: float = Field(
-        description="95 % interval of the drop, from the paired rows: a score interval, for mse Student's t."
-    )
-    drop_high: float
-    provenance: Provenance = "measured"
-
-
-class Distribution(Frozen):
-    """Latency of one model, in milliseconds."""
-
-    runs: int
-    mean_ms: float
-    p50_ms: float
-    p90_ms: float
-    p99_ms: float
-    quantiles_ms: tuple[float, ...] = Field(
-        description="Quantiles 0 %, 1 %, ... 100 %.", min_length=101, max_length=101
-    )
-
-
 class LatencyChange(Frozen):
     """Both models in one process, taking turns. `speedup` is the ratio of the medians with its 95 % interval."""
 
@@ -140,6 +112,9 @@ class Placement(Frozen):
     operators: dict[str, int]
     integer: int = Field(description="Compute nodes (convolutions and matrix products) with integer kernels.")
     floating: int = Field(description="Compute nodes left in floating point.")
+    fallback: dict[str, int] | None = Field(
+        None, description="Operators left to slower kernels than the rest of the file; None: the runtime does not tell."
+    )
 
 
 class Series(Frozen):
@@ -219,6 +194,7 @@ class TargetReport(Frozen):
     parity_data: Literal["test", "calibration", "synthetic"] = "test"
     placement: Placement
     layers: tuple[LayerError, ...] = ()
+    devices: tuple[DeviceRun, ...] = Field((), description="In the order of `evaluate.devices`.")
     notes: tuple[str, ...] = Field((), description="What was not measured, and why.")
 
 

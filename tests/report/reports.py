@@ -2,13 +2,12 @@
 
 import numpy as np
 
+from app.spec.figures import Distribution, MetricChange
 from app.spec.report import (
     Chart,
-    Distribution,
     LatencyChange,
     LayerError,
     Machine,
-    MetricChange,
     ModelSummary,
     OutputParity,
     Placement,

@@ -7,7 +7,8 @@ import pytest
 from app.report import render_html, render_markdown, render_table
 from app.report.figures import rows
 from app.report.text import markdown, plain, shortened
-from app.spec.report import LayerError, MetricChange, OutputParity, Size, Status
+from app.spec.figures import MetricChange
+from app.spec.report import LayerError, OutputParity, Size, Status
 from tests.report.reports import latency, report, target
 
 HOSTILE = "a|b\n# c <b>d</b> [x](http://e) `f` *g* _h_ \x1b[31m www.i.com $j$"

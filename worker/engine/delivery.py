@@ -6,13 +6,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from app.errors import PareError
-from app.spec.job import Role
+from app.spec.job import JobSpec, Role
 from app.spec.report import TargetFailure, TargetReport
 from app.spec.targets import Target
 from app.spec.work import ArtifactFile, WorkOrder
 from worker.engine.data import Rows
+from worker.engine.devices.matrix import try_devices
+from worker.engine.devices.trial import Trial
 from worker.engine.errors import DeliveryFailed
 from worker.engine.measure import measure_target
+from worker.engine.measure.target import choose_rows
 from worker.engine.model import Model
 from worker.engine.targets import Delivery, Site, deliver
 
@@ -39,6 +42,11 @@ class Delivered:
         ]
 
 
+def stages_per_target(spec: JobSpec) -> int:
+    """Written, measured, and tried on devices where the job names any."""
+    return 3 if spec.evaluate.devices else 2
+
+
 def deliver_all(
     order: WorkOrder, site: Site, model: Model, data: dict[Role, Rows], begin: Callable[[str, int], None]
 ) -> Delivered:  # fmt: skip
@@ -48,12 +56,17 @@ def deliver_all(
     """
     delivered = Delivered()
     first: Exception | None = None
+    stages = stages_per_target(order.spec)
     for number, target in enumerate(order.spec.targets):
-        begin(f"writing {target.label}", 2 * number)
+        begin(f"writing {target.label}", stages * number)
         try:
             with deliver(target, model, site) as delivery:
-                begin(f"measuring {target.label}", 2 * number + 1)
-                delivered.add(number, _measured(order, target, delivery, site, data), delivery, site.out)
+                begin(f"measuring {target.label}", stages * number + 1)
+                report = _measured(order, target, delivery, site, data)
+                if order.spec.evaluate.devices:
+                    begin(f"trying {target.label} on devices", stages * number + 2)
+                    report = _tried(order, number, delivery, report, site, data)
+                delivered.add(number, report, delivery, site.out)
         except MemoryError:
             raise  # it is the job's, not the target's
         except Exception as error:  # noqa: BLE001  # libraries raise what they like, and other targets go on
@@ -92,3 +105,28 @@ def _measured(
         seed=order.spec.seed,
         progress=site.progress,
     )
+
+
+def _tried(
+    order: WorkOrder, number: int, delivery: Delivery, report: TargetReport, site: Site, data: dict[Role, Rows]
+) -> TargetReport:  # fmt: skip
+    """The report with what became of the artifact on each device."""
+    original, seed = site.original, order.spec.seed
+    rows, _ = choose_rows(data.get("test"), data.get("calibration"), original.signature, seed)
+    trial = Trial(
+        target=report.target,
+        number=number,
+        files=delivery.files,
+        runtime=delivery.runtime,
+        report=report,
+        baseline=original.graph,
+        reference=original.reference,
+        signature=original.signature,
+        rows=rows,
+        evaluate=order.spec.evaluate,
+        threads=order.threads,
+        seed=seed,
+        directory=site.directory,
+        progress=site.progress,
+    )
+    return report.model_copy(update={"devices": try_devices(trial)})

@@ -14,7 +14,7 @@ from app.spec.work import ArtifactFile, WorkOrder, WorkResult
 from worker.engine.checkpoints import FOLDER as CHECKPOINTS
 from worker.engine.checkpoints import Checkpoints
 from worker.engine.data import SCRATCH, Rows
-from worker.engine.delivery import OCTETS, deliver_all
+from worker.engine.delivery import OCTETS, deliver_all, stages_per_target
 from worker.engine.measure import describe_machine
 from worker.engine.model import Model, open_model
 from worker.engine.passes import Context
@@ -38,7 +38,7 @@ def run(order: WorkOrder, directory: Path, progress: Progress) -> WorkResult:
     scratch = directory / SCRATCH
     scratch.mkdir(exist_ok=True)
     spec = order.spec
-    stages = _Stages(progress, 1 + len(spec.steps) + 2 * len(spec.targets))
+    stages = _Stages(progress, 1 + len(spec.steps) + stages_per_target(spec) * len(spec.targets))
 
     stages.begin("opening the model")
     original = open_model(order.model, directory, scratch, threads=order.threads)

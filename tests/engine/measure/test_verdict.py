@@ -5,7 +5,8 @@ from dataclasses import replace
 import pytest
 
 from app.spec.evaluate import Limits
-from app.spec.report import Distribution, LatencyChange, MetricChange, OutputParity, Size
+from app.spec.figures import Distribution, MetricChange
+from app.spec.report import LatencyChange, OutputParity, Size
 from worker.engine.measure.verdict import Figures, judge
 
 

@@ -6,7 +6,7 @@ from typing import Protocol
 import numpy as np
 
 from app.spec.evaluate import MetricName
-from app.spec.report import MetricChange
+from app.spec.figures import MetricChange
 from worker.engine.measure.errors import MetricNotApplicable
 from worker.engine.measure.noise import drop_interval, mean_interval
 from worker.engine.measure.running import Pair

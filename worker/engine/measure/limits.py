@@ -3,7 +3,8 @@
 from collections.abc import Iterator
 
 from app.spec.evaluate import Limits
-from app.spec.report import LatencyChange, MetricChange, OutputParity, Size
+from app.spec.figures import MetricChange
+from app.spec.report import LatencyChange, OutputParity, Size
 from app.spec.units import metric_amount, speed
 
 

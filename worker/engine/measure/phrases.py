@@ -1,6 +1,7 @@
 """Figures as plain sentences."""
 
-from app.spec.report import NOTICEABLE_SIZE, LatencyChange, MetricChange, OutputParity, Size
+from app.spec.figures import MetricChange
+from app.spec.report import NOTICEABLE_SIZE, LatencyChange, OutputParity, Size
 from app.spec.units import (
     METRIC_LABELS,
     counted,

@@ -59,11 +59,15 @@ def measure_placement(model: Path, threads: int, scratch: Path) -> Placement:
 
 
 def placement_of(counted: Counter[str]) -> Placement:
-    """Sort operator counts into integer and floating compute."""
+    """Sort operator counts into integer and floating compute; floating beside integer is a fallback."""
+    operators = dict(sorted(counted.items(), key=lambda item: (-item[1], item[0])))
+    floating = {name: count for name, count in operators.items() if name in FLOATING}
+    integer = sum(count for name, count in operators.items() if name in INTEGER)
     return Placement(
-        operators=dict(sorted(counted.items(), key=lambda item: (-item[1], item[0]))),
-        integer=sum(count for name, count in counted.items() if name in INTEGER),
-        floating=sum(count for name, count in counted.items() if name in FLOATING),
+        operators=operators,
+        integer=integer,
+        floating=sum(floating.values()),
+        fallback=floating if integer else {},
     )
 
 

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Literal
 
 from app.spec.evaluate import Evaluate, Latency
-from app.spec.report import LatencyChange, MetricChange, OutputParity, Status, TargetReport
+from app.spec.figures import MetricChange
+from app.spec.report import LatencyChange, OutputParity, Status, TargetReport
 from app.spec.signature import Signature
 from app.spec.targets import Target
 from app.spec.units import counted

@@ -4,7 +4,8 @@ from dataclasses import dataclass
 from math import inf, log
 
 from app.spec.evaluate import Limits
-from app.spec.report import LatencyChange, MetricChange, OutputParity, Size, Verdict
+from app.spec.figures import MetricChange
+from app.spec.report import LatencyChange, OutputParity, Size, Verdict
 from worker.engine.measure import phrases
 from worker.engine.measure.limits import missed_limits
 

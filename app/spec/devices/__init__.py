@@ -1,0 +1,13 @@
+"""Where a delivered artifact is tried, one file per kind; `worker.engine.devices` has their implementations."""
+
+from typing import Annotated
+
+from pydantic import Field
+
+from app.spec.devices.base import AnyDevice, Provenance
+from app.spec.devices.local import LocalDevice
+
+Device = Annotated[LocalDevice, Field(discriminator="type")]
+DEVICES: tuple[type[AnyDevice], ...] = (LocalDevice,)
+
+__all__ = ["DEVICES", "AnyDevice", "Device", "LocalDevice", "Provenance"]

@@ -1,0 +1,39 @@
+"""Tries one artifact on every device of a job; one that fails stops no other."""
+
+import traceback
+
+from app.errors import PareError
+from app.spec.device_report import DeviceFailure, DeviceRun
+from app.spec.devices import Device
+from worker.engine.devices import implementations
+from worker.engine.devices.errors import DeviceFailed
+from worker.engine.devices.trial import Trial
+
+
+def try_devices(trial: Trial) -> tuple[DeviceRun, ...]:
+    """One cell of the matrix for each of `evaluate.devices`, in their order."""
+    devices = trial.evaluate.devices
+    cells = []
+    for position, device in enumerate(devices):
+        trial.progress.advance(position / len(devices), f"on {device.title}")
+        cells.append(_tried(device, trial))
+    return tuple(cells)
+
+
+def _tried(device: Device, trial: Trial) -> DeviceRun:
+    try:
+        return implementations()[type(device)](device, trial)
+    except MemoryError:
+        raise  # it is the job's, not the device's
+    except Exception as error:  # noqa: BLE001  # libraries raise what they like, and other devices go on
+        known = error if isinstance(error, PareError) else _unforeseen(error, trial)
+        trial.progress.log(f"{trial.target.label} has no figures for {device.label}: {known.detail}", "warning")
+        failure = DeviceFailure(code=known.code, detail=known.detail[:2000], remedy=known.remedy)
+        return DeviceRun(
+            device=device, provenance=device.provenance, size_bytes=trial.size_bytes, failure=failure
+        )  # fmt: skip
+
+
+def _unforeseen(error: Exception, trial: Trial) -> DeviceFailed:
+    trial.progress.log("".join(traceback.format_exception(error)), "warning")
+    return DeviceFailed(f"It ended in {type(error).__name__}, of which the job's log has the place.")
