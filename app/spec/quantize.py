@@ -9,6 +9,10 @@ from app.spec.base import Frozen, Needs, Step
 Observer = Literal["minmax", "moving_average", "percentile", "entropy", "mse"]
 
 
+UNUSUAL_BLOCKS = "4-bit weights in blocks other than 64 or 128"
+"""What a step may demand, and TensorRT lacks."""
+
+
 class Skip(Frozen):
     """What stays in floating point."""
 
@@ -169,4 +173,8 @@ class QuantizeWeights(Budgeted):
         return Needs(calibration=self.method == "gptq" or self.skip == "auto", labels=self.counts_answers)
 
     def demands(self) -> frozenset[str]:
-        return frozenset({f"{self.weights} weights", *(["asymmetric weights"] if self.may_shift_zero else [])})
+        also = {
+            "asymmetric weights": self.may_shift_zero,
+            UNUSUAL_BLOCKS: self.weights == "int4" and self.block not in (64, 128),
+        }
+        return frozenset({f"{self.weights} weights", *(name for name, demanded in also.items() if demanded)})

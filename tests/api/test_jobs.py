@@ -14,11 +14,11 @@ from onnx import TensorProto
 from app.api.components import Components
 from app.db import jobs
 from app.ids import parse
-from app.spec.targets import OnnxTarget
+from app.spec.targets import OnnxTarget, TensorRtTarget
 from tests.api.conftest import OCTETS
 from tests.files import npz_bytes
 from tests.hostile.onnx_files import node, proto, value
-from worker.engine.targets import tensorrt_rules
+from worker.engine.targets.tensorrt.releases import RELEASES
 
 TENSORRT = {"format": "onnx", "profile": "tensorrt"}
 
@@ -299,7 +299,10 @@ def test_a_target_reads_no_newer_opset(client: httpx.Client) -> None:
 
 
 def test_the_service_and_the_worker_know_the_same_last_opset() -> None:
-    assert OnnxTarget(profile="tensorrt").last_opset == tensorrt_rules.LAST_OPSET
+    assert OnnxTarget(profile="tensorrt").last_opset == RELEASES["trt10"].last_opset
+    assert {name: TensorRtTarget(profile=name).last_opset for name in RELEASES} == {
+        name: release.last_opset for name, release in RELEASES.items()
+    }
 
 
 def test_a_model_in_training_mode_is_a_warning(client: httpx.Client, tmp_path: Path) -> None:

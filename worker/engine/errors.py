@@ -112,6 +112,13 @@ class RuleViolated(EngineError):
     remedy = "Put the node named in the detail on the step's skip list."
 
 
+class BuildFailed(EngineError):
+    """TensorRT is installed on the worker, and builds no engine of the file that passed the rules."""
+
+    code = "target.build_failed"
+    remedy = "Build the delivered kind of file with trtexec --verbose to see why, and put the node it names on `skip`."
+
+
 class NanLoss(EngineError):
     """While training, the loss became infinite or not a number."""
 

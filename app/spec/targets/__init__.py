@@ -7,8 +7,12 @@ from pydantic import Field
 from app.spec.targets.base import AnyTarget, ToolchainName
 from app.spec.targets.onnx import OnnxProfile, OnnxTarget
 from app.spec.targets.openvino import OpenVinoTarget
+from app.spec.targets.tensorrt import TensorRtProfile, TensorRtTarget
 
-Target = Annotated[OnnxTarget | OpenVinoTarget, Field(discriminator="format")]
-TARGETS: tuple[type[AnyTarget], ...] = (OnnxTarget, OpenVinoTarget)
+Target = Annotated[OnnxTarget | OpenVinoTarget | TensorRtTarget, Field(discriminator="format")]
+TARGETS: tuple[type[AnyTarget], ...] = (OnnxTarget, OpenVinoTarget, TensorRtTarget)
 
-__all__ = ["TARGETS", "AnyTarget", "OnnxProfile", "OnnxTarget", "OpenVinoTarget", "Target", "ToolchainName"]
+__all__ = [
+    "TARGETS", "AnyTarget", "OnnxProfile", "OnnxTarget", "OpenVinoTarget", "Target", "TensorRtProfile",
+    "TensorRtTarget", "ToolchainName",
+]  # fmt: skip

@@ -3,6 +3,7 @@
 from typing import Literal
 
 from app.spec.targets.base import AnyTarget
+from app.spec.targets.tensorrt import TENSORRT_LACKS
 
 OnnxProfile = Literal["x86", "x86-legacy", "arm", "tensorrt"]
 
@@ -12,7 +13,7 @@ class OnnxTarget(AnyTarget):
 
     Profiles: `x86` (unsigned activations, signed weights; needs VNNI), `x86-legacy` (the same with 7-bit
     weights, exact on CPUs without VNNI, where 8-bit products saturate), `arm` (signed), `tensorrt` (signed,
-    symmetric, zero-points 0).
+    symmetric, zero-points 0; format `tensorrt` also has commands and float16).
     """
 
     format: Literal["onnx"] = "onnx"
@@ -28,9 +29,7 @@ class OnnxTarget(AnyTarget):
 
     @property
     def lacks(self) -> frozenset[str]:
-        if self.profile != "tensorrt":
-            return frozenset()
-        return frozenset({"quantize.dynamic", "int3 weights", "int2 weights", "asymmetric weights"})
+        return TENSORRT_LACKS if self.profile == "tensorrt" else frozenset()
 
     @property
     def last_opset(self) -> int | None:

@@ -27,7 +27,8 @@ from worker.engine.data import Rows
 from worker.engine.errors import NothingToQuantize, PlanNotSupported, UnknownNode
 from worker.engine.model import open_model
 from worker.engine.passes import take
-from worker.engine.targets.tensorrt_rules import require_tensorrt_rules
+from worker.engine.targets.tensorrt.releases import RELEASES
+from worker.engine.targets.tensorrt.rules import require_rules
 
 TOKENS = np.random.default_rng(0).integers(0, 200, (32, 16))
 INTEGER = {
@@ -190,11 +191,11 @@ def test_what_is_skipped_stays(transformer: Path, tmp_path: Path) -> None:
         changed(QuantizeWeights(skip=Skip(operators=("Gather", "MatMul", "Gemm"))), transformer, tmp_path)
 
 
-@pytest.mark.parametrize("step", [QuantizeWeights(), QuantizeWeights(weights="int4", symmetric=True)])
+@pytest.mark.parametrize("step", [QuantizeWeights(), QuantizeWeights(weights="int4", symmetric=True, block=64)])
 def test_tensorrt_gets_dequantize_nodes(step: QuantizeWeights, transformer: Path, tmp_path: Path) -> None:
     file = lowered(changed(step, transformer, tmp_path).model, "tensorrt", tmp_path)
     model = onnx.load(file)
-    require_tensorrt_rules(model)
+    require_rules(model, RELEASES["trt10"])
     onnx.checker.check_model(model, full_check=True)
 
     assert sum(node.op_type == "DequantizeLinear" for node in model.graph.node) >= 8
@@ -210,7 +211,11 @@ def test_tensorrt_takes_no_other_weights(transformer: Path, tmp_path: Path) -> N
         assert not all(tensorrt.supports(one) for one in step.demands())
         with pytest.raises(PlanNotSupported, match="symmetric"):
             lowered(changed(step, transformer, tmp_path).model, "tensorrt", tmp_path)
-    for step in (QuantizeWeights(), QuantizeWeights(weights="int4", symmetric=True)):
+    narrow = QuantizeWeights(weights="int4", symmetric=True)
+    assert not all(tensorrt.supports(one) for one in narrow.demands()), "blocks of 32"
+    with pytest.raises(PlanNotSupported, match="blocks of 64 or 128"):
+        lowered(changed(narrow, transformer, tmp_path).model, "tensorrt", tmp_path)
+    for step in (QuantizeWeights(), narrow.model_copy(update={"block": 64})):
         assert all(tensorrt.supports(one) for one in step.demands())
 
 

@@ -14,7 +14,8 @@ from tests.engine.orders import changed, lowered, model_of, outputs_of, rows_of
 from worker.engine.data import Rows
 from worker.engine.errors import RuleViolated
 from worker.engine.model import Model
-from worker.engine.targets.tensorrt_rules import require_tensorrt_rules
+from worker.engine.targets.tensorrt.releases import RELEASES
+from worker.engine.targets.tensorrt.rules import require_rules
 
 TYPES = {TensorProto.UINT8: "uint8", TensorProto.INT8: "int8", TensorProto.INT32: "int32"}
 
@@ -85,13 +86,13 @@ def test_tensorrt_is_signed_and_symmetric_with_float_biases(quantized_digits) ->
     assert graph.biases == []
     assert {opset.domain for opset in graph.model.opset_import} == {""}
     assert len(graph.weights) == 5
-    require_tensorrt_rules(graph.model)
+    require_rules(graph.model, RELEASES["trt10"])
 
 
 @pytest.mark.parametrize("profile", ["x86", "x86-legacy", "arm"])
 def test_other_profiles_break_tensorrts_rules(profile, quantized_digits) -> None:
     with pytest.raises(RuleViolated, match="zero-point"):
-        require_tensorrt_rules(onnx.load(lowered(quantized_digits[0], profile, quantized_digits[1])))
+        require_rules(onnx.load(lowered(quantized_digits[0], profile, quantized_digits[1])), RELEASES["trt10"])
 
 
 def test_one_plan_lowers_to_the_same_file_every_time(quantized_digits) -> None:
@@ -138,7 +139,7 @@ def test_each_rule_of_tensorrt_is_checked(quantized_digits) -> None:
         (late_opset, "opset 21"), (integer_operator, "MatMulInteger"),
     ]:  # fmt: skip
         with pytest.raises(RuleViolated, match=sentence):
-            require_tensorrt_rules(broken(change))
+            require_rules(broken(change), RELEASES["trt10"])
 
 
 def test_weights_and_scales_are_those_of_the_runtimes_own_quantizer(

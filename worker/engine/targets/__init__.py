@@ -77,6 +77,7 @@ def implementations() -> dict[type, Deliver]:
     """By kind of target."""
     # Imported here, because each registers itself with this module.
     from worker.engine.targets import onnx, openvino  # noqa: F401
+    from worker.engine.targets.tensorrt import delivery  # noqa: F401
 
     return IMPLEMENTATIONS
 

@@ -8,7 +8,7 @@ from onnx import ModelProto
 
 from app import __version__
 from app.spec.signature import Signature
-from app.spec.targets import OnnxTarget
+from app.spec.targets import OnnxTarget, TensorRtTarget
 from worker.engine.errors import PlanNotSupported
 from worker.engine.model import Model
 from worker.engine.onnx_file import forget_origins, keep_used_domains, save
@@ -21,7 +21,8 @@ from worker.engine.targets.onnx_profiles import PROFILES
 from worker.engine.targets.onnx_shared import lower_shared, lower_shared_as_floats
 from worker.engine.targets.onnx_static import lower_static
 from worker.engine.targets.onnx_weights import lower_weights, lower_weights_for_tensorrt
-from worker.engine.targets.tensorrt_rules import require_tensorrt_rules
+from worker.engine.targets.tensorrt.releases import RELEASES
+from worker.engine.targets.tensorrt.rules import require_rules
 from worker.engine.targets.usage import example_rows, usage
 
 
@@ -33,7 +34,7 @@ def deliver_onnx(target: OnnxTarget, model: Model, site: Site) -> Iterator[Deliv
     """
     lowered = lower(target, model)
     if target.profile == "tensorrt":
-        require_tensorrt_rules(lowered)
+        require_rules(lowered, RELEASES["trt10"])
     forget_origins(lowered)
     keep_used_domains(lowered)
     describe(lowered, target, site.origin)
@@ -75,7 +76,7 @@ def lower(target: OnnxTarget, model: Model) -> ModelProto:
             return lower_weights_for_tensorrt(plan) if target.profile == "tensorrt" else lower_weights(plan)
 
 
-def describe(model: ModelProto, target: OnnxTarget, origin: Origin) -> None:
+def describe(model: ModelProto, target: OnnxTarget | TensorRtTarget, origin: Origin) -> None:
     """Say in the file who made it, from what and for what; notes of the original's author stay."""
     ours = {
         "pare.version": __version__,

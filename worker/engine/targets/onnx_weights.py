@@ -8,11 +8,11 @@ was no faster on a MiniLM.
 import ml_dtypes
 import numpy as np
 import onnx
-from onnx import GraphProto, ModelProto, TensorProto, helper, version_converter
+from onnx import GraphProto, ModelProto, TensorProto
 
 from worker.engine.errors import PlanNotSupported
-from worker.engine.onnx_file import default_opset
 from worker.engine.plan import WeightsPlan
+from worker.engine.targets.half import with_opset
 from worker.engine.targets.packing import (
     add_constant,
     add_node,
@@ -25,6 +25,7 @@ from worker.engine.targets.packing import (
 from worker.engine.targets.topological import sort_nodes
 from worker.engine.weights.grids import CodedWeight
 
+TENSORRT_BLOCKS = (64, 128)
 INT4_OPSET = 21
 """The first with 4-bit integers and blocks in DequantizeLinear."""
 
@@ -69,12 +70,12 @@ def _float32(graph: GraphProto, name: str, stored: np.ndarray) -> str:
 def lower_weights_for_tensorrt(plan: WeightsPlan) -> ModelProto:
     """The graph with a DequantizeLinear behind each weight that TensorRT takes so; the others hold rounded floats.
 
-    8 bits: a scale for each output of any product or convolution. 4 bits: blocks along the inputs of a matrix product
-    between two axes. Raises `PlanNotSupported`.
+    8 bits: a scale for each output of any product or convolution. 4 bits: blocks of 64 or 128 along the inputs of a
+    matrix product between two axes. Raises `PlanNotSupported`.
     """
     model = onnx.load(plan.graph)
     if any(weight.bits == 4 for weight in plan.weights.values()):
-        model = _with_opset(model, INT4_OPSET)
+        model = with_opset(model, INT4_OPSET, "A 4-bit weight")
     graph = model.graph
     operators = {name: node.op_type for node in graph.node for name in node.input if name in plan.weights}
     remove_initializers(graph, set(plan.weights))
@@ -87,12 +88,23 @@ def lower_weights_for_tensorrt(plan: WeightsPlan) -> ModelProto:
         product = operators[name] in ("MatMul", "Gemm") and len(weight.layout.shape) == 2
         if weight.bits == 8 and weight.codes.shape[1] == 1 and (product or operators[name].startswith("Conv")):
             _add_int8(graph, name, weight)
-        elif weight.bits == 4 and product and weight.codes.shape[1] * weight.codes.shape[2] == weight.layout.columns:
+        elif weight.bits == 4 and product and _fills_blocks(weight):
             _add_int4(graph, name, weight)
         else:
             add_constant(graph, name, weight.values())
     sort_nodes(graph)
     return model
+
+
+def _fills_blocks(weight: CodedWeight) -> bool:
+    """Whether TensorRT has blocks of this size, and they fill the rows. Raises `PlanNotSupported` for other sizes."""
+    _, blocks, width = weight.codes.shape
+    if width not in TENSORRT_BLOCKS and weight.layout.columns > TENSORRT_BLOCKS[0]:
+        raise PlanNotSupported(
+            f"TensorRT takes 4-bit weights in blocks of 64 or 128, not {width}.",
+            remedy="Set `block` of quantize.weights to 64 or 128, or deliver for another target.",
+        )
+    return width in TENSORRT_BLOCKS and blocks * width == weight.layout.columns
 
 
 def _add_int8(graph: GraphProto, name: str, weight: CodedWeight) -> None:
@@ -113,17 +125,3 @@ def _add_int4(graph: GraphProto, name: str, weight: CodedWeight) -> None:
     add_constant(graph, f"{name}/zeros", np.zeros(scales.shape, ml_dtypes.int4))
     inputs = [f"{name}/codes", f"{name}/scales", f"{name}/zeros"]
     add_node(graph, "DequantizeLinear", inputs, name, axis=layout.axes[1], block_size=weight.codes.shape[2])
-
-
-def _with_opset(model: ModelProto, opset: int) -> ModelProto:
-    if default_opset(model) >= opset:
-        return model
-    try:
-        converted: ModelProto = version_converter.convert_version(model, opset)
-    except Exception as error:  # the converter raises whatever its adapters meet
-        raise PlanNotSupported(
-            f"4-bit weights need opset {opset}, to which the model cannot be converted: {type(error).__name__}.",
-            remedy=f"Export the model with opset {opset}, or use int8.",
-        ) from error
-    converted.ir_version = max(converted.ir_version, helper.OP_SET_ID_VERSION_MAP[("ai.onnx", opset)])
-    return converted

@@ -1,0 +1,130 @@
+"""tensorrt: what TensorRT would build is written, checked by its rules, and run by ONNX Runtime in its place."""
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import onnx
+import pytest
+import torch
+from onnx import TensorProto
+
+from app.spec.signature import ModelInfo
+from app.spec.work import ModelFile, WorkOrder
+from tests.engine import zoo
+from tests.engine.orders import signature_of
+from tests.engine.test_job import FAST, MODEL
+from tests.targets.conftest import Done, finished
+from worker.engine.architectures import torchvision
+from worker.engine.targets.tensorrt.releases import RELEASES
+from worker.engine.targets.tensorrt.rules import require_rules
+from worker.runtime.supervise import Workshop
+
+STATIC = {"type": "quantize.static"}
+BOTH = [{"format": "tensorrt", "profile": profile} for profile in ("trt10", "trt11")]
+
+
+@pytest.mark.parametrize("model", ["digits.pt2", "digits.onnx"])
+def test_an_export_computes_the_same(model: str, done: Callable[..., Done]) -> None:
+    exported = done(model, targets=BOTH)
+
+    for target in exported.report.targets:
+        assert target.status == "planned, not built"
+        assert target.runtime.endswith("in place of TensorRT")
+        assert target.latency == ()
+        assert target.parity[0].max_abs < 1e-4
+        assert (target.placement.integer, target.placement.floating) == (0, 5)
+    assert [artifact.file for artifact in exported.result.artifacts][:2] == [
+        "model-tensorrt-trt10-fp32.onnx", "USAGE-tensorrt-trt10-fp32.md"
+    ]  # fmt: skip
+
+
+def test_a_quantized_plan_keeps_the_rules_and_the_answers(done: Callable[..., Done]) -> None:
+    quantized = done(steps=[STATIC], targets=[{**one, "precision": "fp16"} for one in BOTH] + BOTH)
+
+    for target in quantized.report.targets:
+        assert target.parity[0].top1_agreement is not None
+        assert target.parity[0].top1_agreement >= 0.99
+        assert (target.placement.integer, target.placement.floating) == (5, 0)
+        assert target.size.ratio < 0.35
+        graph = onnx.load(quantized.folder / target.artifact)
+        require_rules(graph, RELEASES[target.target.profile])
+        assert {tensor.data_type for tensor in graph.graph.initializer} >= {TensorProto.INT8}
+        assert any("built where it will run" in note for note in target.notes)
+
+
+def test_half_precision_lives_in_the_graph(done: Callable[..., Done]) -> None:
+    exported = done(targets=[{**one, "precision": "fp16"} for one in BOTH])
+
+    for target in exported.report.targets:
+        assert target.size.ratio < 0.6
+        assert target.parity[0].sqnr_db is not None
+        assert target.parity[0].sqnr_db > 40
+        graph = onnx.load(exported.folder / target.artifact).graph
+        assert TensorProto.FLOAT not in {tensor.data_type for tensor in graph.initializer}
+        assert {value.type.tensor_type.elem_type for value in (*graph.input, *graph.output)} == {TensorProto.FLOAT}
+    ten, eleven = (
+        (exported.folder / f"USAGE-tensorrt-{profile}-fp16.md").read_text() for profile in ("trt10", "trt11")
+    )
+    assert "--fp16" in ten
+    assert "--fp16" not in eleven
+
+
+def test_usage_is_code_that_runs_and_a_command_with_shapes(done: Callable[..., Done]) -> None:
+    exported = done(targets=BOTH[:1])
+
+    told = (exported.folder / "USAGE-tensorrt-trt10-fp32.md").read_text()
+    code = told.partition("```python\n")[2].partition("```")[0]
+    ending = "\nprint([array.shape for array in outputs])"
+    command = [sys.executable, "-I", "-c", code + ending]
+    ran = subprocess.run(command, cwd=exported.folder, capture_output=True, check=True)
+    assert ran.stdout.decode().strip() == "[(1, 10)]"
+    assert "--onnx=model-tensorrt-trt10-fp32.onnx" in told
+    assert "--maxShapes=image:" in told
+
+
+def onnx_job(path: Path, workshop: Workshop, tmp_path: Path, **spec: object) -> Done:
+    """A job without data on an ONNX file."""
+    directory = tmp_path / "job"
+    directory.mkdir()
+    (directory / "model.onnx").write_bytes(path.read_bytes())
+    info = ModelInfo(format="onnx", signature=signature_of(path), parameters=1, nodes=1, operators={})
+    order = WorkOrder.model_validate({
+        "job": "job_1", "attempt": 1, "data": {}, "threads": 1,
+        "spec": {"model": MODEL, "evaluate": FAST, **spec},
+        "model": ModelFile(path="model.onnx", sha256="0" * 64, bytes=path.stat().st_size, info=info),
+    })  # fmt: skip
+    return finished(workshop, order, directory)
+
+
+def network(name: str) -> torch.nn.Module:
+    """Of torchvision; the transformer is a small one."""
+    if name != "vit":
+        return zoo.resnet(name)
+    torch.manual_seed(0)
+    vit = torchvision().models.VisionTransformer(
+        image_size=64, patch_size=16, num_layers=2, num_heads=4, hidden_dim=64, mlp_dim=128
+    )
+    torch.nn.init.normal_(vit.heads.head.weight, std=0.1)  # torchvision begins with zeros
+    return vit.eval()
+
+
+def test_four_bits_come_in_blocks_that_tensorrt_has(workshop: Workshop, tmp_path: Path) -> None:
+    tokens = torch.zeros(2, 16, dtype=torch.int64)
+    transformer = zoo.export(zoo.TransformerBlock(), tmp_path / "transformer.onnx", {"tokens": tokens}, ["logits"])
+    step = {"type": "quantize.weights", "weights": "int4", "symmetric": True, "block": 64}
+    exported = onnx_job(transformer, workshop, tmp_path, steps=[step], targets=BOTH)
+
+    for target in exported.report.targets:
+        graph = onnx.load(exported.folder / target.artifact).graph
+        assert TensorProto.INT4 in {tensor.data_type for tensor in graph.initializer}
+        assert target.size.ratio < 0.5
+
+
+@pytest.mark.parametrize("name", ["resnet18", "mobilenet_v2", "vit"])
+def test_networks_compute_the_same(name: str, workshop: Workshop, tmp_path: Path) -> None:
+    path = zoo.export(network(name), tmp_path / f"{name}.onnx", {"image": torch.zeros(2, 3, 64, 64)}, ["logits"])
+
+    for target in onnx_job(path, workshop, tmp_path, targets=BOTH).report.targets:
+        assert target.parity[0].max_abs < 1e-4

@@ -1,0 +1,1 @@
+"""ONNX files for NVIDIA TensorRT: how they are made, and what TensorRT requires of them."""

@@ -1,0 +1,100 @@
+"""The `tensorrt` target: an ONNX file that passes TensorRT's rules, and the engine itself where there is a GPU."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from onnx import ModelProto, TensorProto
+
+from app.spec.signature import Signature
+from app.spec.targets import OnnxTarget, TensorRtTarget
+from worker.engine.model import Model
+from worker.engine.onnx_file import forget_origins, keep_used_domains, save
+from worker.engine.runtimes.planned import Planned
+from worker.engine.runtimes.tensorrt import Engines, tensorrt_here
+from worker.engine.sessions import ort
+from worker.engine.targets import Delivery, Site, delivers
+from worker.engine.targets.half import in_half
+from worker.engine.targets.onnx import describe, lower
+from worker.engine.targets.tensorrt.operators import table
+from worker.engine.targets.tensorrt.releases import RELEASES, Release
+from worker.engine.targets.tensorrt.rules import require_rules
+from worker.engine.targets.tensorrt.trtexec import build_command, precisions, shape_ranges, time_command
+from worker.engine.targets.tensorrt.younger import write_out
+from worker.engine.targets.usage import example_rows, usage
+
+
+@delivers(TensorRtTarget)
+def deliver_tensorrt(target: TensorRtTarget, model: Model, site: Site) -> Iterator[Delivery]:
+    """Write `model-tensorrt-<profile>-<precision>.onnx`, and `….onnx.data` if it is larger than 2 GB.
+
+    Raises `PlanNotSupported`, `RuleViolated`, and `BuildFailed` where TensorRT is there and cannot build it.
+    """
+    release = RELEASES[target.profile]
+    lowered = lower_for(target, model)
+    require_rules(lowered, release)
+    forget_origins(lowered)
+    keep_used_domains(lowered)
+    describe(lowered, target, site.origin)
+    flags = precisions(lowered)
+    stem = f"model-{target.label.replace('/', '-')}"
+    files = tuple(save(lowered, site.out / f"{stem}.onnx"))
+    del lowered  # its tensors need not be held while the file is measured
+    told = _usage(target, release, files, model.signature, flags)
+    exact = model is site.original and target.precision == "fp32"
+    trt = tensorrt_here(release.oldest[0])
+    if trt is None:
+        runtime = Planned(site.original.graph, files[0], site.threads, site.scratch)
+        yield Delivery(files, runtime, told, exact, "planned, not built")
+        return
+    ranges = shape_ranges(model.signature)
+    with Engines(trt, site.original.graph, files[0], ranges, () if release.strongly_typed else flags) as engines:
+        yield Delivery(files, engines, told, exact)
+
+
+def lower_for(target: TensorRtTarget, model: Model) -> ModelProto:
+    """The graph with the plan carried out, in operators and types of the release. Raises `PlanNotSupported`."""
+    lowered = lower(OnnxTarget(profile="tensorrt"), model)
+    known = table().operators
+    if any(known[name].since > RELEASES[target.profile].oldest for name in ("Gelu", "Mish")):
+        write_out(lowered)
+    if target.precision == "fp16":
+        wide = (name for name, operator in known.items() if TensorProto.FLOAT16 not in operator.types)
+        lowered = in_half(lowered, tuple(name for name in wide if TensorProto.FLOAT in known[name].types))
+    return lowered
+
+
+def _usage(
+    target: TensorRtTarget, release: Release, files: tuple[Path, ...], signature: Signature, flags: tuple[str, ...]
+) -> str:  # fmt: skip
+    name = files[0].name
+    code = f"""
+import numpy as np
+import onnxruntime
+
+session = onnxruntime.InferenceSession({name!r}, providers=["CPUExecutionProvider"])
+{example_rows(signature)}
+outputs = session.run({[tensor.name for tensor in signature.outputs]}, rows)
+"""
+    engine = (
+        "The code above runs the file with ONNX Runtime, by which its outputs were compared. "
+        f"{release.title} builds its engine on the machine where it will run, and for that machine alone:"
+    )
+    shapes = (
+        "The shapes are the bounds of the model's own axes, and batches of 1 to 32 where it has none: narrower bounds "
+        "make faster engines."
+    )
+    notes = [
+        engine, f"```sh\n{build_command(name, release, signature, flags)}\n```",
+        "Time it there; no figure of its speed is in the report unless a worker had TensorRT and a GPU:",
+        f"```sh\n{time_command(name, signature)}\n```", shapes,
+    ]  # fmt: skip
+    if flags and not release.strongly_typed:
+        notes.append(
+            "The flags allow TensorRT the types that are in the graph; `--stronglyTyped` in their place holds it to "
+            "them, as TensorRT 11 always does."
+        )
+    if "int4" in flags and target.profile == "trt10":
+        notes.append("4-bit weights need opset 21, which TensorRT reads from 10.6 at the latest.")
+    return usage(
+        target.title, [file.name for file in files], f"onnxruntime=={ort.__version__} numpy", code, signature, *notes
+    )
