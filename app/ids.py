@@ -7,7 +7,7 @@ from uuid import UUID
 
 from app.errors import PareError
 
-Prefix = Literal["mdl", "ds", "job", "art", "upl"]
+Prefix = Literal["mdl", "ds", "job", "art", "upl", "agt", "tsk"]
 
 
 class NotFound(PareError):
@@ -40,4 +40,6 @@ def parse(prefix: Prefix, text: str) -> UUID:
     return UUID(hex=digits)
 
 
-NAMES: dict[Prefix, str] = {"mdl": "model", "ds": "data set", "job": "job", "art": "artifact", "upl": "upload"}
+NAMES: dict[Prefix, str] = {
+    "mdl": "model", "ds": "data set", "job": "job", "art": "artifact", "upl": "upload", "agt": "agent", "tsk": "task",
+}  # fmt: skip

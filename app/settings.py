@@ -75,6 +75,7 @@ class Settings(BaseSettings):
 
     lease_s: float = Field(60, gt=0, description="A claim is void this long after its last heartbeat.")
     heartbeat_s: float = Field(15, gt=0, description="How often a worker renews its claim.")
+    agent_wait_s: float = Field(600, gt=0, description="How long a job waits for a device agent to take its task.")
     dispatch_s: float = Field(1, gt=0, description="How often queued jobs are looked for.")
     republish_s: float = Field(60, gt=0, description="A published job nobody claimed is published again after this.")
     sweep_s: float = Field(15, gt=0, description="How often lost work is looked for.")

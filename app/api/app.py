@@ -13,7 +13,7 @@ from app.api.components import Components
 from app.api.errors import BindForbidden
 from app.api.middleware import AllowedHosts, BodyLimit, RequestContext, SameSite
 from app.api.openapi import document
-from app.api.routes import artifacts, catalogue, datasets, docs, health, jobs, models, uploads
+from app.api.routes import agents, artifacts, catalogue, datasets, docs, health, jobs, models, uploads
 from app.settings import LOOPBACK_HOSTS, Settings
 
 
@@ -33,7 +33,7 @@ def create_app(components: Components) -> FastAPI:
     )  # fmt: skip
     app.state.components = components
     problems.install(app)
-    for resource in (models, datasets, uploads, jobs, artifacts, catalogue, health, docs):
+    for resource in (models, datasets, uploads, jobs, artifacts, agents, catalogue, health, docs):
         app.include_router(resource.router)
     app.mount(docs.STATIC, docs.static_files())
     app.openapi = partial(document, app)  # type: ignore[method-assign]  # FastAPI's documented way to extend it

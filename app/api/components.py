@@ -6,6 +6,7 @@ from celery import Celery
 
 from app.db.database import Database
 from app.queue import Publisher, make_celery
+from app.services.agents import Agents
 from app.services.dispatch import Dispatcher
 from app.services.jobs import Jobs
 from app.services.library import Library
@@ -29,6 +30,7 @@ class Components:
     uploads: Uploads
     hub: Hub
     jobs: Jobs
+    agents: Agents
     dispatcher: Dispatcher
     sweeper: Sweeper
 
@@ -51,6 +53,7 @@ class Components:
             uploads=Uploads(database, store, library, settings),
             hub=Hub(library, settings),
             jobs=Jobs(database, wake=dispatcher.wake),
+            agents=Agents(database, store, settings),
             dispatcher=dispatcher,
             sweeper=Sweeper(database, store, settings),
         )

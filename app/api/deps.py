@@ -9,6 +9,7 @@ from fastapi import Depends, Query, Request
 from app.api.components import Components
 from app.api.errors import RequestInvalid
 from app.ids import NotFound, Prefix, parse
+from app.services.agents import Agents as AgentService
 from app.services.jobs import Jobs as JobService
 from app.services.library import Library as LibraryService
 from app.services.uploads import Uploads as UploadService
@@ -51,6 +52,11 @@ def _jobs(parts: Parts) -> JobService:
     return parts.jobs
 
 
+def _agents(parts: Parts) -> AgentService:
+    return parts.agents
+
+
+Agents = Annotated[AgentService, Depends(_agents)]
 Library = Annotated[LibraryService, Depends(_library)]
 Uploads = Annotated[UploadService, Depends(_uploads)]
 Jobs = Annotated[JobService, Depends(_jobs)]

@@ -75,6 +75,8 @@ def answer(request: Request, error: PareError, errors: Sequence[FieldError] = ()
     headers = {}
     if error.status in {429, 503}:
         headers["Retry-After"] = str(getattr(error, "retry_after_s", DEFAULT_RETRY_AFTER_S))
+    if error.status == http.HTTPStatus.UNAUTHORIZED:
+        headers["WWW-Authenticate"] = "Bearer"
     return JSONResponse(problem.model_dump(), status_code=error.status, headers=headers, media_type=MEDIA_TYPE)
 
 

@@ -6,9 +6,10 @@ from typing import Annotated, Any, Generic, Literal, TypeVar
 from pydantic import BaseModel, Field
 
 from app.db.events import Kind
-from app.db.tables import Artifact, Dataset, Event, Job, JobState, Model, Upload, UploadState
+from app.db.tables import Agent, Artifact, Dataset, Event, Job, JobState, Model, Upload, UploadState
 from app.ids import public
 from app.services.uploads import PartSlot
+from app.spec.agents import AgentFacts
 from app.spec.data import DatasetInfo, DatasetSpec
 from app.spec.inspection import Inspection
 from app.spec.job import JobSpec
@@ -239,3 +240,35 @@ class ValidationOut(BaseModel):
     valid: Literal[True] = True
     queue: str
     warnings: list[str]
+
+
+class TokenOut(BaseModel):
+    """A token that enrols one agent."""
+
+    token: str
+    expires_at: datetime
+
+
+class AgentOut(BaseModel):
+    """A device agent; `seen_at` is when it last asked for work or said that it is at work."""
+
+    id: str = Field(examples=["agt_0198f2a31c7b7d0c8f5e2b7a9c1d3e4f"])
+    name: str
+    labels: dict[str, str]
+    facts: AgentFacts
+    created_at: datetime
+    seen_at: datetime
+
+    @classmethod
+    def of(cls, row: Agent) -> "AgentOut":
+        """Show a row."""
+        return cls(
+            id=public("agt", row.id), name=row.name, labels=row.labels, facts=AgentFacts.model_validate(row.facts),
+            created_at=row.created_at, seen_at=row.seen_at,
+        )  # fmt: skip
+
+
+class EnrolledOut(AgentOut):
+    """An agent that was just enrolled, with its credential."""
+
+    credential: str

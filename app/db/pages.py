@@ -7,9 +7,9 @@ from uuid import UUID
 from sqlalchemy import Select
 from sqlalchemy.orm import Session
 
-from app.db.tables import Dataset, Job, Model
+from app.db.tables import Agent, Dataset, Job, Model
 
-Row = TypeVar("Row", Model, Dataset, Job)
+Row = TypeVar("Row", Model, Dataset, Job, Agent)
 
 
 def cut(

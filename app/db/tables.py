@@ -12,6 +12,7 @@ from app.spec.work import WorkKind
 
 JobState = Literal["queued", "running", "canceling", "succeeded", "failed", "canceled"]
 UploadState = Literal["open", "completing", "completed", "aborted"]
+TaskState = Literal["queued", "leased", "done", "failed", "dropped"]
 
 NAMING = {
     "ix": "ix_%(column_0_label)s",
@@ -31,6 +32,7 @@ class Base(DeclarativeBase):
         dict[str, Any]: Json,
         JobState: String(16),
         UploadState: String(16),
+        TaskState: String(16),
         int: BigInteger,
     }
 
@@ -217,3 +219,74 @@ class Chore(Base):
 
     name: Mapped[str] = mapped_column(String(32), primary_key=True)
     ran_at: Mapped[datetime]
+
+
+class Agent(Base):
+    """A device that measures. Only digests of secrets are kept."""
+
+    __tablename__ = "agents"
+
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    tenant: Mapped[str] = mapped_column(String(64), index=True)
+    name: Mapped[str] = mapped_column(String(200))
+    labels: Mapped[dict[str, Any]]
+    facts: Mapped[dict[str, Any]]
+    credential_sha256: Mapped[str] = mapped_column(String(64), unique=True)
+    created_at: Mapped[datetime] = mapped_column(insert_default=from_now())
+    seen_at: Mapped[datetime] = mapped_column(insert_default=from_now())
+    revoked_at: Mapped[datetime | None]
+
+
+class EnrolmentToken(Base):
+    """Permission to enrol one agent, once, within a time."""
+
+    __tablename__ = "enrolment_tokens"
+
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    tenant: Mapped[str] = mapped_column(String(64))
+    name: Mapped[str] = mapped_column(String(200))
+    labels: Mapped[dict[str, Any]]
+    token_sha256: Mapped[str] = mapped_column(String(64), unique=True)
+    created_at: Mapped[datetime] = mapped_column(insert_default=from_now())
+    expires_at: Mapped[datetime]
+    agent_id: Mapped[UUID | None] = mapped_column(ForeignKey("agents.id"))
+    """Whom it enrolled; a token that has one is spent."""
+
+
+class AgentTask(Base):
+    """Something that an attempt at a job wants measured on a device. `attempt` fences, as a job's does."""
+
+    __tablename__ = "agent_tasks"
+    __table_args__ = (
+        CheckConstraint("state IN ('queued', 'leased', 'done', 'failed', 'dropped')", name="state"),
+        Index("ix_agent_tasks_agent_id_state", "agent_id", "state"),
+    )
+
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    tenant: Mapped[str] = mapped_column(String(64))
+    agent_id: Mapped[UUID] = mapped_column(ForeignKey("agents.id"))
+    job_id: Mapped[UUID] = mapped_column(ForeignKey("jobs.id"), index=True)
+    job_attempt: Mapped[int]
+    payload: Mapped[dict[str, Any]]
+
+    state: Mapped[TaskState] = mapped_column(default="queued")
+    attempt: Mapped[int] = mapped_column(default=0)
+    lost: Mapped[int] = mapped_column(default=0)
+    """Attempts that ended with silence; handing the task back does not count."""
+    lease_until: Mapped[datetime | None]
+    result: Mapped[dict[str, Any] | None]
+    error: Mapped[dict[str, Any] | None]
+    created_at: Mapped[datetime] = mapped_column(insert_default=from_now())
+    finished_at: Mapped[datetime | None]
+
+
+class AgentTaskFile(Base):
+    """A stored file that belongs to a task; the agent knows it by its digest."""
+
+    __tablename__ = "agent_task_files"
+
+    task_id: Mapped[UUID] = mapped_column(ForeignKey("agent_tasks.id"), primary_key=True)
+    role: Mapped[str] = mapped_column(String(16), primary_key=True)
+    sha256: Mapped[str] = mapped_column(String(64))
+    bytes: Mapped[int]
+    key: Mapped[str] = mapped_column(String(300), index=True)

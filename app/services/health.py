@@ -4,7 +4,7 @@ from typing import Any
 
 from prometheus_client import CollectorRegistry, Gauge, generate_latest
 
-from app.db import jobs, workers
+from app.db import agent_tasks, agents, jobs, workers
 from app.db.database import Database
 from app.errors import PareError
 from app.queue import Publisher
@@ -51,7 +51,15 @@ def metrics(database: Database) -> bytes:
     by_state = Gauge("pare_jobs", "Jobs by state and queue.", ["state", "queue"], registry=registry)
     alive = Gauge("pare_workers", "Live workers by queue.", ["queue"], registry=registry)
     age = Gauge("pare_sweep_age_seconds", "Seconds since the last sweep.", registry=registry)
+    devices = Gauge("pare_agents", "Device agents: enrolled, and seen lately.", ["state"], registry=registry)
+    tasks = Gauge("pare_agent_tasks", "Unfinished tasks of device agents by state.", ["state"], registry=registry)
     with database.read() as session:
+        enrolled, seen = agents.counts(session)
+        devices.labels("enrolled").set(enrolled)
+        devices.labels("seen").set(seen)
+        found = dict(agent_tasks.counts(session))
+        for unfinished in agent_tasks.UNFINISHED:
+            tasks.labels(unfinished).set(found.get(unfinished, 0))
         for state, queue, count in jobs.counts(session):
             by_state.labels(state, queue).set(count)
         for queue in QUEUES:

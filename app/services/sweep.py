@@ -9,8 +9,10 @@ from itertools import islice
 
 from sqlalchemy.orm import Session
 
-from app.db import checkpoints, jobs, keys, uploads, workers
+from app.db import agent_tasks, checkpoints, jobs, keys, uploads, workers
 from app.db.database import Database
+from app.services.agent_errors import AgentLost
+from app.services.agents import failure_of
 from app.services.duty import Duty
 from app.services.errors import WorkerLost
 from app.settings import SPOOL_PREFIX, Settings
@@ -51,7 +53,7 @@ class Sweeper(Duty):
                 self._recover(session)
 
     def _recover(self, session: Session) -> None:
-        """Requeue, fail or cancel the jobs whose lease has run out."""
+        """Requeue, fail or cancel the jobs whose lease has run out, and the tasks of agents."""
         for job in jobs.expired(session):
             log.warning("job_%s: worker %s was lost in attempt %d", job.id.hex, job.worker, job.attempt)
             error = Failure(
@@ -60,6 +62,11 @@ class Sweeper(Duty):
                 remedy=WorkerLost.remedy,
             ).model_dump()
             jobs.give_up_on(session, job, backoff_s=self._settings.retry_backoff_s, error=error)
+        for task in agent_tasks.expired(session):
+            log.warning("tsk_%s: its agent was lost in attempt %d", task.id.hex, task.attempt)
+            lost = failure_of(AgentLost, f"The device stopped answering in attempt {task.attempt}.")
+            agent_tasks.lose(session, task, error=lost)
+        agent_tasks.drop_unwanted(session)
         workers.forget_old(session)
 
     def remove_orphans(self, age: timedelta = ORPHAN_AGE) -> int:
