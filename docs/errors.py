@@ -26,7 +26,8 @@ def every_error() -> dict[str, type[PareError]]:
     """Import the whole of both packages and collect each documented code."""
     for package in (app, worker):
         for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
-            if not module.name.endswith("__main__"):
+            # Toolchains import what only their environments have, and their errors travel as codes of the engine's.
+            if not module.name.endswith("__main__") and not module.name.startswith("worker.toolchains."):
                 importlib.import_module(module.name)
     found: dict[str, type[PareError]] = {}
     for error in PareError.every():

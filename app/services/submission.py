@@ -130,7 +130,7 @@ def _check_steps(spec: JobSpec, info: ModelInfo, data: dict[Role, Dataset]) -> I
                     remedy="Change the step's parameters, or put this target into a job of its own.",
                 )
     _check_precision(spec, info)
-    _check_opset(spec, info)
+    _check_targets(spec, info)
     _check_speed_limit(spec)
     if not spec.steps:
         yield "The job has no steps: the model is only exported and measured."
@@ -202,8 +202,14 @@ def _check_speed_limit(spec: JobSpec) -> None:
         )
 
 
-def _check_opset(spec: JobSpec, info: ModelInfo) -> None:
+def _check_targets(spec: JobSpec, info: ModelInfo) -> None:
     for position, target in enumerate(spec.targets):
+        if target.needs_program and info.format == "onnx":
+            raise StepNotApplicable(
+                f"{target.label} is made from a PyTorch program; the model is an ONNX file.",
+                pointer=f"/targets/{position}",
+                remedy="Upload the model as .pt2 (torch.export.save), or as weights with their architecture.",
+            )
         last = target.last_opset
         if last is not None and info.opset is not None and info.opset > last:
             raise StepNotApplicable(

@@ -298,6 +298,15 @@ def test_a_target_reads_no_newer_opset(client: httpx.Client) -> None:
     assert client.post("/jobs/validate", json={"model": older, "targets": targets}).status_code == 200
 
 
+def test_a_target_made_from_programs_refuses_onnx(client: httpx.Client) -> None:
+    model = uploaded(client, inputs=[value("x", ["n", 4])], outputs=[value("y", ["n", 4])])
+    answer = client.post("/jobs/validate", json={"model": model, "targets": [{"format": "onnx"}, {"format": "litert"}]})
+
+    assert (answer.status_code, answer.json()["code"]) == (422, "step.not_applicable")
+    assert answer.json()["errors"][0]["pointer"] == "/targets/1"
+    assert ".pt2" in answer.text
+
+
 def test_the_service_and_the_worker_know_the_same_last_opset() -> None:
     assert OnnxTarget(profile="tensorrt").last_opset == RELEASES["trt10"].last_opset
     assert {name: TensorRtTarget(profile=name).last_opset for name in RELEASES} == {

@@ -11,11 +11,14 @@ from pathlib import Path
 
 import pytest
 
+from app.spec.job import JobSpec
 from app.spec.report import Report, TargetReport
 from app.spec.targets import ToolchainName
 from app.spec.work import WorkOrder, WorkResult
 from tests.engine.conftest import DIGITS_SPEC, digits_folder, resnet18
-from tests.engine.test_job import order_for
+from tests.engine.orders import upload
+from tests.engine.test_job import FAST, MODEL, order_for
+from tests.targets.networks import save_network
 from worker.engine.environments import Environments
 from worker.runtime.supervise import Limits, Listeners, Workshop
 from worker.runtime.wire import LogLine
@@ -59,6 +62,22 @@ def done(workshop: Workshop, digits_folder: Path, tmp_path: Path) -> Callable[..
         directory = tmp_path / "job"
         directory.mkdir()
         return finished(workshop, order_for(directory, digits_folder, model, **spec), directory)
+
+    return run
+
+
+@pytest.fixture
+def of_network(workshop: Workshop, tmp_path: Path) -> Callable[..., Done]:
+    """Does a job without data on one of the `networks`, given its name and parts of the spec."""
+
+    def run(name: str, **spec: object) -> Done:
+        directory = tmp_path / name
+        directory.mkdir()
+        signature = save_network(name, directory / "model.pt2")
+        job = JobSpec.model_validate({"model": MODEL, "evaluate": FAST, **spec})
+        model = upload(directory, "model.pt2", signature)
+        order = WorkOrder(job="job_1", attempt=1, spec=job, model=model, data={}, threads=1)
+        return finished(workshop, order, directory)
 
     return run
 

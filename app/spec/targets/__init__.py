@@ -5,14 +5,34 @@ from typing import Annotated
 from pydantic import Field
 
 from app.spec.targets.base import AnyTarget, ToolchainName
+from app.spec.targets.litert import LiteRtTarget
 from app.spec.targets.onnx import OnnxProfile, OnnxTarget
 from app.spec.targets.openvino import OpenVinoTarget
 from app.spec.targets.tensorrt import TensorRtProfile, TensorRtTarget
 
-Target = Annotated[OnnxTarget | OpenVinoTarget | TensorRtTarget, Field(discriminator="format")]
-TARGETS: tuple[type[AnyTarget], ...] = (OnnxTarget, OpenVinoTarget, TensorRtTarget)
+Target = Annotated[
+    LiteRtTarget
+    | OnnxTarget
+    | OpenVinoTarget
+    | TensorRtTarget,
+    Field(discriminator="format"),
+]  # fmt: skip  # a line for each, as in the list
+TARGETS: tuple[type[AnyTarget], ...] = (
+    OnnxTarget,
+    OpenVinoTarget,
+    LiteRtTarget,
+    TensorRtTarget,
+)
 
 __all__ = [
-    "TARGETS", "AnyTarget", "OnnxProfile", "OnnxTarget", "OpenVinoTarget", "Target", "TensorRtProfile",
-    "TensorRtTarget", "ToolchainName",
-]  # fmt: skip
+    "TARGETS",
+    "AnyTarget",
+    "LiteRtTarget",
+    "OnnxProfile",
+    "OnnxTarget",
+    "OpenVinoTarget",
+    "Target",
+    "TensorRtProfile",
+    "TensorRtTarget",
+    "ToolchainName",
+]

@@ -13,6 +13,8 @@ class AnyTarget(Frozen):
 
     toolchain: ClassVar[ToolchainName | None] = None
     """What converts and runs its artifacts; None: the worker itself."""
+    needs_program: ClassVar[bool] = False
+    """Whether it starts from the PyTorch program, so that a model uploaded as ONNX cannot be delivered for it."""
 
     @property
     def label(self) -> str:

@@ -24,6 +24,8 @@ class Elsewhere:
     baseline: tuple[str, ...]
     artifact: tuple[str, ...]
     threads: int
+    notes: tuple[str, ...] = ()
+    """What to know about the figures."""
     _numbers: Any = field(default_factory=count, repr=False)
 
     def run(self, feeds: Arrays) -> Arrays:
@@ -52,7 +54,7 @@ class Elsewhere:
 
     def layers(self, _rows: AnyRows, _batch: BatchRange, _advance: Callable[[float], None]) -> Layers:
         """Layers inside it cannot be seen from here."""
-        return (), ()
+        return (), self.notes
 
     def size(self) -> Size:
         """Of all files of both."""

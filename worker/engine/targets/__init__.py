@@ -76,7 +76,7 @@ def delivers(target: type[T]) -> Callable[[Callable[[T, Model, Site], Iterator[D
 def implementations() -> dict[type, Deliver]:
     """By kind of target."""
     # Imported here, because each registers itself with this module.
-    from worker.engine.targets import onnx, openvino  # noqa: F401
+    from worker.engine.targets import litert, onnx, openvino  # noqa: F401
     from worker.engine.targets.tensorrt import delivery  # noqa: F401
 
     return IMPLEMENTATIONS

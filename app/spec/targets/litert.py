@@ -1,0 +1,34 @@
+"""A TensorFlow Lite file for LiteRT."""
+
+from typing import ClassVar, Literal
+
+from pydantic import Field
+
+from app.spec.targets.base import AnyTarget, ToolchainName
+
+
+class LiteRtTarget(AnyTarget):
+    """A TensorFlow Lite file (`.tflite`) for LiteRT, on phones, single-board computers and microcontrollers.
+
+    The format fixes every size: the file takes `batch` rows at a time. More are run in several calls.
+    """
+
+    toolchain: ClassVar[ToolchainName | None] = "litert"
+    needs_program: ClassVar[bool] = True
+
+    format: Literal["litert"] = "litert"
+    batch: int = Field(1, ge=1, le=1024, description="Rows that the file takes in one call.")
+
+    @property
+    def label(self) -> str:
+        return "litert" if self.batch == 1 else f"litert/batch-{self.batch}"
+
+    @property
+    def title(self) -> str:
+        return "LiteRT" if self.batch == 1 else f"LiteRT, batches of {self.batch}"
+
+    @property
+    def lacks(self) -> frozenset[str]:
+        return frozenset({
+            "quantize.static", "quantize.aware", "quantize.dynamic", "quantize.weights", "share_weights",
+        })  # fmt: skip
