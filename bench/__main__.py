@@ -28,7 +28,7 @@ from worker.engine.measure.machine import describe_machine, load_average
 
 NAMES = (
     "resnet50", "digits", "quantizer", "options", "calibration", "pruning", "weights", "distillation", "requests",
-    "upload", "streaming",
+    "upload", "streaming", "estimates",
 )  # fmt: skip
 PAGE = Path(__file__).parents[1] / "docs" / "benchmarks.md"
 

@@ -1,5 +1,7 @@
 """What became of an artifact on one device: a cell of the device matrix."""
 
+from typing import Literal
+
 from pydantic import Field, model_validator
 
 from app.spec.base import Frozen
@@ -24,14 +26,17 @@ class Estimate(Frozen):
     """A latency computed from published ones, with what such computations missed by on published networks."""
 
     p50_ms: float = Field(gt=0)
-    low_ms: float = Field(gt=0, description="Where 9 of 10 held-out figures lie: the lower end.")
-    high_ms: float = Field(gt=0)
+    low_ms: float = Field(gt=0, description="The estimate, if it is too long by `range_error`.")
+    high_ms: float = Field(gt=0, description="The estimate, if it is too short by `range_error`.")
     family: str = Field(description="The kind of network whose published latencies were fitted.")
-    median_error: float = Field(ge=0, description="Of held-out networks, as a share of their published latency.")
+    networks: tuple[str, ...] = Field(min_length=2, description="Of the fit; each was also estimated from the others.")
+    median_error: float = Field(ge=0, description="Of those held out, as a share: 0.2 is a fifth too long or short.")
     worst_error: float = Field(ge=0)
-    held_out: int = Field(ge=2, description="Published networks, each estimated from all the others.")
-    bound: str = Field(description="What limits it there: compute or memory.")
-    sources: tuple[str, ...] = Field(min_length=1, description="Where the published latencies stand.")
+    range_error: float = Field(ge=0, description="The worst error, or more where the networks are few.")
+    bound: Literal["compute", "memory", "overhead"] = Field(description="What takes most of the time there.")
+    runtime: str = Field(description="Whose latencies were published; other runtimes are faster or slower.")
+    source: str = Field(description="Where they stand.")
+    retrieved: str
 
 
 class DeviceFailure(Frozen):

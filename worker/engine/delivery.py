@@ -8,7 +8,7 @@ from pathlib import Path
 from app.errors import PareError
 from app.spec.job import JobSpec, Role
 from app.spec.report import TargetFailure, TargetReport
-from app.spec.targets import Target
+from app.spec.targets import OnnxTarget, Target
 from app.spec.work import ArtifactFile, WorkOrder
 from worker.engine.data import Rows
 from worker.engine.devices.matrix import try_devices
@@ -17,7 +17,9 @@ from worker.engine.errors import DeliveryFailed
 from worker.engine.measure import measure_target
 from worker.engine.measure.target import choose_rows
 from worker.engine.model import Model
+from worker.engine.onnx_file import save
 from worker.engine.targets import Delivery, Site, deliver
+from worker.engine.targets.onnx import lower
 
 OCTETS, MARKDOWN = "application/octet-stream", "text/markdown"
 
@@ -65,7 +67,7 @@ def deliver_all(
                 report = _measured(order, target, delivery, site, data)
                 if order.spec.evaluate.devices:
                     begin(f"trying {target.label} on devices", stages * number + 2)
-                    report = _tried(order, number, delivery, report, site, data)
+                    report = _tried(order, number, model, delivery, report, site, data)
                 delivered.add(number, report, delivery, site.out)
         except MemoryError:
             raise  # it is the job's, not the target's
@@ -108,7 +110,8 @@ def _measured(
 
 
 def _tried(
-    order: WorkOrder, number: int, delivery: Delivery, report: TargetReport, site: Site, data: dict[Role, Rows]
+    order: WorkOrder, number: int, model: Model, delivery: Delivery, report: TargetReport, site: Site,
+    data: dict[Role, Rows],
 ) -> TargetReport:  # fmt: skip
     """The report with what became of the artifact on each device."""
     original, seed = site.original, order.spec.seed
@@ -128,5 +131,6 @@ def _tried(
         seed=seed,
         directory=site.directory,
         progress=site.progress,
+        as_onnx=lambda path: save(lower(OnnxTarget(profile="arm"), model), path)[0],
     )
     return report.model_copy(update={"devices": try_devices(trial)})

@@ -22,25 +22,26 @@ Shape = tuple[int | None, ...]
 def onnx_macs(path: Path, signature: Signature) -> tuple[int | None, str]:
     """For one row, and what the count leaves out; None if a shape that matters is not known before the graph runs."""
     model = onnx.load(path, load_external_data=False)
-    shapes = _shapes(model, signature)
+    shapes = inferred_shapes(model, signature)
     total = 0
     for node in model.graph.node:
         if node.op_type in COUNTED:
-            macs = _macs(node, shapes)
+            macs = macs_of(node, shapes)
             if macs is None:
                 return None, f"The sizes at {node.op_type} '{node.name}' are only known when the model runs."
             total += macs
     others = Counter(node.op_type for node in model.graph.node if node.op_type in ALSO_MULTIPLY)
     note = ", ".join(f"{name} ({count}x)" for name, count in sorted(others.items()))
-    return total // _rows(signature), f"Not counted: {note}." if note else ""
+    return total // rows_counted(signature), f"Not counted: {note}." if note else ""
 
 
-def _rows(signature: Signature) -> int:
+def rows_counted(signature: Signature) -> int:
+    """Rows in the shapes that `inferred_shapes` finds: one, or the fixed batch."""
     first = signature.inputs[0]
     return max(1, example_shapes(signature, rows=1)[first.name][0]) if first.shape else 1
 
 
-def _shapes(model: ModelProto, signature: Signature) -> dict[str, Shape]:
+def inferred_shapes(model: ModelProto, signature: Signature) -> dict[str, Shape]:
     """Of every value, with one row and the usual sizes elsewhere; None for a size that is not known."""
     graph = model.graph
     sizes = example_shapes(signature, rows=1)
@@ -60,7 +61,8 @@ def _shapes(model: ModelProto, signature: Signature) -> dict[str, Shape]:
     return known
 
 
-def _macs(node: NodeProto, shapes: dict[str, Shape]) -> int | None:
+def macs_of(node: NodeProto, shapes: dict[str, Shape]) -> int | None:
+    """Of one of the `COUNTED` operators, for all rows; None if a size is not known."""
     first, second, out = (shapes.get(name, (None,)) for name in (*node.input[:2], node.output[0]))
     if node.op_type == "Conv":
         return _times(*out, *second[1:])

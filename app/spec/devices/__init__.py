@@ -5,9 +5,10 @@ from typing import Annotated
 from pydantic import Field
 
 from app.spec.devices.base import AnyDevice, Provenance
+from app.spec.devices.estimated import EstimatedDevice
 from app.spec.devices.local import LocalDevice
 
-Device = Annotated[LocalDevice, Field(discriminator="type")]
-DEVICES: tuple[type[AnyDevice], ...] = (LocalDevice,)
+Device = Annotated[EstimatedDevice | LocalDevice, Field(discriminator="type")]
+DEVICES: tuple[type[AnyDevice], ...] = (LocalDevice, EstimatedDevice)
 
-__all__ = ["DEVICES", "AnyDevice", "Device", "LocalDevice", "Provenance"]
+__all__ = ["DEVICES", "AnyDevice", "Device", "EstimatedDevice", "LocalDevice", "Provenance"]

@@ -19,3 +19,10 @@ class AnswersMissing(DeviceError):
 
     code = "device.answers_missing"
     remedy = "Try the artifact on the device by hand, as its USAGE text says; its runtime may be another release."
+
+
+class NotFitted(DeviceError):
+    """The latency of a network cannot be estimated: too little is published of networks like it."""
+
+    code = "device.not_fitted"
+    remedy = "Measure it: enrol the device with an agent; GET /devices/estimated lists what is published of each."

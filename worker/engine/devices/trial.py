@@ -1,5 +1,6 @@
 """What a device is given: an artifact, open on this machine, and everything that its answers are judged by."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -42,6 +43,8 @@ class Trial:
     directory: Path
     """The job's."""
     progress: Progress
+    as_onnx: Callable[[Path], Path] | None = None
+    """Writes what the same plan makes of an ONNX file; None where only the artifact is known."""
 
     @cached_property
     def folder(self) -> Path:
