@@ -2,6 +2,8 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import groupby
+from operator import attrgetter
 
 from app.spec.device_report import DeviceRun
 from app.spec.devices import Provenance
@@ -18,16 +20,18 @@ COLUMNS = (
 class Cell:
     """One artifact on one device, as text."""
 
+    label: str
+    """Of the device, unique among those of a job."""
     device: str
     detail: str
-    """Of the device: its threads, CPU, clock and load."""
+    """Of the device: its processor, and what sets its clock."""
     artifact: str
     runtime: str
     size: str
     p50: str
     p90: str
     speed_detail: str
-    """Batch and threads, or the range of an estimate."""
+    """Batch, threads and load, or the range of an estimate."""
     quality: str
     drop: str
     dropped: bool
@@ -49,6 +53,11 @@ def cells(report: Report) -> list[Cell]:
     return [_cell(run, target) for run, target in runs]
 
 
+def by_device(matrix: list[Cell]) -> list[list[Cell]]:
+    """The matrix, a list for each device."""
+    return [list(cells) for _, cells in groupby(matrix, key=attrgetter("label"))]
+
+
 def notes(report: Report) -> list[str]:
     """What the devices' figures leave out, each sentence once."""
     return list(dict.fromkeys(_notes(report)))
@@ -65,6 +74,7 @@ def _cell(run: DeviceRun, target: TargetReport) -> Cell:
     quality, drop, dropped = _quality(run)
     agreement, agreement_detail = _agreement(run)
     return Cell(
+        label=run.device.label,
         device=run.device.title,
         detail=_machine(run),
         artifact=target.target.title,
@@ -98,8 +108,13 @@ def _speed(run: DeviceRun) -> tuple[str, str, str]:
 
 
 def _conditions(run: DeviceRun) -> str:
-    threads = "" if run.threads is None else f", {counted(run.threads, 'thread')}"
-    return f"batch {run.batch}{threads}"
+    load = run.facts.load_average
+    parts = (
+        f"batch {run.batch}",
+        None if run.threads is None else counted(run.threads, "thread"),
+        None if load is None else f"load {load[0]:.1f} to {load[1]:.1f}",
+    )
+    return ", ".join(part for part in parts if part)
 
 
 def _quality(run: DeviceRun) -> tuple[str, str, bool]:
@@ -136,9 +151,8 @@ def _fallback(run: DeviceRun) -> str:
 
 def _machine(run: DeviceRun) -> str:
     facts = run.facts
-    load = None if facts.load_average is None else f"load {facts.load_average[0]:.2f} to {facts.load_average[1]:.2f}"
     clock = None if facts.governor is None else f"governor {facts.governor}"
-    return ", ".join(part for part in (facts.cpu, clock, load) if part)
+    return ", ".join(part for part in (facts.cpu, clock) if part)
 
 
 def _extras(run: DeviceRun) -> str:

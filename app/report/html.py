@@ -50,7 +50,9 @@ def _environment() -> Environment:
         chart_height=charts.HEIGHT,
         weakest=lambda layers: svg.weakest(layers, WEAKEST_LAYERS),
     )
-    environment.filters.update(arrows=arrows, shortened=shortened, grouped=lambda number: f"{number:,}")
+    environment.filters.update(
+        arrows=arrows, shortened=shortened, groupby_device=devices.by_device, grouped=lambda number: f"{number:,}"
+    )
     return environment
 
 
