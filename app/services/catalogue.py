@@ -7,6 +7,7 @@ from app.db import workers
 from app.db.database import Database
 from app.db.tables import Worker
 from app.spec.base import Step
+from app.spec.devices import DEVICES, AnyDevice, Provenance
 from app.spec.job import AnyStep
 from app.spec.targets import TARGETS, AnyTarget, ToolchainName
 
@@ -52,11 +53,42 @@ def targets(database: Database) -> list[Delivery]:
 
 
 def _delivery(target: type[AnyTarget], alive: list[Worker]) -> Delivery:
-    name = target.toolchain
-    able = tuple(row.id for row in alive if name is None or name in row.facts.get("toolchains", ()))
-    install = None if name is None or len(able) == len(alive) > 0 else f"python -m worker toolchains install {name}"
+    able, install = _able(target.toolchain, alive)
     summary, schema = _summary(target), target.model_json_schema()
-    return Delivery(target.model_fields["format"].default, summary, schema, name, able, install)
+    return Delivery(target.model_fields["format"].default, summary, schema, target.toolchain, able, install)
+
+
+@dataclass(frozen=True)
+class DeviceKind:
+    """A kind of device on which artifacts are tried."""
+
+    type: str
+    summary: str
+    provenance: Provenance
+    parameters: dict[str, Any]
+    toolchain: ToolchainName | None
+    workers: tuple[str, ...]
+    """The live workers that can try an artifact there."""
+    install: str | None
+
+
+def devices(database: Database) -> list[DeviceKind]:
+    """List the kinds of devices a job may name, and which workers can try artifacts on them."""
+    alive = live_workers(database)
+    return [_device(kind, alive) for kind in DEVICES]
+
+
+def _device(kind: type[AnyDevice], alive: list[Worker]) -> DeviceKind:
+    able, install = _able(kind.toolchain, alive)
+    name, summary, schema = kind.model_fields["type"].default, _summary(kind), kind.model_json_schema()
+    return DeviceKind(name, summary, kind.provenance, schema, kind.toolchain, able, install)
+
+
+def _able(name: ToolchainName | None, alive: list[Worker]) -> tuple[tuple[str, ...], str | None]:
+    """The workers that have a toolchain, and the command for those that lack it; all have what is None."""
+    able = tuple(row.id for row in alive if name is None or name in row.facts.get("toolchains", ()))
+    lacking = name is not None and (not alive or len(able) < len(alive))
+    return able, f"python -m worker toolchains install {name}" if lacking else None
 
 
 def live_workers(database: Database) -> list[Worker]:

@@ -15,6 +15,7 @@ from app.api.app import create_app, require_loopback
 from app.api.components import Components
 from app.api.errors import BindForbidden
 from app.settings import Settings
+from app.spec.devices import DEVICES
 from app.spec.targets import TARGETS
 
 JSON = {"Content-Type": "application/json"}
@@ -97,7 +98,21 @@ def test_the_catalogue_is_the_contract(client: httpx.Client) -> None:
     assert targets.keys() == {target.model_fields["format"].default for target in TARGETS}
     assert targets["openvino"]["install"] == "python -m worker toolchains install openvino"
     assert targets["onnx"]["install"] is None
-    assert client.get("/devices").json() == []
+    devices = {one["type"]: one for one in client.get("/devices").json()}
+    assert devices.keys() == {device.model_fields["type"].default for device in DEVICES}
+    assert devices["estimated"]["provenance"] == "estimated"
+    assert "threads" in devices["local"]["parameters"]["properties"]
+    assert client.get("/workers").json() == []
+
+
+def test_estimated_devices_come_with_their_sources(client: httpx.Client) -> None:
+    devices = {one["id"]: one for one in client.get("/devices/estimated").json()}
+
+    pi = devices["raspberry-pi-4b"]
+    assert pi["threads"] == [1, 4]
+    assert pi["networks"]["4"]["resnet50"] == 261.9
+    assert pi["sources"][0]["url"] == "https://github.com/Tencent/ncnn/blob/master/benchmark/README.md"
+    assert devices["jetson-agx-orin-gpu"]["kind"] == "gpu"
 
 
 def test_openapi_names_every_operation_once(components: Components) -> None:

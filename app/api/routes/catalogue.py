@@ -1,13 +1,15 @@
 """What this installation can do."""
 
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
 
 from fastapi import APIRouter
 from pydantic import BaseModel
 
 from app.api.deps import Parts
 from app.services import catalogue
+from app.spec.devices import Provenance
+from app.spec.devices.published import Source, published
 
 router = APIRouter(tags=["catalogue"])
 
@@ -37,7 +39,38 @@ class TargetOut(BaseModel):
 
 
 class DeviceOut(BaseModel):
-    """A live worker: its queue, devices, the jail its jobs run in, and versions."""
+    """A kind of device for `evaluate.devices`: where its figures come from, its parameters as JSON Schema.
+
+    `workers`: the live ones that can try an artifact there. `install`: the command to run on a worker that lacks what
+    it takes; null where every live worker has it.
+    """
+
+    type: str
+    summary: str
+    provenance: Provenance
+    parameters: dict[str, Any]
+    toolchain: str | None
+    workers: list[str]
+    install: str | None
+
+
+class EstimatedOut(BaseModel):
+    """A device whose latency can be estimated: what bounds it, and the published latencies that it is estimated from.
+
+    `threads`: those that have figures. `networks`: by the number of threads, in milliseconds at batch 1.
+    """
+
+    id: str
+    title: str
+    processor: str
+    kind: Literal["cpu", "gpu"]
+    threads: list[int]
+    networks: dict[int, dict[str, float]]
+    sources: list[Source]
+
+
+class WorkerOut(BaseModel):
+    """A live worker: its queue, processors, the jail its jobs run in, toolchains and versions."""
 
     worker: str
     queue: str
@@ -62,8 +95,28 @@ def targets(parts: Parts) -> list[TargetOut]:
 
 @router.get("/devices", operation_id="listDevices")
 def devices(parts: Parts) -> list[DeviceOut]:
+    """List the kinds of devices that `evaluate.devices` may name, and which workers can try artifacts there."""
+    return [DeviceOut.model_validate(one, from_attributes=True) for one in catalogue.devices(parts.database)]
+
+
+@router.get("/devices/estimated", operation_id="listEstimatedDevices")
+def estimated() -> list[EstimatedOut]:
+    """List the devices whose latency can be estimated, with the published latencies and their sources."""
+    known = published()
+    return [
+        EstimatedOut(
+            id=one.id, title=one.title, processor=one.processor, kind=one.kind, threads=list(one.threads),
+            networks={run.threads: run.latency_ms for run in one.runs},
+            sources=[known.sources[name] for name in dict.fromkeys(run.source for run in one.runs)],
+        )
+        for one in known.devices
+    ]  # fmt: skip
+
+
+@router.get("/workers", operation_id="listWorkers")
+def workers(parts: Parts) -> list[WorkerOut]:
     """List the live workers and what they run on."""
     return [
-        DeviceOut(worker=row.id, queue=row.queue, facts=row.facts, seen_at=row.seen_at)
+        WorkerOut(worker=row.id, queue=row.queue, facts=row.facts, seen_at=row.seen_at)
         for row in catalogue.live_workers(parts.database)
     ]

@@ -3,6 +3,7 @@
 from typing import ClassVar, Literal
 
 from app.spec.base import Frozen
+from app.spec.targets.base import ToolchainName
 
 Provenance = Literal["measured", "emulated", "estimated"]
 """Where a figure comes from: taken on the device, on an imitation of it, or computed."""
@@ -13,6 +14,8 @@ class AnyDevice(Frozen):
 
     provenance: ClassVar[Provenance]
     """Of every figure that such a device yields."""
+    toolchain: ClassVar[ToolchainName | None] = None
+    """What a worker must have installed to try an artifact there; None: nothing."""
 
     @property
     def label(self) -> str:
