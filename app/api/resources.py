@@ -5,6 +5,7 @@ from typing import Annotated, Any, Generic, Literal, TypeVar
 
 from pydantic import BaseModel, Field
 
+from app.api.compatibility import CompatibilityOut
 from app.db.events import Kind
 from app.db.tables import Agent, Artifact, Dataset, Event, Job, JobState, Model, Upload, UploadState
 from app.ids import public
@@ -240,6 +241,9 @@ class ValidationOut(BaseModel):
     valid: Literal[True] = True
     queue: str
     warnings: list[str]
+    compatibility: list[CompatibilityOut] = Field(
+        description="What each target makes of the model as it was uploaded; 'pending' where a worker is finding out."
+    )
 
 
 class TokenOut(BaseModel):

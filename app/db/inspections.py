@@ -28,9 +28,9 @@ def begin(session: Session, model: Model) -> None:
 
 
 def unfinished(session: Session, model: UUID) -> Sequence[UUID]:
-    """Find the inspections of a model that are queued or at work."""
-    inspecting = select(Job.id).where(Job.model_id == model, Job.kind == "inspect", Job.state.in_(LIVE))
-    return session.scalars(inspecting).all()
+    """Find the service's own looks at a model that are queued or at work."""
+    looking = select(Job.id).where(Job.model_id == model, Job.kind != "compress", Job.state.in_(LIVE))
+    return session.scalars(looking).all()
 
 
 def record(session: Session, job: Job) -> None:

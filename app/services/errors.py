@@ -6,8 +6,8 @@ from app.ids import NotFound
 __all__ = [
     "DataMismatch", "DigestMismatch", "HubMismatch", "HubUnreachable", "IdempotencyMismatch", "InUse", "JobEnded",
     "JobNotEnded", "LabelsOutOfRange", "MetricNotMeasurable", "NeedsData", "NoBatchAxis", "NotFound", "PartsMissing",
-    "SplitUnknown", "StepNotApplicable", "TeacherUnfit", "UnknownWeights", "UploadNotOpen", "UploadTooLarge",
-    "WorkerLost",
+    "SplitUnknown", "StepNotApplicable", "TargetUnknown", "TeacherUnfit", "UnknownWeights", "UploadNotOpen",
+    "UploadTooLarge", "WorkerLost",
 ]  # fmt: skip
 
 
@@ -37,6 +37,13 @@ class SplitUnknown(PareError):
 
     code, status = "data.split_unknown", 422
     remedy = "Name one of the declared splits, or leave the split out."
+
+
+class TargetUnknown(PareError):
+    """A query names a target that there is not."""
+
+    code, status = "target.unknown", 422
+    remedy = "Name a format (`onnx`) or a label (`onnx/x86`); `GET /targets` lists the formats."
 
 
 class DataMismatch(PareError):

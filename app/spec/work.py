@@ -48,8 +48,8 @@ class WorkOrder(Frozen):
     threads: int = Field(description="Size of every thread pool, except where the spec asks to measure another.")
 
 
-WorkKind = Literal["compress", "inspect"]
-"""What a job of the queue is: one that somebody submitted, or the service's own look at an uploaded model."""
+WorkKind = Literal["compress", "inspect", "compatibility"]
+"""What a job of the queue is: one that somebody submitted, or a look of the service's own at an uploaded model."""
 
 ArtifactKind = Literal["model", "checkpoint", "data"]
 

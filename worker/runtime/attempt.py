@@ -17,9 +17,10 @@ from app.db.tables import Artifact, Job
 from app.errors import PareError
 from app.services.limits import shortfall
 from app.settings import Settings
+from app.spec.compatibility import Compatibilities
 from app.spec.inspection import Inspection
 from app.spec.report import Report
-from app.spec.work import Failure, WorkOrder, WorkResult
+from app.spec.work import Failure, WorkKind, WorkOrder, WorkResult
 from app.storage import Store
 from app.storage.errors import StorageUnavailable
 from worker.runtime.errors import Crashed, Killed, NotStarted, OutOfMemory, SandboxTooWeak
@@ -28,6 +29,7 @@ from worker.runtime.patience import DATABASE_AWAY, SERVERS_AWAY, STORAGE_PATIENC
 from worker.runtime.prepare import Order, prepare
 from worker.runtime.publish import store_artifacts
 from worker.runtime.pulse import CANCELED, DRAINING, FENCED, Pulse
+from worker.runtime.results import Look
 from worker.runtime.supervise import Limits, Listeners, Outcome, Stopped, Workshop
 
 T = TypeVar("T")
@@ -40,8 +42,8 @@ NEEDS_FULL_JAIL = frozenset({"pt2"})
 """Formats whose loader has run code from hostile files before; admission refuses what is known, the jail the rest."""
 
 
-INSPECTION_SECONDS = 120
-"""Looking at a model takes seconds; it must not hold a worker for long."""
+LOOK_SECONDS: dict[WorkKind, int] = {"inspect": 120, "compatibility": 600}
+"""Looking at a model takes seconds, a dry run of a converter minutes; neither may hold a worker for long."""
 LAST_UPLOAD_SECONDS = 120.0
 """How long the end of a failed attempt waits for its newest checkpoint to be stored."""
 DRAINING_UPLOAD_SECONDS = 8.0
@@ -52,7 +54,7 @@ DRAINING_UPLOAD_SECONDS = 8.0
 class Delivery:
     """What an attempt made, in the store but not visible yet."""
 
-    result: WorkResult | Inspection
+    result: WorkResult | Look
     artifacts: list[Artifact]
 
 
@@ -99,7 +101,7 @@ class Attempt:
         order = self._patiently(lambda: prepare(self.database, self.store, self.settings, self.job, self.directory))
         require_safe(order, workshop)
         limits = Limits(
-            wall_s=order.spec.timeout_s if isinstance(order, WorkOrder) else INSPECTION_SECONDS,
+            wall_s=order.spec.timeout_s if isinstance(order, WorkOrder) else LOOK_SECONDS[self.job.kind],
             memory_bytes=self.settings.child_memory_bytes,
             file_bytes=self.settings.child_disk_bytes,
         )
@@ -111,8 +113,8 @@ class Attempt:
     def _is_given_up(self) -> bool:
         return self.pulse.stop_reason() in {CANCELED, FENCED}
 
-    def _stored(self, result: WorkResult | Inspection) -> list[Artifact]:
-        if isinstance(result, Inspection):
+    def _stored(self, result: WorkResult | Look) -> list[Artifact]:
+        if isinstance(result, Look):
             return []
         return store_artifacts(self.store, self.job, self.directory, result)
 
@@ -160,7 +162,7 @@ class Attempt:
 
     def _delivered(self, delivery: Delivery) -> None:
         job, result = self.job, delivery.result
-        report = result if isinstance(result, Inspection) else result.report
+        report = result if isinstance(result, Look) else result.report
         shown: dict[str, Any] = {"report": report.model_dump(mode="json"), "artifacts": delivery.artifacts}
         missed = shortfall(report) if isinstance(report, Report) else None
 
@@ -184,7 +186,7 @@ def _patience(outcome: Outcome) -> float:
             return DRAINING_UPLOAD_SECONDS if reason == DRAINING else 0.0
         case WorkResult(report=report) if shortfall(report) is None:
             return 0.0
-        case Inspection():
+        case Inspection() | Compatibilities():
             return 0.0
         case _:
             return LAST_UPLOAD_SECONDS

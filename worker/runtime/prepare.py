@@ -1,7 +1,7 @@
 """Lays out an attempt's directory: the files it needs, fetched and verified, and the order that names them."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from sqlalchemy.orm import Session
@@ -12,21 +12,24 @@ from app.db.tables import Checkpoint, Dataset, Job, Model
 from app.ids import public
 from app.services.matching import resolve_split
 from app.settings import Settings
+from app.spec.compatibility import OWN, CompatibilityOrder, CompatibilityWanted
 from app.spec.data import DatasetInfo, DatasetSpec
 from app.spec.inspection import InspectionOrder
 from app.spec.job import JobSpec, Role
 from app.spec.signature import ModelInfo
-from app.spec.work import DataFile, ModelFile, WorkOrder
+from app.spec.work import DataFile, ModelFile, WorkKind, WorkOrder
 from app.storage import Store
 from app.storage.errors import ObjectCorrupt, ObjectMissing
 from worker.engine.checkpoints import FOLDER as CHECKPOINTS
+from worker.engine.environments import Environments
+from worker.runtime.knowing import knowledge_of
 
 log = logging.getLogger(__name__)
 
 MODEL_FILE = "model"
 
 
-Order = WorkOrder | InspectionOrder
+Order = WorkOrder | InspectionOrder | CompatibilityOrder
 
 
 def prepare(database: Database, store: Store, settings: Settings, job: Job, directory: Path) -> Order:
@@ -34,8 +37,7 @@ def prepare(database: Database, store: Store, settings: Settings, job: Job, dire
 
     A data set that plays several roles is fetched once. Raises storage errors.
     """
-    make = _inspection if job.kind == "inspect" else _compression
-    order = make(database, store, settings, job, directory)
+    order = MAKERS[job.kind](database, store, settings, job, directory)
     (directory / "order.json").write_text(order.model_dump_json())
     return order
 
@@ -44,6 +46,18 @@ def _inspection(database: Database, store: Store, settings: Settings, job: Job, 
     with database.read() as session:
         model = _model(session, job)
     return InspectionOrder(model=_fetched(store, model, directory, MODEL_FILE), threads=settings.threads)
+
+
+def _compatibility(database: Database, store: Store, settings: Settings, job: Job, directory: Path) -> Order:
+    with database.read() as session:
+        model = _model(session, job)
+    wanted = CompatibilityWanted.model_validate(job.spec)
+    return CompatibilityOrder(
+        model=_fetched(store, model, directory, MODEL_FILE),
+        targets=wanted.targets,
+        threads=settings.threads,
+        knowledge=knowledge_of(Environments(settings.toolchains_dir)).get(wanted.targets[0].toolchain or OWN, ""),
+    )
 
 
 def _compression(database: Database, store: Store, settings: Settings, job: Job, directory: Path) -> Order:
@@ -75,6 +89,11 @@ def _compression(database: Database, store: Store, settings: Settings, job: Job,
         device="cuda" if settings.queue == "cuda" else "cpu",
         threads=settings.threads,
     )
+
+
+MAKERS: dict[WorkKind, Callable[[Database, Store, Settings, Job, Path], Order]] = {
+    "compress": _compression, "inspect": _inspection, "compatibility": _compatibility,
+}  # fmt: skip
 
 
 def _lay_out(store: Store, kept: Sequence[Checkpoint], folder: Path) -> None:

@@ -14,6 +14,7 @@ from app.db.database import Database
 from app.services.duty import Duty
 from app.settings import Settings
 from worker.engine.environments import Environments
+from worker.runtime.knowing import knowledge_of
 from worker.runtime.supervise import Workshop
 
 log = logging.getLogger(__name__)
@@ -44,8 +45,9 @@ class Presence(Duty):
 
     def turn(self) -> None:
         toolchains = self._environments.names()  # looked for every time: one may be installed while the worker runs
+        facts = self._facts | {"toolchains": toolchains, "knowledge": knowledge_of(self._environments)}
         with self._database.write() as session:
-            workers.seen(session, self._name, queue=self._queue, facts=self._facts | {"toolchains": toolchains})
+            workers.seen(session, self._name, queue=self._queue, facts=facts)
 
     def stop(self, timeout_s: float = 10.0) -> None:
         super().stop(timeout_s)

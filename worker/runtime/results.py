@@ -9,14 +9,20 @@ from typing import Final, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
+from app.spec.compatibility import Compatibilities
 from app.spec.inspection import Inspection
-from app.spec.work import WorkResult
+from app.spec.work import WorkKind, WorkResult
 from worker.runtime.clearing import clear
 from worker.runtime.errors import Crashed
 
 MAX_RESULT_BYTES: Final = 16 << 20
-MAX_INSPECTION_BYTES: Final = 2 << 20
-"""It is kept in the model's row: 2000 groups of channels take 400 KiB."""
+MAX_LOOK_BYTES: Final = 2 << 20
+"""It is kept in a row: 2000 groups of channels take 400 KiB."""
+Look = Inspection | Compatibilities
+LOOKS: Final[dict[WorkKind, type[Inspection] | type[Compatibilities]]] = {
+    "inspect": Inspection, "compatibility": Compatibilities,
+}  # fmt: skip
+"""What looking at a model yields; it has no artifacts."""
 RESULT: Final = "result.json"
 OUT: Final = "out"
 T = TypeVar("T", bound=BaseModel)
@@ -39,9 +45,9 @@ def collect(directory: Path) -> WorkResult:
     return result
 
 
-def collect_inspection(directory: Path) -> Inspection:
-    """The checked result of an inspection that is over. Raises Crashed."""
-    return read_report(directory, RESULT, Inspection, most=MAX_INSPECTION_BYTES)
+def collect_look(directory: Path, kind: WorkKind) -> Look:
+    """The checked result of a look at a model that is over. Raises Crashed."""
+    return read_report(directory, RESULT, LOOKS[kind], most=MAX_LOOK_BYTES)
 
 
 def tidy(directory: Path, artifacts: Collection[str]) -> None:

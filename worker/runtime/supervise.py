@@ -16,7 +16,6 @@ from types import TracebackType
 from typing import Final, Literal, Self
 
 from app.errors import PareError
-from app.spec.inspection import Inspection
 from app.spec.work import Failure, WorkKind, WorkResult
 from worker.engine.environments import Environments
 from worker.runtime import results
@@ -37,7 +36,7 @@ log = logging.getLogger(__name__)
 
 TRIAL_LIMITS: Final = Limits(wall_s=120, memory_bytes=4 * GIB, file_bytes=64 * MIB)
 
-Outcome = WorkResult | Inspection | Failure | Stopped
+Outcome = WorkResult | results.Look | Failure | Stopped
 
 
 class Workshop:
@@ -119,8 +118,8 @@ class Workshop:
                 verdict = self._watched(request, replace(listeners, on_toolchain=toolroom.start))
             if not isinstance(verdict, Verdict):
                 return verdict
-            if kind == "inspect":
-                return results.collect_inspection(directory)
+            if kind in results.LOOKS:
+                return results.collect_look(directory, kind)
             result = results.collect(directory)
             artifacts = {artifact.file for artifact in result.artifacts}
             return result

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from app.spec.base import Frozen
+from app.spec.compatibility import CompatibilityOrder
 from app.spec.inspection import InspectionOrder
 from app.spec.work import WorkKind, WorkOrder
 
@@ -18,4 +19,5 @@ class Work:
 WORKS: dict[WorkKind, Work] = {
     "compress": Work(WorkOrder, "worker.engine.job:run"),
     "inspect": Work(InspectionOrder, "worker.engine.inspect:inspect"),
+    "compatibility": Work(CompatibilityOrder, "worker.engine.compatibility:find_out"),
 }

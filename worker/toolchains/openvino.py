@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import openvino as ov
+from openvino.frontend import FrontEndManager
 
 from .artifacts import Arrays, Artifacts
 
@@ -72,3 +73,23 @@ def placement(artifact: str, threads: int) -> dict[str, Any]:
             in_integers = facts.get("primitiveType", "").lower().endswith("i8")
             integer, floating = integer + in_integers, floating + (not in_integers)
     return {"operators": dict(kinds), "integer": integer, "floating": floating}
+
+
+def compatibility(model: str) -> dict[str, Any]:
+    """What of an ONNX file is not read (`unread`), and of the rest not run (`unrun`), by names of nodes and values."""
+    reader = FrontEndManager().load_by_framework("onnx")
+    read = reader.convert_partially(reader.load(model))
+    unread = [node for node in read.get_ordered_ops() if node.get_type_name() == "ONNXFrameworkNode"]
+    if unread:
+        return {"unread": [name for node in unread for name in _names(node)], "unrun": [], "refusal": None}
+    try:
+        runs = ov.Core().query_model(read, "CPU")
+    except RuntimeError as error:
+        return {"unread": [], "unrun": [], "refusal": " ".join(str(error).split())[:1000]}
+    unrun = [node for node in read.get_ordered_ops() if node.get_friendly_name() not in runs]
+    return {"unread": [], "unrun": [name for node in unrun for name in _names(node)], "refusal": None}
+
+
+def _names(node: Any) -> list[str]:
+    """Of a node and of what it makes: an ONNX node without a name is known by its output."""
+    return [node.get_friendly_name(), *(name for output in node.outputs() for name in output.get_names())]

@@ -8,6 +8,7 @@ from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse, Str
 from starlette.concurrency import run_in_threadpool
 
 from app.api.accept import preferred
+from app.api.compatibility import CompatibilityOut
 from app.api.deps import By, Jobs, LabelQuery, Page, Parts
 from app.api.errors import NotAcceptable, RequestInvalid
 from app.api.openapi import EVENT_STREAM, JOB_EXAMPLE, REPORT_FORMS
@@ -62,10 +63,14 @@ def submit(
 
 
 @router.post("/validate", operation_id="validateJob", responses=problems(*REFUSALS))
-def validate(jobs: Jobs, by: By, spec: Spec) -> ValidationOut:
-    """Check a job without queueing it: the same answers `POST /jobs` would give."""
+def validate(parts: Parts, jobs: Jobs, by: By, spec: Spec) -> ValidationOut:
+    """Check a job without queueing it: the same answers `POST /jobs` would give, and what each target runs of it."""
     accepted, nobody = jobs.validate(by.tenant, spec)
-    return ValidationOut(queue=accepted.queue, warnings=[*accepted.warnings, *([nobody] if nobody else [])])
+    return ValidationOut(
+        queue=accepted.queue,
+        warnings=[*accepted.warnings, *([nobody] if nobody else [])],
+        compatibility=[CompatibilityOut.of(one) for one in parts.knowledge.of(by.tenant, spec.model, spec.targets)],
+    )
 
 
 @router.get("", operation_id="listJobs", responses=problems(RequestInvalid))

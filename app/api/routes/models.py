@@ -8,6 +8,7 @@ from starlette.concurrency import run_in_threadpool
 
 from app.admission import AdmissionError
 from app.api.bodies import arrival, json_body
+from app.api.compatibility import CompatibilitiesOut, CompatibilityOut
 from app.api.content import StoredFile, content
 from app.api.deps import By, LabelQuery, Library, Page, Parts
 from app.api.errors import BodyTimeout, BodyTooLarge, RequestInvalid, RequestMalformed, UnsupportedMediaType
@@ -16,7 +17,8 @@ from app.api.problems import is_json, problems
 from app.api.resources import ModelDetailOut, ModelOut, PageOut
 from app.db.tables import Model
 from app.ids import NotFound, public
-from app.services.errors import HubMismatch, HubUnreachable, InUse, UnknownWeights
+from app.services.compatibility import named
+from app.services.errors import HubMismatch, HubUnreachable, InUse, TargetUnknown, UnknownWeights
 from app.spec.architecture import Architecture, NamedWeights
 from app.spec.base import Name
 
@@ -28,6 +30,12 @@ ArchitectureQuery = Annotated[
         description="What weights are of, as JSON; for files that hold no graph.",
         examples=['{"architecture": "torchvision:resnet50", "kwargs": {"num_classes": 10}}'],
     ),
+]
+
+
+TargetQuery = Annotated[
+    str | None,
+    Query(max_length=100, description="A format or a label; without it, all targets.", examples=["onnx/x86"]),
 ]
 
 
@@ -71,6 +79,27 @@ def page(library: Library, by: By, wanted: Page, labels: LabelQuery) -> PageOut[
 def one(library: Library, by: By, model_id: str) -> ModelDetailOut:
     """Look at a model: its signature, parameters and operators, and what a worker found in it."""
     return ModelDetailOut.of(library.one(Model, by.tenant, model_id))
+
+
+@router.get(
+    "/{model_id}/compatibility",
+    operation_id="getModelCompatibility",
+    responses=problems(NotFound, TargetUnknown)
+    | {202: {"model": CompatibilitiesOut, "description": "A worker is finding out."}},
+)
+def compatibility(
+    response: Response, parts: Parts, by: By, model_id: str, target: TargetQuery = None
+) -> CompatibilitiesOut:  # fmt: skip
+    """Tell what targets make of a model's operators, asked of the runtimes themselves before any job is queued.
+
+    A worker looks once for each format and model; until it has, the answer is 202, and `Retry-After` says when to ask
+    again.
+    """
+    known = parts.knowledge.of(by.tenant, model_id, named(target))
+    if any(one.status == "pending" for one in known):
+        response.status_code = 202
+        response.headers["Retry-After"] = "2"
+    return CompatibilitiesOut(data=[CompatibilityOut.of(one) for one in known])
 
 
 @router.head("/{model_id}/content", include_in_schema=False)

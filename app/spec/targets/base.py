@@ -1,6 +1,7 @@
 """What all kinds of targets say of themselves."""
 
-from typing import ClassVar, Literal
+import itertools
+from typing import ClassVar, Literal, Self, get_args, get_origin
 
 from app.spec.base import Frozen
 
@@ -15,6 +16,17 @@ class AnyTarget(Frozen):
     """What converts and runs its artifacts; None: the worker itself."""
     needs_program: ClassVar[bool] = False
     """Whether it starts from the PyTorch program, so that a model uploaded as ONNX cannot be delivered for it."""
+
+    @classmethod
+    def variants(cls) -> tuple[Self, ...]:
+        """Every choice of what can be chosen from a list, such as its profiles; the rest as by default."""
+        listed = {
+            name: get_args(field.annotation)
+            for name, field in cls.model_fields.items()
+            if get_origin(field.annotation) is Literal
+        }
+        chosen = itertools.product(*listed.values())
+        return tuple(cls.model_validate(dict(zip(listed, choice, strict=True))) for choice in chosen)
 
     @property
     def label(self) -> str:

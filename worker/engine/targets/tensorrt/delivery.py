@@ -19,7 +19,7 @@ from worker.engine.targets.tensorrt.operators import table
 from worker.engine.targets.tensorrt.releases import RELEASES, Release
 from worker.engine.targets.tensorrt.rules import require_rules
 from worker.engine.targets.tensorrt.trtexec import build_command, precisions, shape_ranges, time_command
-from worker.engine.targets.tensorrt.younger import write_out
+from worker.engine.targets.tensorrt.younger import WRITTEN_OUT, write_out
 from worker.engine.targets.usage import example_rows, usage
 
 
@@ -55,7 +55,7 @@ def lower_for(target: TensorRtTarget, model: Model) -> ModelProto:
     """The graph with the plan carried out, in operators and types of the release. Raises `PlanNotSupported`."""
     lowered = lower(OnnxTarget(profile="tensorrt"), model)
     known = table().operators
-    if any(known[name].since > RELEASES[target.profile].oldest for name in ("Gelu", "Mish")):
+    if any(known[name].since > RELEASES[target.profile].oldest for name in WRITTEN_OUT):
         write_out(lowered)
     if target.precision == "fp16":
         wide = (name for name, operator in known.items() if TensorProto.FLOAT16 not in operator.types)

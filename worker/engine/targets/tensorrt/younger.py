@@ -5,17 +5,20 @@ import math
 import numpy as np
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto
 
+from worker.engine.onnx_types import inferred
 from worker.engine.targets.packing import add_node, shared_constant
-from worker.engine.targets.tensorrt.rules.view import attributes, inferred
+from worker.engine.targets.tensorrt.rules.view import attributes
 from worker.engine.targets.topological import sort_nodes
 
+WRITTEN_OUT = ("Gelu", "Mish")
+"""What can be written out."""
 Float = type[np.float16] | type[np.float32]
 
 
 def write_out(model: ModelProto) -> None:
     """Replace each Gelu and Mish by its definition in the ONNX standard; every value keeps its name."""
     graph = model.graph
-    chosen = [node for node in graph.node if node.domain in ("", "ai.onnx") and node.op_type in ("Gelu", "Mish")]
+    chosen = [node for node in graph.node if node.domain in ("", "ai.onnx") and node.op_type in WRITTEN_OUT]
     types, _ = inferred(model) if chosen else ({}, {})
     for node in chosen:
         dtype = np.float16 if types.get(node.input[0]) == TensorProto.FLOAT16 else np.float32

@@ -1,0 +1,37 @@
+"""How it is shown what targets make of a model's operators."""
+
+from pydantic import BaseModel, Field
+
+from app.services.compatibility import Known, Status
+from app.spec.compatibility import OperatorSupport
+from app.spec.targets import Target
+from app.spec.work import Failure
+
+
+class CompatibilityOut(BaseModel):
+    """What one target makes of a model: a table of operators, or where finding it out stands."""
+
+    label: str = Field(examples=["onnx/x86"])
+    target: Target
+    status: Status = Field(
+        description="'pending': a worker is looking. 'failed': it could not tell. 'unavailable': no live worker can."
+    )
+    operators: tuple[OperatorSupport, ...] = ()
+    refusal: str | None = Field(None, description="Why the model as a whole cannot be delivered.")
+    notes: tuple[str, ...] = ()
+    error: Failure | None = None
+
+    @classmethod
+    def of(cls, known: Known) -> "CompatibilityOut":
+        """Show what is known."""
+        table = known.table
+        found = {} if table is None else table.model_dump(include={"operators", "refusal", "notes"})
+        return cls.model_validate(
+            {"label": known.target.label, "target": known.target, "status": known.status, "error": known.error, **found}
+        )
+
+
+class CompatibilitiesOut(BaseModel):
+    """What every target that was asked for makes of a model."""
+
+    data: list[CompatibilityOut]
