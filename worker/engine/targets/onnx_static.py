@@ -16,7 +16,18 @@ from worker.engine.targets.packing import store_packed
 
 
 def lower_static(plan: StaticPlan, profile: Profile) -> ModelProto:
-    """The quantized graph. Raises `NothingToQuantize` if the profile quantizes none of the plan's nodes."""
+    """The quantized graph as a file. Raises `NothingToQuantize` if the profile quantizes none of the plan's nodes."""
+    lowered = quantized(plan, profile)
+    keep_floats(lowered.graph, profile)
+    store_packed(lowered, narrow_weights(lowered.graph, plan.grids, profile))
+    return lowered
+
+
+def quantized(plan: StaticPlan, profile: Profile) -> ModelProto:
+    """The graph with every code and scale, before anything is rewritten for the sake of one runtime.
+
+    Raises `NothingToQuantize`.
+    """
     model = onnx.load(plan.graph)
     names = set(plan.nodes)
     nodes = [
@@ -49,8 +60,6 @@ def lower_static(plan: StaticPlan, profile: Profile) -> ModelProto:
     limit_weights(lowered.graph, plan.grids)
     if plan.input_means:
         correct_biases(lowered.graph, onnx.load(plan.graph).graph, plan.input_means)
-    keep_floats(lowered.graph, profile)
-    store_packed(lowered, narrow_weights(lowered.graph, plan.grids, profile))
     return lowered
 
 
