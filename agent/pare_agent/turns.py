@@ -1,0 +1,1 @@
+../../worker/toolchains/turns.py
