@@ -4,10 +4,13 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import torch
 from onnx.helper import make_node
 
-from app.spec.compatibility import Compatibilities, Compatibility
-from app.spec.targets import OpenVinoTarget, Target
+from app.admission import admit_model
+from app.spec.compatibility import Compatibilities, Compatibility, CompatibilityOrder
+from app.spec.targets import LiteRtTarget, OnnxTarget, OpenVinoTarget, Target
+from app.spec.work import ModelFile
 from tests.engine.compatibility.looks import fates, graph, order
 from tests.targets.conftest import LIMITS, toolchain
 from worker.runtime.supervise import Listeners, Workshop
@@ -16,7 +19,11 @@ WEIGHT = np.ones((4, 3, 3, 3), np.float32)
 
 
 def asked(model: onnx.ModelProto, workshop: Workshop, directory: Path, *targets: Target) -> tuple[Compatibility, ...]:
-    (directory / "order.json").write_text(order(model, directory, *targets).model_dump_json())
+    return found(order(model, directory, *targets), workshop, directory)
+
+
+def found(wanted: CompatibilityOrder, workshop: Workshop, directory: Path) -> tuple[Compatibility, ...]:
+    (directory / "order.json").write_text(wanted.model_dump_json())
     outcome = workshop.run(directory, LIMITS, Listeners(), kind="compatibility")
     assert isinstance(outcome, Compatibilities), outcome
     return outcome.tables
@@ -47,3 +54,76 @@ def test_openvino_runs_what_it_reads(digits_folder: Path, workshop: Workshop, tm
     assert table.refusal is None
     assert fates(table)["Conv"] == {"supported": 3}
     assert "unsupported" not in {row.status for row in table.operators}
+
+
+class Unusual(torch.nn.Module):
+    """An operator that few runtimes have, behind one that all of them have."""
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        return torch.special.bessel_j0(torch.relu(image))
+
+
+class Running(torch.nn.Module):
+    """An operator that delegates leave to others."""
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        return torch.cumsum(image.flatten(1), 1)
+
+
+class Best(torch.nn.Module):
+    """An operator that is converted to one that LiteRT's interpreter does not have."""
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        return torch.topk(image.flatten(1), 5).values
+
+
+def asked_of_program(
+    module: torch.nn.Module, workshop: Workshop, directory: Path, *targets: Target
+) -> tuple[Compatibility, ...]:  # fmt: skip
+    """The same for a program with images of 3 x 8 x 8, as it is uploaded."""
+    batch = torch.export.Dim("batch", min=1, max=64)
+    program = torch.export.export(module.eval(), (torch.randn(2, 3, 8, 8),), dynamic_shapes=({0: batch},))
+    torch.export.save(program, directory / "model.pt2")
+    info = admit_model(directory / "model.pt2", max_inflated_bytes=1 << 30)
+    model = ModelFile(path="model.pt2", sha256="0" * 64, bytes=1, info=info)
+    return found(CompatibilityOrder(model=model, targets=targets), workshop, directory)
+
+
+def test_litert_tells_what_it_has_no_lowering_of(workshop: Workshop, tmp_path: Path) -> None:
+    toolchain("litert")
+    (table,) = asked_of_program(Unusual(), workshop, tmp_path, LiteRtTarget())
+
+    assert fates(table)["aten.special_bessel_j0.default"] == {"unsupported": 1}
+    assert fates(table)["aten.relu.default"] == {"supported": 1}
+    assert "bessel" in (table.refusal or "")
+    assert "registry of lowerings" in table.operators[0].source
+
+
+def test_litert_shows_what_xnnpack_takes(workshop: Workshop, tmp_path: Path) -> None:
+    toolchain("litert")
+    module = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.ReLU(), Running())
+    (table,) = asked_of_program(module, workshop, tmp_path, LiteRtTarget())
+
+    assert table.refusal is None
+    assert fates(table)["CONV_2D"] == {"supported": 1}
+    assert fates(table)["CUMSUM"] == {"falls back": 1}
+
+
+def test_litert_refuses_what_it_converts_and_cannot_load(workshop: Workshop, tmp_path: Path) -> None:
+    toolchain("litert")
+    (table,) = asked_of_program(Best(), workshop, tmp_path, LiteRtTarget())
+
+    assert "STABLEHLO_SORT" in (table.refusal or "")
+
+
+def test_a_file_without_a_program_is_refused(digits_folder: Path, workshop: Workshop, tmp_path: Path) -> None:
+    toolchain("litert")
+    (table,) = asked(onnx.load(digits_folder / "digits.onnx"), workshop, tmp_path, LiteRtTarget())
+
+    assert table.operators == ()
+    assert "no trainable graph" in (table.refusal or "")
+
+
+def test_a_program_that_has_no_onnx_form_says_so(workshop: Workshop, tmp_path: Path) -> None:
+    for table in asked_of_program(Unusual(), workshop, tmp_path, OnnxTarget(), OnnxTarget(profile="arm")):
+        assert "bessel_j0" in (table.refusal or "")

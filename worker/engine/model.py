@@ -87,13 +87,20 @@ def open_model(upload: ModelFile, directory: Path, scratch: Path, *, threads: in
 
     Raises `LoadFailed`, `ExportFailed`, `InconsistentModel`.
     """
+    model = load_model(upload, directory, scratch)
+    if isinstance(model.source, Path):
+        require_signature(model.source, model.signature, threads)
+    else:
+        _require_exportable(model, upload)
+    return model
+
+
+def load_model(upload: ModelFile, directory: Path, scratch: Path) -> Model:
+    """Load an upload; nothing has been run or exported yet. Raises `LoadFailed`."""
     path, signature, folder = directory / upload.path, upload.info.signature, new_folder(scratch)
     if upload.info.format != "onnx":
-        model = Model(_program(path, upload.info, scratch), signature, folder)
-        _require_exportable(model, upload)
-        return model
+        return Model(_program(path, upload.info, scratch), signature, folder)
     graph = unpack_bundle(path, folder / "bundle") if upload.info.external_data else path
-    require_signature(graph, signature, threads)
     return Model(graph, signature, folder)
 
 

@@ -33,6 +33,14 @@ def convert(program: str, into: str, inputs: list[str], outputs: list[str]) -> d
     return {"file": into}
 
 
+def compatibility(program: str) -> dict[str, Any]:
+    """Operators of the flat program as they are lowered, by name and count, and those without a lowering."""
+    from .litert_convert import lowered_operators
+
+    operators, unknown = lowered_operators(program)
+    return {"operators": operators, "unknown": unknown, "version": installed("litert-torch")}
+
+
 class _Open:
     """A file with its interpreter. It takes so many rows in one call; more are run in several."""
 

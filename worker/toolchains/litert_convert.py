@@ -2,10 +2,14 @@
 
 import contextlib
 import io
+from collections import Counter
 
 import litert_torch
 import torch
+from litert_torch import fx_infra
+from litert_torch.backend import lowerings
 from torch import Tensor, nn
+from torch._ops import OpOverload
 
 WIDE = (torch.int64, torch.float64)
 """Types that the converter would narrow unasked."""
@@ -32,6 +36,17 @@ def convert_program(program: str, into: str, inputs: list[str], outputs: list[st
     with contextlib.redirect_stdout(io.StringIO()):  # progress lines
         converted = litert_torch.convert(module, sample_kwargs=rows, strict_export=False, enable_x64=wide)
         converted.export(into)
+
+
+def lowered_operators(program: str) -> tuple[dict[str, int], list[str]]:
+    """Operators of a program after the converter's decompositions, and those that its registry has no lowering for."""
+    exported = torch.export.load(program)
+    with contextlib.redirect_stdout(io.StringIO()):  # progress lines
+        for decompositions in (fx_infra.decomp.pre_convert_decomp(), fx_infra.decomp.pre_lower_decomp()):
+            exported = fx_infra.safe_run_decompositions(exported, decompositions, can_skip=False)
+    targets = [node.target for node in exported.graph.nodes if isinstance(node.target, OpOverload)]
+    unknown = sorted({str(target) for target in targets if lowerings.lookup(target) is None})
+    return dict(Counter(map(str, targets))), unknown
 
 
 def _rows(exported: torch.export.ExportedProgram) -> list[Tensor]:

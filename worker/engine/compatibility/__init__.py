@@ -13,8 +13,8 @@ from app.spec.compatibility import MOST_OPERATORS, Compatibilities, Compatibilit
 from app.spec.compatibility import OperatorSupport as Operator
 from app.spec.targets import Target
 from worker.engine.data import SCRATCH
-from worker.engine.model import Model, new_folder, open_model
-from worker.engine.onnx_file import unpack_bundle
+from worker.engine.errors import ExportFailed
+from worker.engine.model import Model, load_model
 from worker.engine.progress import Progress
 
 ORDER: tuple[Support, ...] = ("unsupported", "falls back", "not quantizable", "supported")
@@ -71,7 +71,7 @@ def knows(target: type) -> Callable[[F], F]:
 def knowledge(target: type) -> Knows:
     """What is known for a kind of target: by its own file, or by a dry run of its delivery."""
     # Imported here, because each registers itself with this module.
-    from worker.engine.compatibility import dry_run, onnx, openvino, tensorrt  # noqa: F401
+    from worker.engine.compatibility import dry_run, litert, onnx, openvino, tensorrt  # noqa: F401
 
     return IMPLEMENTATIONS.get(target, dry_run.by_delivery)
 
@@ -83,19 +83,14 @@ def find_out(order: CompatibilityOrder, directory: Path, progress: Progress) -> 
     scratch = directory / SCRATCH
     scratch.mkdir(exist_ok=True)
     progress.stage("opening the model", step=1, steps=2)
-    look = Look(_opened(order, directory, scratch), directory, scratch, order.threads, progress)
+    model = load_model(order.model, directory, scratch)  # whether it runs is the question
+    look = Look(model, directory, scratch, order.threads, progress)
     progress.stage(f"asking {order.targets[0].format}", step=2, steps=2)
-    tables = tuple(knowledge(type(order.targets[0]))(order.targets, look))
+    try:
+        tables = tuple(knowledge(type(order.targets[0]))(order.targets, look))
+    except ExportFailed as error:  # a program of which these targets see the ONNX form
+        tables = tuple(table(target, Tally(), f"{error.detail} {error.remedy}") for target in order.targets)
     return Compatibilities(tables=tables, knowledge=order.knowledge, seconds=time.monotonic() - started)
-
-
-def _opened(order: CompatibilityOrder, directory: Path, scratch: Path) -> Model:
-    """The model. An ONNX file need not run here: which operators keep it from that is the question."""
-    if order.model.info.format != "onnx":
-        return open_model(order.model, directory, scratch, threads=order.threads)
-    folder, path = new_folder(scratch), directory / order.model.path
-    graph = unpack_bundle(path, folder / "bundle") if order.model.info.external_data else path
-    return Model(graph, order.model.info.signature, folder)
 
 
 def table(target: Target, tally: Tally, refusal: str | None = None, notes: tuple[str, ...] = ()) -> Compatibility:

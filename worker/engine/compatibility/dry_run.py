@@ -5,6 +5,8 @@ from typing import Any
 
 from app.errors import PareError
 from app.spec.compatibility import Compatibility
+from app.spec.report import Placement
+from app.spec.targets import AnyTarget
 from worker.engine.compatibility import Look, Tally, table
 from worker.engine.errors import ToolchainMissing
 from worker.engine.targets import Origin, Site, deliver
@@ -24,11 +26,25 @@ def by_delivery(targets: tuple[Any, ...], look: Look) -> Iterator[Compatibility]
         tally, refusal = Tally(), None
         try:
             with deliver(target, look.model, site) as delivery:
-                source = f"{delivery.runtime.name}, a dry run of the conversion"
-                for operator, count in delivery.runtime.placement().operators.items():
-                    tally.add(operator, "supported", "", source, count)
+                count_placed(tally, delivery.runtime.placement(), f"{delivery.runtime.name}, dry run of the conversion")
         except ToolchainMissing:
             raise
         except PareError as error:
             refusal = f"{error.detail} {error.remedy}"
-        yield table(target, tally, refusal)
+        yield table(target, tally, refusal, _notes(target))
+
+
+def count_placed(tally: Tally, placed: Placement, source: str) -> None:
+    """Operators of a delivered graph, as its runtime placed them."""
+    for operator, count in placed.operators.items():
+        left = min((placed.fallback or {}).get(operator, 0), count)
+        if left:
+            tally.add(operator, "falls back", "It is left to kernels of the runtime that are slower.", source, left)
+        if count > left:
+            tally.add(operator, "supported", "", source, count - left)
+
+
+def _notes(target: AnyTarget) -> tuple[str, ...]:
+    if target.supports("quantize.static"):
+        return ()
+    return (f"No operator is quantizable: {target.label} delivers no plan of quantize.static.",)
