@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from operator import attrgetter
 
+from app.report import figures
 from app.spec.device_report import DeviceRun
 from app.spec.devices import Provenance
 from app.spec.report import Report, TargetReport
@@ -66,7 +67,7 @@ def notes(report: Report) -> list[str]:
 def _notes(report: Report) -> Iterator[str]:
     for target in report.targets:
         for run in target.devices:
-            yield from (f"{run.device.title}, {target.target.title}: {note}" for note in run.notes)
+            yield from (f"{run.device.title}, {figures.title(target)}: {note}" for note in run.notes)
 
 
 def _cell(run: DeviceRun, target: TargetReport) -> Cell:
@@ -77,7 +78,7 @@ def _cell(run: DeviceRun, target: TargetReport) -> Cell:
         label=run.device.label,
         device=run.device.title,
         detail=_machine(run),
-        artifact=target.target.title,
+        artifact=figures.title(target),
         runtime=run.runtime,
         size=NOTHING if run.size_bytes is None else file_size(run.size_bytes),
         p50=p50,

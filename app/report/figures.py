@@ -5,9 +5,20 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
+from app.report.words import GIVEN, NO_STEPS
 from app.spec.devices import Provenance
 from app.spec.figures import MetricChange
-from app.spec.report import NOTICEABLE_SIZE, Cell, LatencyChange, OutputParity, Placement, Size, Table, TargetReport
+from app.spec.report import (
+    NOTICEABLE_SIZE,
+    Cell,
+    LatencyChange,
+    OutputParity,
+    Placement,
+    Report,
+    Size,
+    Table,
+    TargetReport,
+)
 from app.spec.units import (
     METRIC_LABELS,
     counted,
@@ -49,8 +60,14 @@ class Highlight:
 
 
 def title(target: TargetReport) -> str:
-    """What the target is called."""
-    return target.target.title
+    """What the target is called; of an artifact that was given, also whose it is."""
+    origin = target.origin
+    return target.target.title if origin is None else f"{target.target.title}, of {origin.job_name}"
+
+
+def no_steps(report: Report) -> str:
+    """What a report without steps says instead."""
+    return GIVEN if any(target.origin for target in report.targets) else NO_STEPS
 
 
 def rows(target: TargetReport) -> list[Row]:

@@ -6,7 +6,7 @@ from app.report import devices, figures
 from app.report.svg import severity
 from app.report.text import markdown
 from app.report.words import GRAPHS, HEADLINES, HOW_TO_READ, STATUSES, VERDICTS
-from app.spec.report import Chart, Machine, Report, StepReport, Table, TargetFailure, TargetReport
+from app.spec.report import Chart, Machine, Report, Table, TargetFailure, TargetReport
 from app.spec.units import file_size
 
 
@@ -24,7 +24,7 @@ def _lines(report: Report) -> Iterator[str]:
     yield from _section("Devices", _devices(report)) if devices.cells(report) else ()
     yield from _section("Not delivered", map(_failure, report.failures)) if report.failures else ()
     yield from _section("Notes", _bullets(report.notes)) if report.notes else ()
-    yield from _section("Steps", _steps(report.steps))
+    yield from _section("Steps", _steps(report))
     yield from _section("Model", _model(report))
     yield from _section("Machine", _machine(report.machine))
     yield from _section("How to read this", (f"- **{term}**: {meaning}" for term, meaning in HOW_TO_READ.items()))
@@ -120,9 +120,10 @@ def _machine(machine: Machine) -> Iterator[str]:
     yield f"- {markdown(', '.join(f'{name} {version}' for name, version in machine.versions.items()))}"
 
 
-def _steps(steps: tuple[StepReport, ...]) -> Iterator[str]:
+def _steps(report: Report) -> Iterator[str]:
+    steps = report.steps
     if not steps:
-        yield "None: the model was exported as it is."
+        yield figures.no_steps(report)
     for index, step in enumerate(steps, 1):
         facts = "; ".join(figures.fact(name, value) for name, value in step.facts.items())
         summary = f"{step.summary} ({facts})" if facts else step.summary

@@ -24,6 +24,10 @@ STATUSES: dict[Status, str] = {
 }
 """What a target's line says beside the verdict; nothing where its own runtime ran it."""
 
+NO_STEPS = "None: the model was exported as it is."
+GIVEN = "None: artifacts of earlier jobs were evaluated as they are."
+"""In place of steps."""
+
 GRAPHS: dict[Status, str] = {
     "executed": "The graph as the runtime executes it on this machine",
     "converted, not executed": "The graph of the file",

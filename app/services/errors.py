@@ -4,11 +4,18 @@ from app.errors import PareError
 from app.ids import NotFound
 
 __all__ = [
-    "DataMismatch", "DigestMismatch", "HubMismatch", "HubUnreachable", "IdempotencyMismatch", "InUse", "JobEnded",
-    "JobNotEnded", "LabelsOutOfRange", "MetricNotMeasurable", "NeedsData", "NoBatchAxis", "NotFound", "PartsMissing",
-    "SplitUnknown", "StepNotApplicable", "TargetUnknown", "TeacherUnfit", "UnknownWeights", "UploadNotOpen",
-    "UploadTooLarge", "WorkerLost",
+    "ArtifactUnfit", "DataMismatch", "DigestMismatch", "HubMismatch", "HubUnreachable", "IdempotencyMismatch",
+    "InUse", "JobEnded", "JobNotEnded", "LabelsOutOfRange", "MetricNotMeasurable", "NeedsData", "NoBatchAxis",
+    "NotFound", "PartsMissing", "SplitUnknown", "StepNotApplicable", "TargetUnknown", "TeacherUnfit",
+    "UnknownWeights", "UploadNotOpen", "UploadTooLarge", "WorkerLost",
 ]  # fmt: skip
+
+
+class ArtifactUnfit(PareError):
+    """An artifact that a job is to evaluate is no delivered model, or was not made from the job's model."""
+
+    code, status = "artifact.unfit", 422
+    remedy = "Name artifacts of kind `model` that jobs have delivered for this model: GET /jobs/{id}/artifacts."
 
 
 class InUse(PareError):

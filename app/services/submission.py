@@ -9,6 +9,7 @@ from app.db import uploads, workers
 from app.db.tables import Dataset, Model
 from app.ids import NotFound, parse
 from app.services.errors import MetricNotMeasurable, NeedsData, StepNotApplicable
+from app.services.evaluation import given, require_own_targets
 from app.services.learning import asks_for_gpu, check_device, check_teaching, check_training
 from app.services.matching import check_batch, check_inputs, resolve_split
 from app.services.scoring import RANKS, check_labels, obstacle
@@ -36,7 +37,8 @@ class Accepted:
 def check(session: Session, tenant: str, spec: JobSpec) -> Accepted:
     """Find the job's model and data and require that every step, metric and target can work with them.
 
-    The rows stay locked against deletion until the transaction ends. Raises `NotFound` and what `judge` raises.
+    The rows stay locked against deletion until the transaction ends. Raises `NotFound`, `ArtifactUnfit` and what
+    `judge` raises.
     """
     model = _model(session, tenant, spec.model, "/model")
     others = {
@@ -45,6 +47,8 @@ def check(session: Session, tenant: str, spec: JobSpec) -> Accepted:
         for other in step.models()
     }
     data = {role: _dataset(session, tenant, role, ref.dataset) for role, ref in spec.data.refs().items()}
+    if spec.artifacts:
+        spec = require_own_targets(spec, given(session, tenant, spec))
     spec, warnings = judge(spec, model, others, data)
     queue = _queue(session, spec)
     if queue == "cpu" and any(asks_for_gpu(step) for step in spec.steps):
@@ -132,7 +136,7 @@ def _check_steps(spec: JobSpec, info: ModelInfo, data: dict[Role, Dataset]) -> I
     _check_precision(spec, info)
     _check_targets(spec, info)
     _check_speed_limit(spec)
-    if not spec.steps:
+    if not spec.steps and not spec.artifacts:
         yield "The job has no steps: the model is only exported and measured."
 
 

@@ -12,6 +12,9 @@ Name = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=r"
 ModelId = Annotated[str, StringConstraints(pattern=r"^mdl_[0-9a-f]{32}$")]
 """An uploaded model."""
 
+ArtifactId = Annotated[str, StringConstraints(pattern=r"^art_[0-9a-f]{32}$")]
+"""A delivered file."""
+
 LABEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,62}")
 LABEL_VALUE = re.compile(r"[^\x00-\x1f\x7f]{0,200}")
 

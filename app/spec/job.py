@@ -3,9 +3,9 @@
 from itertools import pairwise
 from typing import Annotated, Literal
 
-from pydantic import Field, StringConstraints, field_validator
+from pydantic import Field, StringConstraints, ValidationInfo, field_validator
 
-from app.spec.base import Frozen, Labels, ModelId, Name
+from app.spec.base import ArtifactId, Frozen, Labels, ModelId, Name
 from app.spec.data import SplitName
 from app.spec.distill import Distill
 from app.spec.evaluate import Evaluate
@@ -72,7 +72,12 @@ class JobSpec(Frozen):
     model: ModelId
     data: JobData = JobData()
     steps: tuple[AnyStep, ...] = Field((), max_length=16, description="Taken in order. None: a pure export.")
-    targets: tuple[Target, ...] = Field((OnnxTarget(),), min_length=1, max_length=8)
+    artifacts: tuple[ArtifactId, ...] = Field(
+        (), max_length=8, description="Delivered for this model earlier: evaluated as they are, in place of new ones."
+    )
+    targets: tuple[Target, ...] = Field(
+        (OnnxTarget(),), min_length=1, max_length=8, description="Left out with `artifacts`: they have their own."
+    )
     evaluate: Evaluate = Evaluate()
     device: Literal["auto", "cpu", "cuda"] = "auto"
     seed: int = Field(0, ge=0, lt=2**32)
@@ -90,9 +95,19 @@ class JobSpec(Frozen):
                 )
         return steps
 
+    @field_validator("artifacts")
+    @classmethod
+    def _each_artifact_once(cls, artifacts: tuple[ArtifactId, ...], info: ValidationInfo) -> tuple[ArtifactId, ...]:
+        if len(set(artifacts)) != len(artifacts):
+            raise ValueError("an artifact is listed twice")
+        if artifacts and info.data.get("steps"):
+            raise ValueError("delivered artifacts are evaluated as they are: leave the steps out")
+        return artifacts
+
     @field_validator("targets")
     @classmethod
-    def _each_target_once(cls, targets: tuple[Target, ...]) -> tuple[Target, ...]:
-        if len(set(targets)) != len(targets):
+    def _each_target_once(cls, targets: tuple[Target, ...], info: ValidationInfo) -> tuple[Target, ...]:
+        # Artifacts of several jobs may be for one target: comparing them is what they are named for.
+        if len(set(targets)) != len(targets) and not info.data.get("artifacts"):
             raise ValueError("a target is listed twice")
         return targets

@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from app.spec.base import Frozen
+from app.spec.base import ArtifactId, Frozen
 from app.spec.device_report import DeviceRun
 from app.spec.devices import Provenance
 from app.spec.figures import Distribution, MetricChange
@@ -172,6 +172,14 @@ class StepReport(Frozen):
     notes: tuple[str, ...] = Field((), description="What the reader must know to use the result.")
 
 
+class ArtifactOrigin(Frozen):
+    """The artifact that was given to be evaluated, and the job that delivered it."""
+
+    artifact: ArtifactId
+    job: str
+    job_name: str
+
+
 class TargetReport(Frozen):
     """One delivered artifact against the original; `status` says if its own runtime has run it."""
 
@@ -181,6 +189,7 @@ class TargetReport(Frozen):
         description="'executed': its own runtime ran it. 'converted, not executed': that runtime exists on no worker. "
         "'planned, not built': what is delivered is built where it will run.",
     )
+    origin: ArtifactOrigin | None = Field(None, description="None: this job has made it.")
     runtime: str = Field(description="What ran it, with its version.")
     artifact: str = Field(description="File name of the artifact.")
     sha256: str

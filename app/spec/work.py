@@ -10,8 +10,9 @@ from pydantic import Field, StringConstraints
 from app.spec.base import Frozen, ModelId
 from app.spec.data import DatasetInfo, DatasetSpec
 from app.spec.job import JobSpec, Role
-from app.spec.report import Report
+from app.spec.report import ArtifactOrigin, Report
 from app.spec.signature import ModelInfo
+from app.spec.targets import Target
 
 FileName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,120}$")]
 
@@ -34,6 +35,21 @@ class DataFile(Frozen):
     split: str | None
 
 
+class GivenFile(Frozen):
+    """A file of a delivered artifact on disk."""
+
+    path: str
+    sha256: str
+
+
+class GivenArtifact(Frozen):
+    """An artifact that an earlier job delivered, to be evaluated as it is."""
+
+    origin: ArtifactOrigin
+    target: Target
+    files: tuple[GivenFile, ...] = Field(min_length=1, description="The loadable one first.")
+
+
 class WorkOrder(Frozen):
     """One attempt at a job."""
 
@@ -44,6 +60,8 @@ class WorkOrder(Frozen):
     data: dict[Role, DataFile]
     teachers: dict[ModelId, ModelFile] = Field(default_factory=dict)
     """Other models that steps refer to, by id."""
+    artifacts: tuple[GivenArtifact, ...] = ()
+    """In place of the spec's targets, whose order is theirs."""
     device: Literal["cpu", "cuda"] = "cpu"
     threads: int = Field(description="Size of every thread pool, except where the spec asks to measure another.")
 

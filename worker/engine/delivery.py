@@ -2,6 +2,7 @@
 
 import traceback
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -9,7 +10,7 @@ from app.errors import PareError
 from app.spec.job import JobSpec, Role
 from app.spec.report import TargetFailure, TargetReport
 from app.spec.targets import OnnxTarget, Target
-from app.spec.work import ArtifactFile, WorkOrder
+from app.spec.work import ArtifactFile, GivenArtifact, WorkOrder
 from worker.engine.data import Rows
 from worker.engine.devices.matrix import try_devices
 from worker.engine.devices.trial import Trial
@@ -18,7 +19,7 @@ from worker.engine.measure import measure_target
 from worker.engine.measure.target import choose_rows
 from worker.engine.model import Model
 from worker.engine.onnx_file import save
-from worker.engine.targets import Delivery, Site, deliver
+from worker.engine.targets import Delivery, Site, deliver, open_delivered
 from worker.engine.targets.onnx import lower
 
 OCTETS, MARKDOWN = "application/octet-stream", "text/markdown"
@@ -33,8 +34,10 @@ class Delivered:
     artifacts: list[ArtifactFile] = field(default_factory=list)
 
     def add(self, number: int, report: TargetReport, delivery: Delivery, out: Path) -> None:
-        """Target `number` was delivered and measured; its `USAGE.md` is written into `out`."""
+        """Target `number` was measured; if this job has made it, its `USAGE.md` is written into `out`."""
         self.reports.append(report)
+        if report.origin is not None:
+            return
         usage = out / f"USAGE-{report.target.label.replace('/', '-')}.md"
         usage.write_text(delivery.usage, encoding="utf-8")
         kinds = [*((file.name, OCTETS) for file in delivery.files), (usage.name, MARKDOWN)]
@@ -52,22 +55,25 @@ def stages_per_target(spec: JobSpec) -> int:
 def deliver_all(
     order: WorkOrder, site: Site, model: Model, data: dict[Role, Rows], begin: Callable[[str, int], None]
 ) -> Delivered:  # fmt: skip
-    """Deliver and measure; `begin` hears the name of each stage and its number among the deliveries, from 0.
+    """Deliver, or open what was delivered earlier, and measure.
 
-    Raises the first target's error if not a single one can be delivered.
+    `begin` hears the name of each stage and its number among the deliveries, from 0. Raises the first target's error
+    if not a single one can be delivered.
     """
     delivered = Delivered()
     first: Exception | None = None
     stages = stages_per_target(order.spec)
     for number, target in enumerate(order.spec.targets):
-        begin(f"writing {target.label}", stages * number)
+        given = order.artifacts[number] if order.artifacts else None
+        begin(f"{'opening' if given else 'writing'} {target.label}", stages * number)
         try:
-            with deliver(target, model, site) as delivery:
+            with _opened(given, site) if given else deliver(target, model, site) as delivery:
                 begin(f"measuring {target.label}", stages * number + 1)
                 report = _measured(order, target, delivery, site, data)
+                report = report.model_copy(update={"origin": given.origin if given else None})
                 if order.spec.evaluate.devices:
                     begin(f"trying {target.label} on devices", stages * number + 2)
-                    report = _tried(order, number, model, delivery, report, site, data)
+                    report = _tried(order, number, None if given else model, delivery, report, site, data)
                 delivered.add(number, report, delivery, site.out)
         except MemoryError:
             raise  # it is the job's, not the target's
@@ -81,6 +87,10 @@ def deliver_all(
     if first is not None and not delivered.reports:
         raise first
     return delivered
+
+
+def _opened(given: GivenArtifact, site: Site) -> AbstractContextManager[Delivery]:
+    return open_delivered(given.target, tuple(site.directory / file.path for file in given.files), site)
 
 
 def _unforeseen(error: Exception, site: Site) -> DeliveryFailed:
@@ -110,10 +120,10 @@ def _measured(
 
 
 def _tried(
-    order: WorkOrder, number: int, model: Model, delivery: Delivery, report: TargetReport, site: Site,
+    order: WorkOrder, number: int, model: Model | None, delivery: Delivery, report: TargetReport, site: Site,
     data: dict[Role, Rows],
 ) -> TargetReport:  # fmt: skip
-    """The report with what became of the artifact on each device."""
+    """The report with what became of the artifact on each device; `model`: what it was made from, if this job did."""
     original, seed = site.original, order.spec.seed
     rows, _ = choose_rows(data.get("test"), data.get("calibration"), original.signature, seed)
     trial = Trial(
@@ -131,6 +141,6 @@ def _tried(
         seed=seed,
         directory=site.directory,
         progress=site.progress,
-        as_onnx=lambda path: save(lower(OnnxTarget(profile="arm"), model), path)[0],
+        as_onnx=None if model is None else lambda path: save(lower(OnnxTarget(profile="arm"), model), path)[0],
     )
     return report.model_copy(update={"devices": try_devices(trial)})

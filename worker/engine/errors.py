@@ -222,3 +222,10 @@ class DeliveryFailed(EngineError):
 
     code = "target.failed"
     remedy = "Read the job's log for the place; deliver for another target, and report it as a bug."
+
+
+class NotReopened(EngineError):
+    """A job is to evaluate an artifact of a kind that is only measured by the job that delivers it."""
+
+    code = "target.not_reopened"
+    remedy = "Deliver the model for this target again, in a job with the steps that made the artifact."

@@ -117,6 +117,10 @@ def _files(taken: Taken, directory: Path) -> tuple[ArtifactFile, ...]:
 
 
 def recipe_digest(spec: JobSpec) -> str:
-    """SHA-256 of what decides the result besides model and data: steps, targets and seed, as canonical JSON."""
-    recipe = spec.model_dump(mode="json", include={"steps", "targets", "seed"})
+    """SHA-256 of what decides the result besides model and data, as canonical JSON.
+
+    That is steps, targets and seed; of delivered artifacts that are only evaluated, also which.
+    """
+    decides = {"steps", "targets", "seed", *(("artifacts",) if spec.artifacts else ())}
+    recipe = spec.model_dump(mode="json", include=decides)
     return hashlib.sha256(json.dumps(recipe, sort_keys=True, separators=(",", ":")).encode()).hexdigest()

@@ -80,6 +80,8 @@ def lay_out(
     Returns the order, also written to `order.json`, and what the job's owner should know. Raises what admission and
     the checks of a submission raise.
     """
+    if local.spec.artifacts:
+        raise LocalJobInvalid("Artifacts have ids in a service alone; submit this job there.", pointer="/artifacts")
     models = {name: _model(name, one, base, settings) for name, one in local.models.items()}
     rows = {name: _dataset(name, one, base, settings) for name, one in local.datasets.items()}
     refs = local.spec.data.refs()

@@ -10,14 +10,16 @@ from app.db import checkpoints, jobs
 from app.db.database import Database
 from app.db.tables import Checkpoint, Dataset, Job, Model
 from app.ids import public
+from app.services.evaluation import Given, given
 from app.services.matching import resolve_split
 from app.settings import Settings
 from app.spec.compatibility import OWN, CompatibilityOrder, CompatibilityWanted
 from app.spec.data import DatasetInfo, DatasetSpec
 from app.spec.inspection import InspectionOrder
 from app.spec.job import JobSpec, Role
+from app.spec.report import ArtifactOrigin
 from app.spec.signature import ModelInfo
-from app.spec.work import DataFile, ModelFile, WorkKind, WorkOrder
+from app.spec.work import DataFile, GivenArtifact, GivenFile, ModelFile, WorkKind, WorkOrder
 from app.storage import Store
 from app.storage.errors import ObjectCorrupt, ObjectMissing
 from worker.engine.checkpoints import FOLDER as CHECKPOINTS
@@ -27,6 +29,7 @@ from worker.runtime.knowing import knowledge_of
 log = logging.getLogger(__name__)
 
 MODEL_FILE = "model"
+ARTIFACT_FOLDER = "artifact"
 
 
 Order = WorkOrder | InspectionOrder | CompatibilityOrder
@@ -67,7 +70,8 @@ def _compression(database: Database, store: Store, settings: Settings, job: Job,
         datasets = jobs.datasets_of(session, job.id)
         others = jobs.other_models_of(session, job.id)
         kept = checkpoints.of(session, job.id)
-    given = _fetched(store, model, directory, MODEL_FILE)
+        artifacts = given(session, job.tenant, spec)
+    original = _fetched(store, model, directory, MODEL_FILE)
     teachers = {
         public("mdl", other.id): _fetched(store, other, directory, f"{MODEL_FILE}-{other.id.hex}") for other in others
     }
@@ -83,11 +87,27 @@ def _compression(database: Database, store: Store, settings: Settings, job: Job,
         job=public("job", job.id),
         attempt=job.attempt,
         spec=spec,
-        model=given,
+        model=original,
         data=data,
         teachers=teachers,
+        artifacts=tuple(_delivered(store, one, directory, number) for number, one in enumerate(artifacts)),
         device="cuda" if settings.queue == "cuda" else "cpu",
         threads=settings.threads,
+    )
+
+
+def _delivered(store: Store, artifact: Given, directory: Path, number: int) -> GivenArtifact:
+    """Fetch the files of an artifact, by their digests, under their names: some name each other."""
+    folder = directory / f"{ARTIFACT_FOLDER}-{number}"
+    folder.mkdir()
+    for file in artifact.files:
+        store.fetch(file.key, folder / file.name, sha256=file.sha256)
+    return GivenArtifact(
+        origin=ArtifactOrigin(
+            artifact=artifact.artifact, job=public("job", artifact.job.id), job_name=artifact.job.name
+        ),
+        target=artifact.target,
+        files=tuple(GivenFile(path=f"{folder.name}/{file.name}", sha256=file.sha256) for file in artifact.files),
     )
 
 

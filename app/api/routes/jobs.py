@@ -20,6 +20,7 @@ from app.db.tables import Job, JobState
 from app.ids import NotFound, public
 from app.report import render_html, render_markdown
 from app.services.errors import (
+    ArtifactUnfit,
     DataMismatch,
     IdempotencyMismatch,
     JobEnded,
@@ -39,7 +40,7 @@ router = APIRouter(prefix="/jobs", tags=["jobs"])
 
 Spec = Annotated[JobSpec, Body(examples=[JOB_EXAMPLE])]
 REFUSALS = (
-    NotFound, DataMismatch, LabelsOutOfRange, MetricNotMeasurable, NeedsData, NoBatchAxis, SplitUnknown,
+    NotFound, ArtifactUnfit, DataMismatch, LabelsOutOfRange, MetricNotMeasurable, NeedsData, NoBatchAxis, SplitUnknown,
     StepNotApplicable, RequestInvalid,
 )  # fmt: skip
 EVENTS_PER_PAGE = 500

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 from app.spec.report import Status
 from app.spec.targets import Target
+from worker.engine.errors import NotReopened
 from worker.engine.measure.runtime import Runtime
 from worker.engine.model import Model
 from worker.engine.progress import Progress
@@ -73,6 +74,25 @@ def delivers(target: type[T]) -> Callable[[Callable[[T, Model, Site], Iterator[D
     return register
 
 
+Open = Callable[[Any, tuple[Path, ...], Site], AbstractContextManager[Delivery]]
+OPENERS: dict[type, Open] = {}
+
+
+def opens(target: type[T]) -> Callable[[Callable[[T, tuple[Path, ...], Site], Iterator[Delivery]]], Open]:
+    """Register a generator as the way to open what was delivered for a kind of target earlier.
+
+    It is given the files, the loadable one first, and yields as one that `delivers` does; it has no usage to tell.
+    """
+
+    def register(function: Callable[[T, tuple[Path, ...], Site], Iterator[Delivery]]) -> Open:
+        if target in OPENERS:
+            raise ValueError(f"{target.__name__} is opened twice")
+        OPENERS[target] = contextmanager(function)
+        return OPENERS[target]
+
+    return register
+
+
 def implementations() -> dict[type, Deliver]:
     """By kind of target."""
     # Imported here, because each registers itself with this module.
@@ -85,3 +105,11 @@ def implementations() -> dict[type, Deliver]:
 def deliver(target: Target, model: Model, site: Site) -> AbstractContextManager[Delivery]:
     """Write the model for one target; while the context lasts, the artifact can be run."""
     return implementations()[type(target)](target, model, site)
+
+
+def open_delivered(target: Target, files: tuple[Path, ...], site: Site) -> AbstractContextManager[Delivery]:
+    """Open files that were delivered for a target earlier, beside the original. Raises `NotReopened`."""
+    implementations()  # it registers the openers, too
+    if type(target) not in OPENERS:
+        raise NotReopened(f"What was delivered for {target.label} cannot be opened again.")
+    return OPENERS[type(target)](target, files, site)

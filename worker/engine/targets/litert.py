@@ -10,7 +10,7 @@ from app.spec.units import counted
 from worker.engine.model import Model
 from worker.engine.program import Program
 from worker.engine.runtimes.elsewhere import Elsewhere
-from worker.engine.targets import Delivery, Site, delivers
+from worker.engine.targets import Delivery, Site, delivers, opens
 from worker.engine.targets.flat import fixed_shapes, save_flat
 from worker.engine.targets.usage import NUMPY, usage
 from worker.engine.toolchain import Toolchain, started
@@ -30,6 +30,20 @@ def deliver_litert(target: LiteRtTarget, model: Model, site: Site) -> Iterator[D
             litert, f"LiteRT {version}", (baseline,), (artifact,), site.threads, notes=_notes(target, model.signature)
         )
         yield Delivery((file,), runtime, _usage(target, file, version, model.program), exact)
+
+
+@opens(LiteRtTarget)
+def open_litert(target: LiteRtTarget, files: tuple[Path, ...], site: Site) -> Iterator[Delivery]:
+    """Open it with LiteRT, beside the original converted anew. Raises the toolchain's errors and `ReexportFailed`."""
+    with started("litert", site.directory, site.progress) as litert:
+        version = litert.do("version")["version"]
+        baseline = _converted(litert, site.original.program, target.batch, "original")
+        shutil.copyfile(files[0], litert.folder / files[0].name)
+        runtime = Elsewhere(
+            litert, f"LiteRT {version}", (baseline,), (files[0].name,), site.threads,
+            notes=_notes(target, site.original.signature),
+        )  # fmt: skip
+        yield Delivery(files, runtime, usage="")
 
 
 def _converted(litert: Toolchain, program: Program, batch: int, stem: str) -> str:

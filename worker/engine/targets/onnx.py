@@ -15,7 +15,7 @@ from worker.engine.onnx_file import forget_origins, keep_used_domains, save
 from worker.engine.plan import DynamicPlan, SharedPlan, StaticPlan, WeightsPlan
 from worker.engine.runtimes.ort import OnnxRuntime
 from worker.engine.sessions import ort
-from worker.engine.targets import Delivery, Origin, Site, delivers
+from worker.engine.targets import Delivery, Origin, Site, delivers, opens
 from worker.engine.targets.onnx_dynamic import lower_dynamic
 from worker.engine.targets.onnx_profiles import PROFILES
 from worker.engine.targets.onnx_shared import lower_shared, lower_shared_as_floats
@@ -42,6 +42,12 @@ def deliver_onnx(target: OnnxTarget, model: Model, site: Site) -> Iterator[Deliv
     del lowered  # its tensors need not be held while the file is measured
     runtime = OnnxRuntime(site.original.graph, files[0], site.threads, site.scratch)
     yield Delivery(tuple(files), runtime, _usage(target, files, model.signature))
+
+
+@opens(OnnxTarget)
+def open_onnx(_target: OnnxTarget, files: tuple[Path, ...], site: Site) -> Iterator[Delivery]:
+    """Open it with ONNX Runtime; tensors beside the file are found by their names."""
+    yield Delivery(files, OnnxRuntime(site.original.graph, files[0], site.threads, site.scratch), usage="")
 
 
 def _usage(target: OnnxTarget, files: list[Path], signature: Signature) -> str:

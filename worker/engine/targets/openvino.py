@@ -11,7 +11,7 @@ from app.spec.targets import OnnxTarget, OpenVinoTarget
 from worker.engine.model import Model
 from worker.engine.plan import SharedPlan
 from worker.engine.runtimes.elsewhere import Elsewhere
-from worker.engine.targets import Delivery, Site, delivers
+from worker.engine.targets import Delivery, Site, delivers, opens
 from worker.engine.targets.onnx import lower
 from worker.engine.targets.onnx_shared import lower_shared_as_floats
 from worker.engine.targets.usage import example_rows, usage
@@ -30,6 +30,18 @@ def deliver_openvino(target: OpenVinoTarget, model: Model, site: Site) -> Iterat
         runtime = Elsewhere(openvino, f"OpenVINO {version}", baseline, artifact, site.threads)
         exact = model is site.original and target.precision == "fp32"
         yield Delivery(files, runtime, _usage(target, files, version, model.signature), exact)
+
+
+@opens(OpenVinoTarget)
+def open_openvino(_target: OpenVinoTarget, files: tuple[Path, ...], site: Site) -> Iterator[Delivery]:
+    """Open it with OpenVINO, beside the original converted anew. Raises the toolchain's errors."""
+    with started("openvino", site.directory, site.progress) as openvino:
+        version = openvino.do("version")["version"]
+        baseline = _converted(openvino, onnx.load(site.original.graph), "original", "fp32")
+        for file in files:
+            shutil.copyfile(file, openvino.folder / file.name)
+        artifact = tuple(file.name for file in files)
+        yield Delivery(files, Elsewhere(openvino, f"OpenVINO {version}", baseline, artifact, site.threads), usage="")
 
 
 def _usage(target: OpenVinoTarget, files: tuple[Path, ...], version: str, signature: Signature) -> str:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from onnx import ModelProto, TensorProto
+from onnx import ModelProto, TensorProto, load
 
 from app.spec.signature import Signature
 from app.spec.targets import OnnxTarget, TensorRtTarget
@@ -12,7 +12,7 @@ from worker.engine.onnx_file import forget_origins, keep_used_domains, save
 from worker.engine.runtimes.planned import Planned
 from worker.engine.runtimes.tensorrt import Engines, tensorrt_here
 from worker.engine.sessions import ort
-from worker.engine.targets import Delivery, Site, delivers
+from worker.engine.targets import Delivery, Site, delivers, opens
 from worker.engine.targets.half import in_half
 from worker.engine.targets.onnx import describe, lower
 from worker.engine.targets.tensorrt.operators import table
@@ -49,6 +49,20 @@ def deliver_tensorrt(target: TensorRtTarget, model: Model, site: Site) -> Iterat
     ranges = shape_ranges(model.signature)
     with Engines(trt, site.original.graph, files[0], ranges, () if release.strongly_typed else flags) as engines:
         yield Delivery(files, engines, told, exact)
+
+
+@opens(TensorRtTarget)
+def open_tensorrt(target: TensorRtTarget, files: tuple[Path, ...], site: Site) -> Iterator[Delivery]:
+    """Build its engine where TensorRT is, else run it with ONNX Runtime. Raises `BuildFailed`."""
+    release = RELEASES[target.profile]
+    trt = tensorrt_here(release.oldest[0])
+    if trt is None:
+        runtime = Planned(site.original.graph, files[0], site.threads, site.scratch)
+        yield Delivery(files, runtime, usage="", status="planned, not built")
+        return
+    flags = () if release.strongly_typed else precisions(load(files[0], load_external_data=False))
+    with Engines(trt, site.original.graph, files[0], shape_ranges(site.original.signature), flags) as engines:
+        yield Delivery(files, engines, usage="")
 
 
 def lower_for(target: TensorRtTarget, model: Model) -> ModelProto:
