@@ -44,17 +44,24 @@ class Knowledge:
 
     def of(self, tenant: str, public_id: str, targets: Sequence[AnyTarget]) -> list[Known]:
         """What each target makes of a model; what nobody knows yet is asked of a worker. Raises `NotFound`."""
-        with self._database.write() as session:
-            model = uploads.of(session, Model, tenant, parse("mdl", public_id), lock="use")
-            if model is None:
-                raise NotFound("There is no such model.")
-            alive = workers.alive(session)
-            asked = [_Format(session, model, alive, group) for group in _by_look(targets)]
-            known = [one for look in asked for one in look.known()]
-        if any(look.begun for look in asked):
+        uuid = parse("mdl", public_id)
+        with self._database.read() as session:  # most answers are known, and reading holds up nobody
+            looks = _looks(session, uploads.of(session, Model, tenant, uuid), targets)
+            known = [one for look in looks for one in look.known()]
+        if any(look.is_new for look in looks):
+            with self._database.write() as session:
+                looks = _looks(session, uploads.of(session, Model, tenant, uuid, lock="use"), targets)
+                known = [one for look in looks for one in look.known(begin=True)]
             self._wake()
         places = {target: place for place, target in enumerate(targets)}
         return sorted(known, key=lambda one: places[one.target])
+
+
+def _looks(session: Session, model: Model | None, targets: Sequence[AnyTarget]) -> list["_Look"]:
+    if model is None:
+        raise NotFound("There is no such model.")
+    alive = workers.alive(session)
+    return [_Look(session, model, alive, group) for group in _by_look(targets)]
 
 
 def named(text: str | None) -> tuple[AnyTarget, ...]:
@@ -75,7 +82,7 @@ def _by_look(targets: Sequence[AnyTarget]) -> Iterator[tuple[tuple[AnyTarget, ..
         yield from (((target,), (target,)) for target in wanted if target not in usual)
 
 
-class _Format:
+class _Look:
     """One look: targets of one format, at one model."""
 
     def __init__(
@@ -89,10 +96,11 @@ class _Format:
         self._session, self._model = session, model
         text = json.dumps([model.sha256, self._wanted.model_dump(mode="json")], sort_keys=True)
         self._key = hashlib.sha256(text.encode()).hexdigest()
-        self.begun = False
+        self.is_new = False
+        """Whether none was begun that will be of use."""
 
-    def known(self) -> list[Known]:
-        """What a worker found out, or where that stands; a look is begun where none will be of use."""
+    def known(self, *, begin: bool = False) -> list[Known]:
+        """What a worker found out, or where that stands; with `begin`, a new look is queued."""
         job = compatibilities.newest(self._session, self._model, self._key)
         if job is not None and job.state == "succeeded" and self._is_fresh(job):
             tables = {table.target: table for table in Compatibilities.model_validate(job.report).tables}
@@ -103,8 +111,9 @@ class _Format:
             return self._all("failed", Failure.model_validate(job.error))
         if self._alive and self._rests_on() is None:
             return self._all("unavailable", _nobody(self._needs or OWN))
-        compatibilities.begin(self._session, self._model, self._wanted, self._key)
-        self.begun = True
+        self.is_new = True
+        if begin:
+            compatibilities.begin(self._session, self._model, self._wanted, self._key)
         return self._all("pending")
 
     def _all(self, status: Status, error: Failure | None = None) -> list[Known]:
