@@ -1,6 +1,5 @@
 """The device matrix as rows of a table: every artifact on every device, in the words of all renderings."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import groupby
 from operator import attrgetter
@@ -12,9 +11,9 @@ from app.spec.report import Report, TargetReport
 from app.spec.units import METRIC_LABELS, counted, duration, file_size, metric_amount, metric_level
 
 NOTHING = "—"
-COLUMNS = (
-    "Device", "Artifact", "Size", "p50", "p90", "Accuracy", "Same answer", "Fallback or failure", "Source"
-)  # fmt: skip
+COLUMNS = ("Device", "Artifact", "Size", "p50", "p90", "Accuracy", "Same answer", "Fallback", "Source")
+ALIGNMENT = "llrrrrrll"
+"""l or r for each column."""
 
 
 @dataclass(frozen=True)
@@ -59,15 +58,38 @@ def by_device(matrix: list[Cell]) -> list[list[Cell]]:
     return [list(cells) for _, cells in groupby(matrix, key=attrgetter("label"))]
 
 
+def rows(report: Report) -> list[tuple[str, ...]]:
+    """The matrix as plain lines, an entry for each of `COLUMNS`; what a failed device has to say is in `lines`."""
+    return [
+        (
+            cell.device, cell.artifact, cell.size, _with(cell.p50, cell.speed_detail), cell.p90,
+            _with(cell.quality, cell.drop), _with(cell.agreement, cell.agreement_detail),
+            "failed" if cell.failure else _with(cell.fallback, cell.extras), cell.provenance,
+        )
+        for cell in cells(report)
+    ]  # fmt: skip
+
+
+def lines(report: Report) -> list[str]:
+    """What stands below the plain lines: the machines, what failed and why, and the notes."""
+    matrix = cells(report)
+    machines = [f"{cell.device}: {cell.detail}." for cell in matrix if cell.detail]
+    failures = [f"{cell.device}, {cell.artifact}: {cell.failure}" for cell in matrix if cell.failure]
+    return list(dict.fromkeys((*machines, *failures, *notes(report))))
+
+
 def notes(report: Report) -> list[str]:
     """What the devices' figures leave out, each sentence once."""
-    return list(dict.fromkeys(_notes(report)))
-
-
-def _notes(report: Report) -> Iterator[str]:
+    told: dict[tuple[str, str], list[str]] = {}
     for target in report.targets:
         for run in target.devices:
-            yield from (f"{run.device.title}, {figures.title(target)}: {note}" for note in run.notes)
+            for note in run.notes:
+                told.setdefault((run.device.title, note), []).append(figures.title(target))
+    return [f"{device}, {', '.join(dict.fromkeys(artifacts))}: {note}" for (device, note), artifacts in told.items()]
+
+
+def _with(figure: str, detail: str) -> str:
+    return f"{figure} ({detail})" if detail else figure
 
 
 def _cell(run: DeviceRun, target: TargetReport) -> Cell:

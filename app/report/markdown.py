@@ -21,7 +21,7 @@ def _lines(report: Report) -> Iterator[str]:
     yield HEADLINES[report.verdict]
     for target in report.targets:
         yield from _target(target)
-    yield from _section("Devices", _devices(report)) if devices.cells(report) else ()
+    yield from _section("Devices", _devices(report)) if devices.rows(report) else ()
     yield from _section("Not delivered", map(_failure, report.failures)) if report.failures else ()
     yield from _section("Notes", _bullets(report.notes)) if report.notes else ()
     yield from _section("Steps", _steps(report))
@@ -31,18 +31,8 @@ def _lines(report: Report) -> Iterator[str]:
 
 
 def _devices(report: Report) -> Iterator[str]:
-    yield from _table(
-        devices.COLUMNS,
-        "llrrrrrll",
-        (
-            (
-                cell.device, cell.artifact, cell.size, cell.p50, cell.p90, cell.quality, cell.agreement,
-                cell.failure or cell.fallback, cell.provenance,
-            )
-            for cell in devices.cells(report)
-        ),
-    )  # fmt: skip
-    yield from ("", *_bullets(devices.notes(report)))
+    yield from _table(devices.COLUMNS, devices.ALIGNMENT, devices.rows(report))
+    yield from ("", *_bullets(devices.lines(report)))
 
 
 def _failure(failure: TargetFailure) -> str:

@@ -20,8 +20,8 @@ def render_table(report: Report) -> str:
         parts += ["", f"Status: {status}"] if (status := STATUSES[target.status]) else []
         parts += ["", *(f"* {arrows(plain(reason))}" for reason in target.reasons)]
         parts += [f"* {arrows(plain(note))}" for note in target.notes]
-    if matrix := devices.cells(report):
-        parts += ["", "Devices", *_devices(matrix), "", *(f"* {arrows(plain(note))}" for note in devices.notes(report))]
+    if devices.rows(report):
+        parts += ["", "Devices", *_devices(report), "", *(f"* {arrows(plain(line))}" for line in devices.lines(report))]
     for failure in report.failures:
         parts += ["", f"{failure.target.title}: not delivered", "", f"* {plain(f'{failure.detail} {failure.remedy}')}"]
     return "\n".join(parts) + "\n"
@@ -32,13 +32,9 @@ def _lines(target: TargetReport) -> list[str]:
     return _aligned(cells, right={1, 2})
 
 
-def _devices(matrix: list[devices.Cell]) -> list[str]:
-    rows = (
-        (cell.device, cell.artifact, cell.size, cell.p50, cell.p90, cell.quality, cell.agreement,
-         cell.failure or cell.fallback, cell.provenance)
-        for cell in matrix
-    )  # fmt: skip
-    return _aligned([devices.COLUMNS, *(tuple(map(plain, row)) for row in rows)], right={2, 3, 4, 5, 6})
+def _devices(report: Report) -> list[str]:
+    right = {column for column, side in enumerate(devices.ALIGNMENT) if side == "r"}
+    return _aligned([devices.COLUMNS, *(tuple(map(plain, row)) for row in devices.rows(report))], right)
 
 
 def _aligned(cells: Sequence[tuple[str, ...]], right: set[int]) -> list[str]:

@@ -7,6 +7,7 @@ from app.report import render_html, render_markdown, render_table
 from app.spec.device_report import DeviceFacts, DeviceFailure, DeviceRun
 from app.spec.devices import LocalDevice
 from app.spec.figures import MetricChange
+from app.spec.targets import OnnxTarget
 from tests.report.reports import distribution, report, target
 
 LOSS = MetricChange(
@@ -32,11 +33,23 @@ def test_every_form_shows_every_figure() -> None:
         for figure in ("This worker", "12.4 MB", "top-1 94.0 %", "99.3 %", "1 Gemm", "measured", "Timed on 2 threads"):
             assert figure in shown, (render.__name__, figure)
         assert "Cool it." in shown
+        assert "drop 3.8 points" in shown
+        assert "50.0 % as on the worker" in shown
+        assert "governor performance" in shown
 
 
 def test_reasons_are_text() -> None:
     assert "It &lt;b&gt;burnt" in render_html(MATRIX)
-    assert "\\|" in render_markdown(MATRIX)
+    assert "\\<b\\>burnt\\|" in render_markdown(MATRIX)
+
+
+def test_a_note_on_several_artifacts_is_told_once() -> None:
+    arm = target(target=OnnxTarget(profile="arm"), devices=(LOCAL,))
+
+    shown = render_markdown(report(targets=(target(devices=(LOCAL,)), arm)))
+
+    assert shown.count("Timed on 2 threads") == 1
+    assert "This worker, ONNX for x86, ONNX for arm: Timed on 2 threads." in shown
 
 
 def test_a_report_without_devices_has_no_matrix() -> None:

@@ -119,6 +119,7 @@ def test_a_failed_job_leaves_its_log_and_what_its_last_step_made(folder: Path) -
         ("{", "local.invalid: job.json is no JSON"),
         ("[]", "local.invalid: job.json holds no JSON object"),
         (described(steps=[{"type": "quantize.static", "observer": "no"}]), "local.invalid (/steps/0/observer): "),
+        (described(steps=[], artifacts=["art_" + "0" * 32]), "local.invalid (/artifacts): Artifacts have ids in a"),
         (described(sneeds=1), "local.invalid (/sneeds): "),
         (described(datasets={"digits": {"splits": {}}}), "local.invalid (/datasets/digits/path): Field required"),
         (described(model="files/none.pt2"), "local.file_missing: There is no file "),

@@ -78,7 +78,7 @@ def test_too_few_published_networks_are_refused() -> None:
     device = next(one for one in published().devices if one.id == "raspberry-pi-5")
 
     assert fitted(device, 4, FAMILIES[0]).worst_error < 0.5
-    with pytest.raises(NotFitted, match="latencies of 1 depthwise networks are published"):
+    with pytest.raises(NotFitted, match="on 4 threads: latencies of 1 network of the kind 'depthwise' are published"):
         fitted(device, 4, FAMILIES[1])
 
 

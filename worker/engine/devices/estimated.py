@@ -53,7 +53,7 @@ def estimate(device: EstimatedDevice, trial: Trial) -> DeviceRun:
             retrieved=source.retrieved,
         ),
         facts=DeviceFacts(cpu=device.published.processor),
-        notes=tuple(notes(trial, workload, fit)),
+        notes=(*notes(trial, workload, fit), f"Published: {source.url}, read on {source.retrieved}."),
     )
 
 

@@ -13,6 +13,7 @@ from typing import Final, Literal
 import numpy as np
 
 from app.spec.devices.published import PublishedDevice, PublishedRun, published
+from app.spec.units import counted
 from worker.engine.devices.errors import NotFitted
 from worker.engine.devices.workload import Layers, published_layers
 
@@ -175,9 +176,10 @@ def fitted(device: PublishedDevice, threads: int, family: Family) -> Fitted:
     run = next(run for run in device.runs if run.threads == threads)
     seconds = family.published(run)
     if len(seconds) < LEAST_NETWORKS:
+        on = "" if device.kind == "gpu" else f" on {counted(threads, 'thread')}"
         raise NotFitted(
-            f"Of {device.title} on {threads} threads, latencies of {len(seconds)} {family.name} networks are "
-            "published: too few to tell what an estimate is worth."
+            f"{device.title}{on}: latencies of {counted(len(seconds), 'network')} of the kind '{family.name}' are "
+            "published, too few to tell what an estimate is worth."
         )
     held_out = {}
     for name, taken in seconds.items():
