@@ -22,9 +22,9 @@ DEMO := $(VENV)/.installed-demo$(TORCH)
 
 .DEFAULT_GOAL := help
 # The toolchains that `make toolchains` and `make test-targets` install; each is an environment of its own.
-TOOLCHAINS ?= openvino executorch litert coreml keras
+TOOLCHAINS ?= openvino executorch litert coreml keras emulator
 
-.PHONY: help setup run demo test test-targets toolchains lint bench results migrate image lock clean
+.PHONY: help setup run demo test test-targets toolchains emulators lint bench results migrate image lock lock-emulator clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -43,8 +43,11 @@ test: $(ALL) ## Set up and run every test (PYTEST_ARGS='tests/api -x' for less)
 toolchains: $(DEMO) ## Install the converters and runtimes of other formats into .toolchains (TOOLCHAINS=litert for one)
 	$(BIN)/python -m worker toolchains install $(TOOLCHAINS)
 
-test-targets: $(ALL) toolchains ## Install the toolchains and test the targets that need them
-	PARE_TEST_TOOLCHAINS='$(TOOLCHAINS)' $(BIN)/python -m pytest tests/targets $(PYTEST_ARGS)
+emulators: $(DEMO) ## Install the emulated CPUs of `evaluate.devices` into .toolchains (0.5 GB, no root)
+	$(BIN)/python -m worker toolchains install emulator
+
+test-targets: $(ALL) toolchains ## Install the toolchains and test the targets and devices that need them
+	PARE_TEST_TOOLCHAINS='$(TOOLCHAINS)' $(BIN)/python -m pytest tests/targets tests/devices $(PYTEST_ARGS)
 
 lint: $(ALL) ## Style, formatting, types, import directions
 	$(BIN)/ruff check .
@@ -66,6 +69,9 @@ image: ## Build the container images with docker or buildah (BASE=image, TARGETS
 
 lock: ## Pin every dependency anew in constraints.txt, from a fresh environment
 	PYTHON='$(PYTHON)' TORCH_PIN='$(TORCH_PIN)' TORCH_INDEX='$(TORCH_INDEX)' docker/lock.sh constraints.txt
+
+lock-emulator: $(ALL) ## Pin the emulators' Debian packages and wheels anew (needs Debian's gpgv and archive keyring)
+	$(BIN)/python docker/lock_emulator.py
 
 clean: ## Delete caches and build output; .venv and pare-data stay
 	rm -rf build dist demo-output *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

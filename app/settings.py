@@ -68,6 +68,9 @@ class Settings(BaseSettings):
     toolchains_dir: Path = Field(
         Path(".toolchains"), description="Environments of the toolchains (`python -m worker toolchains install`)."
     )
+    debian_mirror: str = Field(
+        "http://deb.debian.org/debian", pattern=r"^https?://", description="Where the emulators' packages come from."
+    )
     child_memory_bytes: int = Field(8 * GIB, gt=0, description="Resident memory a job may use.")
     child_disk_bytes: int = Field(20 * GIB, gt=0, description="Largest file a job may write.")
 

@@ -59,7 +59,7 @@ def _toolchains(options: argparse.Namespace, settings: Settings) -> None:
     if unknown := set(options.names) - set(NAMES):
         sys.exit(f"There is no toolchain {', '.join(sorted(unknown))}; there are {', '.join(NAMES)}.")
     if options.action == "install":
-        install(options.names or NAMES, environments)
+        install(options.names or NAMES, environments, settings.debian_mirror)
     tell(environments)
 
 

@@ -45,6 +45,7 @@ class Environments:
 
 
 def digest(name: ToolchainName) -> str:
-    """SHA-256 of the lock file and of the Python version that the environment is for."""
+    """SHA-256 of what it is made from (`<name>.txt`, `<name>-….*`) and of the Python version that it is for."""
     version = ".".join(map(str, sys.version_info[:2]))
-    return hashlib.sha256(version.encode() + (LOCKS / f"{name}.txt").read_bytes()).hexdigest()
+    files = sorted(LOCKS.glob(f"{name}[.-]*"))
+    return hashlib.sha256(version.encode() + b"".join(file.read_bytes() for file in files)).hexdigest()

@@ -75,9 +75,14 @@ def save(model: ModelProto, path: Path, *, whole_below: int = PROTOBUF_BYTES) ->
 
 def bytes_on_disk(path: Path) -> int:
     """Size of the ONNX file and of the external tensor files it names."""
+    return sum(part.stat().st_size for part in parts(path))
+
+
+def parts(path: Path) -> list[Path]:
+    """The ONNX file, and the external tensor files it names, in its folder or below."""
     graph = onnx.load(path, load_external_data=False).graph
     places = {entry.value for tensor in graph.initializer for entry in tensor.external_data if entry.key == "location"}
-    return path.stat().st_size + sum((path.parent / place).stat().st_size for place in places)
+    return [path, *(path.parent / place for place in sorted(places))]
 
 
 def graphs(graph: GraphProto) -> Iterator[GraphProto]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from app.errors import PareError
 from app.spec.targets import ToolchainName
 from worker.engine.environments import LOCKS, NAMES, STAMP, Environments, digest
+from worker.runtime import emulation
 
 
 class InstallFailed(PareError):
@@ -18,8 +19,11 @@ class InstallFailed(PareError):
     remedy = "Read pip's own words above; a package index or some gigabytes of disk are usually what is missing."
 
 
-def install(names: Sequence[ToolchainName], environments: Environments) -> None:
-    """Make the environments that are missing or older than their lock file. Raises `InstallFailed`."""
+def install(names: Sequence[ToolchainName], environments: Environments, mirror: str) -> None:
+    """Make the environments that are missing or older than their lock file; `mirror` is one of Debian's.
+
+    Raises `InstallFailed`, and for the emulators `EmulationFailed` and `PackageUnavailable`.
+    """
     for name in names:
         if environments.installed(name):
             _say(f"{name}: installed")
@@ -27,10 +31,10 @@ def install(names: Sequence[ToolchainName], environments: Environments) -> None:
         folder = environments.folder(name)
         _say(f"{name}: installing into {folder}")
         shutil.rmtree(folder, ignore_errors=True)
-        _run(sys.executable, "-m", "venv", str(folder))
-        lock = LOCKS / f"{name}.txt"
-        for packages in _turns(lock):
-            _run(str(folder / "bin" / "python"), "-m", "pip", "install", "--quiet", "--no-deps", *packages)
+        if name == "emulator":
+            emulation.build(folder, mirror, _say)
+        else:
+            _make(folder, LOCKS / f"{name}.txt")
         (folder / STAMP).write_text(digest(name))
 
 
@@ -38,6 +42,12 @@ def tell(environments: Environments) -> None:
     """One line for each toolchain."""
     for name in NAMES:
         _say(f"{name:12} {'installed' if environments.installed(name) else 'missing'}")
+
+
+def _make(folder: Path, lock: Path) -> None:
+    _run(sys.executable, "-m", "venv", str(folder))
+    for packages in _turns(lock):
+        _run(str(folder / "bin" / "python"), "-m", "pip", "install", "--quiet", "--no-deps", *packages)
 
 
 def _turns(lock: Path) -> list[list[str]]:

@@ -5,10 +5,11 @@ from typing import Annotated
 from pydantic import Field
 
 from app.spec.devices.base import AnyDevice, Provenance
+from app.spec.devices.emulated import EmulatedDevice
 from app.spec.devices.estimated import EstimatedDevice
 from app.spec.devices.local import LocalDevice
 
-Device = Annotated[EstimatedDevice | LocalDevice, Field(discriminator="type")]
-DEVICES: tuple[type[AnyDevice], ...] = (LocalDevice, EstimatedDevice)
+Device = Annotated[EmulatedDevice | EstimatedDevice | LocalDevice, Field(discriminator="type")]
+DEVICES: tuple[type[AnyDevice], ...] = (LocalDevice, EmulatedDevice, EstimatedDevice)
 
-__all__ = ["DEVICES", "AnyDevice", "Device", "EstimatedDevice", "LocalDevice", "Provenance"]
+__all__ = ["DEVICES", "AnyDevice", "Device", "EmulatedDevice", "EstimatedDevice", "LocalDevice", "Provenance"]

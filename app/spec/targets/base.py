@@ -5,8 +5,8 @@ from typing import ClassVar, Literal, Self, get_args, get_origin
 
 from app.spec.base import Frozen
 
-ToolchainName = Literal["openvino", "executorch", "litert", "coreml", "keras"]
-"""Converters and runtimes that live in environments of their own, each pinned by `toolchains/<name>.txt`."""
+ToolchainName = Literal["openvino", "executorch", "litert", "coreml", "keras", "emulator"]
+"""Converters, runtimes and emulators that live in environments of their own, each pinned by `toolchains/<name>.txt`."""
 
 
 class AnyTarget(Frozen):

@@ -26,3 +26,31 @@ class NotFitted(DeviceError):
 
     code = "device.not_fitted"
     remedy = "Measure it: enrol the device with an agent; GET /devices/estimated lists what is published of each."
+
+
+class NoRuntimeThere(DeviceError):
+    """An artifact is in a format that a device has no runtime for."""
+
+    code = "device.no_runtime"
+    remedy = "Add a target that runs there, onnx or litert, or leave the device out."
+
+
+class IllegalInstruction(DeviceError):
+    """The runtime gave an instruction that the device's CPU does not have; a real one would end it likewise."""
+
+    code = "device.illegal_instruction"
+    remedy = "Deliver for this CPU (the profiles arm and x86-legacy of onnx), or use a runtime's build that suits it."
+
+
+class DeviceCrashed(DeviceError):
+    """The runtime crashed on the device."""
+
+    code = "device.crashed"
+    remedy = "Try the artifact on the device by hand, as its USAGE text says; deliver for another target."
+
+
+class DeviceTooSlow(DeviceError):
+    """The device answered not one batch of rows in the time that it is given."""
+
+    code = "device.too_slow"
+    remedy = "Leave the device out for a model of this size, or use one that is not emulated."
