@@ -8,6 +8,7 @@ from sqlalchemy.orm import Session
 from app.db import uploads, workers
 from app.db.tables import Dataset, Model
 from app.ids import NotFound, parse
+from app.services.devices import check_devices
 from app.services.errors import MetricNotMeasurable, NeedsData, StepNotApplicable
 from app.services.evaluation import given, require_own_targets
 from app.services.learning import asks_for_gpu, check_device, check_teaching, check_training
@@ -50,6 +51,7 @@ def check(session: Session, tenant: str, spec: JobSpec) -> Accepted:
     if spec.artifacts:
         spec = require_own_targets(spec, given(session, tenant, spec))
     spec, warnings = judge(spec, model, others, data)
+    warnings = (*warnings, *check_devices(session, tenant, spec))
     queue = _queue(session, spec)
     if queue == "cpu" and any(asks_for_gpu(step) for step in spec.steps):
         warnings = (*warnings, "mixed_precision will not be used: no live worker has a GPU.")

@@ -263,3 +263,30 @@ def test_agents_are_counted(client: httpx.Client, agent: dict, task: str) -> Non
     assert 'pare_agent_tasks{state="queued"} 1.0' in text
     polled(client, agent)
     assert 'pare_agent_tasks{state="leased"} 1.0' in client.get("/metrics").text
+
+
+def job_on(model_id: str, agent: str, *formats: str) -> dict:
+    targets = [{"format": one} for one in formats or ("onnx",)]
+    return {"model": model_id, "targets": targets, "evaluate": {"devices": [{"type": "agent", "agent": agent}]}}
+
+
+def test_a_job_names_agents_that_there_are(client: httpx.Client, agent: dict, model_id: str) -> None:
+    unknown = client.post("/jobs", json=job_on(model_id, "agt_" + "0" * 32))
+    known = client.post("/jobs", json=job_on(model_id, agent["id"]))
+    client.delete(f"/agents/{agent['id']}")
+    revoked = client.post("/jobs", json=job_on(model_id, agent["id"]))
+
+    for refused in (unknown, revoked):
+        assert (refused.status_code, refused.json()["code"]) == (404, "resource.not_found")
+        assert refused.json()["errors"][0]["pointer"] == "/evaluate/devices/0"
+    assert known.status_code == 202
+
+
+def test_a_job_names_agents_that_can_run_something_of_it(client: httpx.Client, agent: dict, model_id: str) -> None:
+    refused = client.post("/jobs", json=job_on(model_id, agent["id"], "openvino"))
+    partly = client.post("/jobs/validate", json=job_on(model_id, agent["id"], "onnx", "openvino"))
+
+    assert (refused.status_code, refused.json()["code"]) == (422, "agent.unfit")
+    assert "its runtimes: onnxruntime" in refused.json()["detail"]
+    assert partly.status_code == 200
+    assert any("has no runtime for openvino/fp32" in warning for warning in partly.json()["warnings"])

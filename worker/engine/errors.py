@@ -196,6 +196,13 @@ class FeatureMismatch(EngineError):
     remedy = "Match values with as many axes: [rows, channels], [rows, tokens, channels], or images."
 
 
+class AgentsMissing(EngineError):
+    """A device agent is to measure for something that runs without a service, which they belong to."""
+
+    code = "agent.none"
+    remedy = "Submit the job to a service that has the device among its agents."
+
+
 class ToolchainMissing(EngineError):
     """A target is converted or run by a toolchain that is not installed on the worker."""
 

@@ -3,7 +3,7 @@
 from typing import Literal, Protocol
 
 from app.spec.targets import ToolchainName
-from worker.engine.errors import ToolchainMissing
+from worker.engine.errors import AgentsMissing, ToolchainMissing
 
 LogLevel = Literal["info", "warning"]
 
@@ -26,6 +26,9 @@ class Progress(Protocol):
     def start_toolchain(self, number: int, name: ToolchainName) -> None:
         """Ask for a process of a toolchain in folder `number`; see `worker.engine.toolchain`."""
 
+    def ask_agent(self, number: int, agent: str) -> None:
+        """Ask a device agent to do the task in folder `number`; see `worker.engine.agents`."""
+
 
 class Unheard:
     """A progress nobody listens to."""
@@ -45,3 +48,7 @@ class Unheard:
     def start_toolchain(self, _number: int, name: ToolchainName) -> None:
         """Refuse: whoever has toolchains listens."""
         raise ToolchainMissing(f"The toolchain {name} is not at hand here.")
+
+    def ask_agent(self, _number: int, _agent: str) -> None:
+        """Refuse: whoever has agents listens."""
+        raise AgentsMissing("There are no agents here.")

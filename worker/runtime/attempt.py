@@ -23,6 +23,7 @@ from app.spec.report import Report
 from app.spec.work import Failure, WorkKind, WorkOrder, WorkResult
 from app.storage import Store
 from app.storage.errors import StorageUnavailable
+from worker.runtime.agent_desk import AgentDesk
 from worker.runtime.errors import Crashed, Killed, NotStarted, OutOfMemory, SandboxTooWeak
 from worker.runtime.keeper import Keeper
 from worker.runtime.patience import DATABASE_AWAY, SERVERS_AWAY, STORAGE_PATIENCE_SECONDS, outlast
@@ -105,10 +106,15 @@ class Attempt:
             memory_bytes=self.settings.child_memory_bytes,
             file_bytes=self.settings.child_disk_bytes,
         )
-        listeners = Listeners(
-            self.pulse.on_progress, self.pulse.on_log, self.keeper.on_checkpoint, self.should_stop
+        desk = AgentDesk(
+            self.database, self.store, self.settings, self.job, self.directory, self.should_stop
         )  # fmt: skip
-        return workshop.run(self.directory, limits, listeners, kind=self.job.kind)
+        with desk:
+            listeners = Listeners(
+                self.pulse.on_progress, self.pulse.on_log, self.keeper.on_checkpoint, self.should_stop,
+                on_agent=desk.ask,
+            )  # fmt: skip
+            return workshop.run(self.directory, limits, listeners, kind=self.job.kind)
 
     def _is_given_up(self) -> bool:
         return self.pulse.stop_reason() in {CANCELED, FENCED}

@@ -32,6 +32,7 @@ from app.spec.signature import ModelInfo
 from app.spec.work import Failure, WorkOrder, WorkResult
 from worker.engine.checkpoints import FOLDER as CHECKPOINTS
 from worker.engine.environments import Environments
+from worker.runtime.agent_desk import nobody
 from worker.runtime.attempt import require_safe
 from worker.runtime.errors import LocalFileMissing, LocalJobInvalid, Unforeseen
 from worker.runtime.prepare import data_file, model_file
@@ -156,7 +157,9 @@ def _worked(order: WorkOrder, directory: Path, scratch: Path, settings: Settings
         require_safe(order, workshop)
         return workshop.run(
             directory, limits,
-            Listeners(on_progress=told.progress, on_log=told.log, on_checkpoint=told.checkpoint),
+            Listeners(
+                on_progress=told.progress, on_log=told.log, on_checkpoint=told.checkpoint, on_agent=nobody(directory)
+            ),
         )  # fmt: skip
 
 

@@ -13,6 +13,7 @@ from worker.runtime.wire import (
     MAX_MESSAGE,
     MAX_NAME,
     TRUNCATED,
+    Asked,
     Done,
     Failed,
     Kept,
@@ -64,12 +65,16 @@ class Reporter:
         """Ask the parent for a toolchain's process in folder `number`."""
         self.send(Wanted(number=number, name=name))
 
+    def ask_agent(self, number: int, agent: str) -> None:
+        """Ask the parent to have a task done by a device agent."""
+        self.send(Asked(number=number, agent=agent))
+
     def trace(self, text: str) -> None:
         """Add a traceback to the job's log."""
         for line in text.splitlines():
             self._line(LogLine(level="error", message=line[:MAX_LOG_MESSAGE]))
 
-    def send(self, message: Kept | Wanted | Started | Failed | Done) -> None:
+    def send(self, message: Kept | Wanted | Asked | Started | Failed | Done) -> None:
         """Write what is still held back, then `message`."""
         with self._lock:
             self._flush()

@@ -23,6 +23,7 @@ from worker.runtime.wire import (
     MAX_LOG_BYTES,
     MAX_LOG_MESSAGE,
     TRUNCATED,
+    Asked,
     Done,
     Failed,
     Kept,
@@ -63,6 +64,8 @@ class Listeners:
     should_stop: Callable[[], str | None] = lambda: None
     on_toolchain: Callable[[int, ToolchainName], None] = lambda _number, _name: None
     """Hears which toolchain's process the child asks for, and the number of its folder."""
+    on_agent: Callable[[int, str], None] = lambda _number, _agent: None
+    """Hears which device agent the child asks for, and the number of the task's folder."""
 
 
 @dataclass(frozen=True)
@@ -94,7 +97,7 @@ class Vigil:
         self._step = 0
         self._kept: list[str] = []
         self._names: set[str] = set()
-        self._wanted: list[Wanted] = []
+        self._wanted: list[Wanted | Asked] = []
         self._log: list[LogLine] = []
         self._logged = 0
         self._tail: deque[bytes] = deque()
@@ -181,7 +184,7 @@ class Vigil:
                 self._add_line(said)
             case Kept(name=name):
                 self._add_checkpoint(name)
-            case Wanted() as wanted:
+            case Wanted() | Asked() as wanted:
                 self._wanted.append(wanted)
             case Done() | Failed() as last:
                 self._last = last
@@ -234,7 +237,10 @@ class Vigil:
         for name in kept:
             listeners.on_checkpoint(name)
         for one in wanted:
-            listeners.on_toolchain(one.number, one.name)
+            if isinstance(one, Asked):
+                listeners.on_agent(one.number, one.agent)
+            else:
+                listeners.on_toolchain(one.number, one.name)
 
     def _check(self, deadline: float) -> None:
         if self._lifeline.over:

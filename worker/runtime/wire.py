@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, StringConstraints, TypeAdapter, ValidationError
 
+from app.spec.agents import AgentId
 from app.spec.base import Frozen
 from app.spec.targets import ToolchainName
 from app.spec.work import Failure, FileName
@@ -68,6 +69,14 @@ class Wanted(Frozen):
     name: ToolchainName
 
 
+class Asked(Frozen):
+    """Have device agent `agent` do the task in folder `number` of the job's agents."""
+
+    kind: Literal["asked"] = "asked"
+    number: int = Field(ge=0, lt=10_000)
+    agent: AgentId
+
+
 class Started(Frozen):
     """The child is confined as `layers` says and begins."""
 
@@ -88,7 +97,7 @@ class Done(Frozen):
     kind: Literal["done"] = "done"
 
 
-AnyMessage = Progress | LogLine | Kept | Wanted | Started | Failed | Done
+AnyMessage = Progress | LogLine | Kept | Wanted | Asked | Started | Failed | Done
 _MESSAGE: TypeAdapter[AnyMessage] = TypeAdapter(Annotated[AnyMessage, Field(discriminator="kind")])
 
 

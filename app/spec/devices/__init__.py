@@ -4,12 +4,15 @@ from typing import Annotated
 
 from pydantic import Field
 
+from app.spec.devices.agent import AgentDevice
 from app.spec.devices.base import AnyDevice, Provenance
 from app.spec.devices.emulated import EmulatedDevice
 from app.spec.devices.estimated import EstimatedDevice
 from app.spec.devices.local import LocalDevice
 
-Device = Annotated[EmulatedDevice | EstimatedDevice | LocalDevice, Field(discriminator="type")]
-DEVICES: tuple[type[AnyDevice], ...] = (LocalDevice, EmulatedDevice, EstimatedDevice)
+Device = Annotated[AgentDevice | EmulatedDevice | EstimatedDevice | LocalDevice, Field(discriminator="type")]
+DEVICES: tuple[type[AnyDevice], ...] = (LocalDevice, EmulatedDevice, EstimatedDevice, AgentDevice)
 
-__all__ = ["DEVICES", "AnyDevice", "Device", "EmulatedDevice", "EstimatedDevice", "LocalDevice", "Provenance"]
+__all__ = [
+    "DEVICES", "AgentDevice", "AnyDevice", "Device", "EmulatedDevice", "EstimatedDevice", "LocalDevice", "Provenance",
+]  # fmt: skip

@@ -26,6 +26,6 @@ def runs_on(device: type[T]) -> Callable[[Callable[[T, Trial], DeviceRun]], Call
 def implementations() -> dict[type, RunOn]:
     """By kind of device."""
     # Imported here, because each registers itself with this module.
-    from worker.engine.devices import emulated, estimated, local  # noqa: F401
+    from worker.engine.devices import agent, emulated, estimated, local  # noqa: F401
 
     return IMPLEMENTATIONS

@@ -21,6 +21,13 @@ class AnswersMissing(DeviceError):
     remedy = "Try the artifact on the device by hand, as its USAGE text says; its runtime may be another release."
 
 
+class FormatNotRun(DeviceError):
+    """The device has no runtime for the artifact's format."""
+
+    code = "device.format_not_run"
+    remedy = "Agents run ONNX and LiteRT files; deliver one of these for the device, or leave it out."
+
+
 class NotFitted(DeviceError):
     """The latency of a network cannot be estimated: too little is published of networks like it."""
 
