@@ -16,7 +16,7 @@ from tests.engine import zoo
 from tests.engine.orders import signature_of
 from tests.engine.test_job import FAST, MODEL
 from tests.targets.conftest import Done, finished
-from worker.engine.architectures import torchvision
+from tests.targets.networks import NAMES
 from worker.engine.targets.tensorrt.releases import RELEASES
 from worker.engine.targets.tensorrt.rules import require_rules
 from worker.runtime.supervise import Workshop
@@ -71,16 +71,17 @@ def test_half_precision_lives_in_the_graph(done: Callable[..., Done]) -> None:
     assert "--fp16" not in eleven
 
 
-def test_usage_is_code_that_runs_and_a_command_with_shapes(done: Callable[..., Done]) -> None:
-    exported = done(targets=BOTH[:1])
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+def test_usage_is_code_that_runs_and_a_command_with_shapes(precision: str, done: Callable[..., Done]) -> None:
+    exported = done(targets=[{"format": "tensorrt", "precision": precision}])
 
-    told = (exported.folder / "USAGE-tensorrt-trt10-fp32.md").read_text()
+    told = (exported.folder / f"USAGE-tensorrt-trt10-{precision}.md").read_text()
     code = told.partition("```python\n")[2].partition("```")[0]
     ending = "\nprint([array.shape for array in outputs])"
     command = [sys.executable, "-I", "-c", code + ending]
     ran = subprocess.run(command, cwd=exported.folder, capture_output=True, check=True)
     assert ran.stdout.decode().strip() == "[(1, 10)]"
-    assert "--onnx=model-tensorrt-trt10-fp32.onnx" in told
+    assert f"--onnx=model-tensorrt-trt10-{precision}.onnx" in told
     assert "--maxShapes=image:" in told
 
 
@@ -98,18 +99,6 @@ def onnx_job(path: Path, workshop: Workshop, tmp_path: Path, **spec: object) -> 
     return finished(workshop, order, directory)
 
 
-def network(name: str) -> torch.nn.Module:
-    """Of torchvision; the transformer is a small one."""
-    if name != "vit":
-        return zoo.resnet(name)
-    torch.manual_seed(0)
-    vit = torchvision().models.VisionTransformer(
-        image_size=64, patch_size=16, num_layers=2, num_heads=4, hidden_dim=64, mlp_dim=128
-    )
-    torch.nn.init.normal_(vit.heads.head.weight, std=0.1)  # torchvision begins with zeros
-    return vit.eval()
-
-
 def test_four_bits_come_in_blocks_that_tensorrt_has(workshop: Workshop, tmp_path: Path) -> None:
     tokens = torch.zeros(2, 16, dtype=torch.int64)
     transformer = zoo.export(zoo.TransformerBlock(), tmp_path / "transformer.onnx", {"tokens": tokens}, ["logits"])
@@ -122,9 +111,24 @@ def test_four_bits_come_in_blocks_that_tensorrt_has(workshop: Workshop, tmp_path
         assert target.size.ratio < 0.5
 
 
-@pytest.mark.parametrize("name", ["resnet18", "mobilenet_v2", "vit"])
-def test_networks_compute_the_same(name: str, workshop: Workshop, tmp_path: Path) -> None:
-    path = zoo.export(network(name), tmp_path / f"{name}.onnx", {"image": torch.zeros(2, 3, 64, 64)}, ["logits"])
+@pytest.mark.parametrize("name", NAMES)
+def test_networks_compute_the_same(name: str, of_network: Callable[..., Done]) -> None:
+    exported = of_network(name, targets=BOTH)
 
-    for target in onnx_job(path, workshop, tmp_path, targets=BOTH).report.targets:
+    for target in exported.report.targets:
         assert target.parity[0].max_abs < 1e-4
+        assert target.status == "planned, not built"
+    ten, eleven = (onnx.load(exported.folder / target.artifact).graph for target in exported.report.targets)
+    assert "Gelu" not in {node.op_type for node in ten.node}, "TensorRT 10.0 does not read it"
+    assert ("Gelu" in {node.op_type for node in eleven.node}) == (name == "small_vit")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_networks_keep_their_answers_in_half_precision(name: str, of_network: Callable[..., Done]) -> None:
+    half = {"format": "tensorrt", "profile": "trt11", "precision": "fp16"}
+    (target,) = of_network(name, targets=[half]).report.targets
+
+    assert target.parity[0].sqnr_db is not None
+    assert target.parity[0].sqnr_db > 30
+    assert target.size.ratio < 0.6
+    assert target.layers

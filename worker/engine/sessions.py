@@ -8,10 +8,11 @@ from pathlib import Path
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # before the import: Linux wheels since 1.29 report usage
 
 import onnxruntime as ort
+from onnx import GraphProto, TensorProto
 
 from worker.engine.errors import LoadFailed
 
-__all__ = ["ort", "session", "without_paths"]
+__all__ = ["has_halves", "ort", "session", "without_paths"]
 
 ort.set_default_logger_severity(3)  # errors only; warnings about foldable nodes fill a job's log
 
@@ -23,11 +24,13 @@ def session(
     optimize: bool = True,
     optimized: Path | None = None,
     config: Mapping[str, str] | None = None,
+    blocked: bool = True,
 ) -> ort.InferenceSession:
     """A CPU session of an ONNX file, with one pool of `threads` threads that do not spin between runs.
 
     `optimized` is where the runtime writes the graph it really executes; `config` holds further entries of
-    the runtime's session configuration, by their full keys. Raises `LoadFailed`.
+    the runtime's session configuration, by their full keys. `blocked` False keeps convolutions out of the blocked
+    layout: see `has_halves`. Raises `LoadFailed`.
     """
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
@@ -42,10 +45,21 @@ def session(
         options.optimized_model_filepath = str(optimized)
     try:
         return ort.InferenceSession(
-            model if isinstance(model, bytes) else str(model), options, providers=["CPUExecutionProvider"]
+            model if isinstance(model, bytes) else str(model),
+            options,
+            providers=["CPUExecutionProvider"],
+            disabled_optimizers=[] if blocked else ["NchwcTransformer"],
         )
     except Exception as error:  # pybind raises a class per status code, all direct children of Exception
         raise LoadFailed(f"ONNX Runtime refuses the model: {without_paths(error, model)}") from error
+
+
+def has_halves(graph: GraphProto) -> bool:
+    """Whether a graph has float16 constants: ONNX Runtime 1.31.1 crashed on some that it brought into blocked layout.
+
+    A small vision transformer in float16 ended its process with SIGSEGV in NchwcTransformer; without, it ran.
+    """
+    return any(tensor.data_type == TensorProto.FLOAT16 for tensor in graph.initializer)
 
 
 BUILD_PLACE = re.compile(r"\S*onnxruntime\S*\.(?:h|cc|cpp|hpp):\d+ ")

@@ -16,7 +16,7 @@ from app.spec.report import LayerError
 from worker.engine.measure.batching import AnyRows, BatchRange
 from worker.engine.measure.parity import Likeness
 from worker.engine.measure.running import Run, paired, runner
-from worker.engine.sessions import session
+from worker.engine.sessions import has_halves, session
 
 LAYER_OPERATORS = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul", "Add"})
 ROWS = 64
@@ -133,7 +133,8 @@ def _exposing(model: onnx.ModelProto, folder: Path, values: list[str], threads: 
     finally:
         del model.graph.output[:]
         model.graph.output.extend(outputs)
-    return runner(session(content, threads, config={EXTERNAL_FOLDER: str(folder)}))
+    config = {EXTERNAL_FOLDER: str(folder)}
+    return runner(session(content, threads, config=config, blocked=not has_halves(model.graph)))
 
 
 def _compare(

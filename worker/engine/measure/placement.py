@@ -42,13 +42,13 @@ STRUCTURE_ONLY = {
 }
 
 
-def measure_placement(model: Path, threads: int, scratch: Path) -> Placement:
+def measure_placement(model: Path, threads: int, scratch: Path, *, blocked: bool = True) -> Placement:
     """Operators of the optimized graph, inner graphs included. Raises `LoadFailed`."""
     folder = scratch / "placement"
     folder.mkdir(parents=True, exist_ok=True)
     optimized = folder / "optimized.onnx"
     try:
-        session(model, threads, optimized=optimized, config=STRUCTURE_ONLY)
+        session(model, threads, optimized=optimized, config=STRUCTURE_ONLY, blocked=blocked)
         graph = onnx.load(str(optimized), load_external_data=False).graph
         counted = Counter(_operators(graph.node))
     finally:

@@ -6,6 +6,7 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
+import onnx
 
 from app.spec.evaluate import Latency
 from app.spec.report import Placement, Size
@@ -16,7 +17,7 @@ from worker.engine.measure.placement import measure_placement, rounded_by_runtim
 from worker.engine.measure.running import Arrays, Run, Session, runner
 from worker.engine.measure.runtime import Layers
 from worker.engine.measure.size import measure_size
-from worker.engine.sessions import ort, session
+from worker.engine.sessions import has_halves, ort, session
 from worker.toolchains.turns import Once, take_turns
 
 
@@ -34,7 +35,7 @@ class OnnxRuntime:
     @cached_property
     def run(self) -> Run:
         """The artifact's outputs by name. Raises `LoadFailed`, later `ModelRunFailed`."""
-        return runner(session(self.artifact, self.threads))
+        return runner(session(self.artifact, self.threads, blocked=self._blocked))
 
     def take_turns(self, feeds: Arrays, plan: Latency, seed: int) -> tuple[np.ndarray, np.ndarray]:
         """Nanoseconds of each run of both. Raises `ModelRunFailed`.
@@ -42,15 +43,20 @@ class OnnxRuntime:
         Inputs are bound to the sessions once and outputs are left with the runtime (`IOBinding`): the figures are
         the graph's alone, without the conversion of arrays, which a caller in another language does not pay.
         """
-        once = tuple(bound(session(path, plan.threads), feeds) for path in (self.baseline, self.artifact))
+        sessions = (session(self.baseline, plan.threads), session(self.artifact, plan.threads, blocked=self._blocked))
+        once = tuple(bound(opened, feeds) for opened in sessions)
         try:
             return take_turns((once[0], once[1]), runs=plan.runs, budget_s=plan.budget_s, seed=seed)
         except Exception as error:
             raise ModelRunFailed(f"ONNX Runtime stopped while it was timed: {str(error)[:500]}") from error
 
     @cached_property
+    def _blocked(self) -> bool:
+        return not has_halves(onnx.load(self.artifact, load_external_data=False).graph)
+
+    @cached_property
     def _placement(self) -> Placement:
-        return measure_placement(self.artifact, self.threads, self.scratch)
+        return measure_placement(self.artifact, self.threads, self.scratch, blocked=self._blocked)
 
     def placement(self) -> Placement:
         """Operators of the graph that ONNX Runtime makes of the artifact for this machine."""

@@ -80,12 +80,14 @@ def lower_for(target: TensorRtTarget, model: Model) -> ModelProto:
 def _usage(
     target: TensorRtTarget, release: Release, files: tuple[Path, ...], signature: Signature, flags: tuple[str, ...]
 ) -> str:  # fmt: skip
-    name = files[0].name
+    name, half = files[0].name, target.precision == "fp16"
     code = f"""
 import numpy as np
 import onnxruntime
 
-session = onnxruntime.InferenceSession({name!r}, providers=["CPUExecutionProvider"])
+session = onnxruntime.InferenceSession(
+    {name!r}, providers=["CPUExecutionProvider"]{', disabled_optimizers=["NchwcTransformer"]' if half else ""}
+)
 {example_rows(signature)}
 outputs = session.run({[tensor.name for tensor in signature.outputs]}, rows)
 """
