@@ -298,9 +298,11 @@ def test_a_target_reads_no_newer_opset(client: httpx.Client) -> None:
     assert client.post("/jobs/validate", json={"model": older, "targets": targets}).status_code == 200
 
 
-def test_a_target_made_from_programs_refuses_onnx(client: httpx.Client) -> None:
+@pytest.mark.parametrize("made_from_programs", ["litert", "torchscript"])
+def test_a_target_made_from_programs_refuses_onnx(made_from_programs: str, client: httpx.Client) -> None:
     model = uploaded(client, inputs=[value("x", ["n", 4])], outputs=[value("y", ["n", 4])])
-    answer = client.post("/jobs/validate", json={"model": model, "targets": [{"format": "onnx"}, {"format": "litert"}]})
+    targets = [{"format": "onnx"}, {"format": made_from_programs}]
+    answer = client.post("/jobs/validate", json={"model": model, "targets": targets})
 
     assert (answer.status_code, answer.json()["code"]) == (422, "step.not_applicable")
     assert answer.json()["errors"][0]["pointer"] == "/targets/1"

@@ -23,6 +23,7 @@ CASES = [
     ({"format": "openvino"}, [STATIC]),
     ({"format": "litert"}, []),
     ({"format": "tensorrt"}, []),
+    ({"format": "torchscript"}, []),
 ]
 
 

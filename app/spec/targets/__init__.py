@@ -9,12 +9,14 @@ from app.spec.targets.litert import LiteRtTarget
 from app.spec.targets.onnx import OnnxProfile, OnnxTarget
 from app.spec.targets.openvino import OpenVinoTarget
 from app.spec.targets.tensorrt import TensorRtProfile, TensorRtTarget
+from app.spec.targets.torchscript import TorchEngine, TorchScriptTarget
 
 Target = Annotated[
     LiteRtTarget
     | OnnxTarget
     | OpenVinoTarget
-    | TensorRtTarget,
+    | TensorRtTarget
+    | TorchScriptTarget,
     Field(discriminator="format"),
 ]  # fmt: skip  # a line for each, as in the list
 TARGETS: tuple[type[AnyTarget], ...] = (
@@ -22,6 +24,7 @@ TARGETS: tuple[type[AnyTarget], ...] = (
     OpenVinoTarget,
     LiteRtTarget,
     TensorRtTarget,
+    TorchScriptTarget,
 )
 
 __all__ = [
@@ -35,4 +38,6 @@ __all__ = [
     "TensorRtProfile",
     "TensorRtTarget",
     "ToolchainName",
+    "TorchEngine",
+    "TorchScriptTarget",
 ]

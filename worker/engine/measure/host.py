@@ -1,16 +1,18 @@
-"""Which figures this machine can take for a target: what runs is ONNX Runtime on this CPU, whatever the profile."""
+"""Which figures this machine can take for a target: what runs, runs on this CPU, whatever the target is for."""
 
 import platform
 from dataclasses import dataclass
 
 from app.spec.report import Status
-from app.spec.targets import OnnxProfile, OnnxTarget, Target
+from app.spec.targets import OnnxProfile, OnnxTarget, Target, TorchEngine, TorchScriptTarget
 from worker.engine.measure.machine import usable_cores
 
 X86 = frozenset({"x86_64", "amd64", "i386", "i686"})
 ARM = frozenset({"aarch64", "arm64"})
 ARCHITECTURES: dict[OnnxProfile, frozenset[str]] = {"x86": X86, "x86-legacy": X86, "arm": ARM, "tensorrt": frozenset()}
 """Where a profile's speed is real, as `platform.machine()` spells it; TensorRT is no CPU."""
+ENGINES: dict[TorchEngine, frozenset[str]] = {"x86": X86, "qnnpack": ARM}
+"""The same of LibTorch's kernels."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +29,12 @@ class Host:
 
     def represents(self, target: Target) -> bool:
         """Whether speed here is speed on the target."""
-        return not isinstance(target, OnnxTarget) or self.architecture.lower() in ARCHITECTURES[target.profile]
+        match target:
+            case OnnxTarget(profile=profile):
+                return self.architecture.lower() in ARCHITECTURES[profile]
+            case TorchScriptTarget(engine=engine):
+                return self.architecture.lower() in ENGINES[engine]
+        return True
 
 
 def foreign(target: Target, status: Status) -> str:
@@ -37,7 +44,8 @@ def foreign(target: Target, status: Status) -> str:
             f"Latency was not measured: {target.label} is built where it will run. Accuracy and parity are of the "
             "very file that is delivered, run with ONNX Runtime on this CPU."
         )
+    runtime = "LibTorch" if isinstance(target, TorchScriptTarget) else "ONNX Runtime"
     return (
         f"Latency was not measured: this machine is not what {target.label} is for. Accuracy, parity and "
-        "placement were measured with ONNX Runtime on this CPU; there, kernels are placed differently."
+        f"placement were measured with {runtime} on this CPU; there, kernels are placed differently."
     )

@@ -98,6 +98,7 @@ def implementations() -> dict[type, Deliver]:
     # Imported here, because each registers itself with this module.
     from worker.engine.targets import litert, onnx, openvino  # noqa: F401
     from worker.engine.targets.tensorrt import delivery  # noqa: F401
+    from worker.engine.targets.torchscript import delivery as torchscript  # noqa: F401
 
     return IMPLEMENTATIONS
 

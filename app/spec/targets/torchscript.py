@@ -1,0 +1,38 @@
+"""A TorchScript file for LibTorch."""
+
+from typing import ClassVar, Literal
+
+from pydantic import ConfigDict
+
+from app.spec.targets.base import AnyTarget
+
+TorchEngine = Literal["x86", "qnnpack"]
+
+
+class TorchScriptTarget(AnyTarget):
+    """A frozen TorchScript file (`.pt`) for LibTorch, with a C++ program that loads and runs it.
+
+    PyTorch has deprecated TorchScript: choose ExecuTorch for anything new. `engine` is whose kernels it is for:
+    `x86`, or `qnnpack` on ARM.
+    """
+
+    model_config = ConfigDict(json_schema_extra={"deprecated": True})
+
+    needs_program: ClassVar[bool] = True
+
+    format: Literal["torchscript"] = "torchscript"
+    engine: TorchEngine = "x86"
+
+    @property
+    def label(self) -> str:
+        return f"torchscript/{self.engine}"
+
+    @property
+    def title(self) -> str:
+        return f"TorchScript for {self.engine}"
+
+    @property
+    def lacks(self) -> frozenset[str]:
+        return frozenset({
+            "quantize.static", "quantize.aware", "quantize.dynamic", "quantize.weights", "share_weights",
+        })  # fmt: skip

@@ -1,0 +1,1 @@
+"""TorchScript files of programs, and the C++ program that runs them."""

@@ -1,0 +1,74 @@
+"""The `torchscript` target: the program compiled, frozen and run by LibTorch, and a C++ program that runs it."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+
+from app.spec.signature import Signature
+from app.spec.targets import TorchScriptTarget
+from worker.engine.model import Model
+from worker.engine.program import quiet
+from worker.engine.runtimes.torchscript import DEPRECATED, LibTorch
+from worker.engine.targets import Delivery, Site, delivers, opens
+from worker.engine.targets.torchscript.cpp_program import FOLDER, write_cpp_program
+from worker.engine.targets.torchscript.script import scripted
+from worker.engine.targets.usage import example_rows, usage
+
+
+@delivers(TorchScriptTarget)
+def deliver_torchscript(target: TorchScriptTarget, model: Model, site: Site) -> Iterator[Delivery]:
+    """Write `model-torchscript-<engine>.pt` and `….cpp.zip`. Raises `Unconvertible`, `LoadFailed`."""
+    stem = f"model-{target.label.replace('/', '-')}"
+    file = _saved(scripted(model.program), site.out / f"{stem}.pt")
+    source = write_cpp_program(target, model.signature, site.out / f"{stem}.cpp.zip")
+    runtime = LibTorch(_baseline(site), file, model.signature, target.engine, site.threads)
+    exact = model is site.original
+    yield Delivery((file, source), runtime, _usage(target, (file, source), model.signature), exact)
+
+
+@opens(TorchScriptTarget)
+def open_torchscript(target: TorchScriptTarget, files: tuple[Path, ...], site: Site) -> Iterator[Delivery]:
+    """Open it with LibTorch, beside the original compiled anew. Raises `Unconvertible`, `LoadFailed`."""
+    runtime = LibTorch(_baseline(site), files[0], site.original.signature, target.engine, site.threads)
+    yield Delivery(files, runtime, usage="")
+
+
+def _baseline(site: Site) -> Path:
+    return _saved(scripted(site.original.program), site.scratch / "original.pt")
+
+
+def _saved(module: torch.jit.ScriptModule, path: Path) -> Path:
+    with quiet():
+        torch.jit.save(module, str(path))
+    return path
+
+
+def _usage(target: TorchScriptTarget, files: tuple[Path, ...], signature: Signature) -> str:
+    file, source = (one.name for one in files)
+    names = [tensor.name for tensor in signature.outputs]
+    outputs = f"{{{names[0]!r}: returned}}" if len(names) == 1 else f"dict(zip({names}, returned))"
+    code = f"""
+import numpy as np
+import torch
+
+torch.backends.quantized.engine = {target.engine!r}
+model = torch.jit.load({file!r})
+{example_rows(signature)}
+with torch.inference_mode():
+    returned = model(*(torch.from_numpy(array) for array in rows.values()))
+outputs = {outputs}
+"""
+    build = (
+        f"unzip {source}\n"
+        f"cmake -S {FOLDER} -B build "
+        "-DCMAKE_PREFIX_PATH=\"$(python -c 'import torch; print(torch.utils.cmake_prefix_path)')\"\n"
+        f"cmake --build build\n./build/{FOLDER} {file}"
+    )
+    release = torch.__version__.split("+")[0]
+    return usage(
+        target.title, (file, source), f"torch=={release} numpy", code, signature, DEPRECATED,
+        "From C++, with the LibTorch inside the package or the one that pytorch.org offers as an archive:",
+        f"```sh\n{build}\n```",
+        "With a folder as its second argument the program reads `<input>.bin` and writes `<output>.bin` there.",
+    )  # fmt: skip
