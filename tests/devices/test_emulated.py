@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from app.spec.device_report import DeviceRun
+from tests.devices import two_valued
 from tests.devices.stand_in import with_a_runtime_that_needs_dot_products
 from tests.engine.test_job import order_for
 from tests.targets.conftest import ENVIRONMENTS, Done, finished, toolchain
@@ -35,20 +36,39 @@ def cell(job: Done, label: str, cpu: str) -> DeviceRun:
     return found
 
 
-def test_integers_saturate_on_avx2_and_the_legacy_profile_cures_it(done: Callable[..., Done]) -> None:
+def has_vnni(job: Done) -> bool:
+    """Whether this worker multiplies bytes exactly; where it does not, it is what saturates alike."""
+    return bool({"avx512_vnni", "avx_vnni"} & set(job.report.machine.cpu_flags))
+
+
+def test_integers_saturate_on_avx2_and_the_legacy_profile_cures_it(workshop: Workshop, tmp_path: Path) -> None:
     """VPMADDUBSW adds two products of bytes into 16 bits. ONNX Runtime multiplies s8s8 by it too, shifted to u8s8."""
-    job = done(steps=[STATIC], targets=onnx("x86", "arm", "x86-legacy"), evaluate=evaluate("x86-avx2"))
+    two_valued.save(tmp_path)
+    directory = tmp_path / "job"
+    directory.mkdir()
+    targets = onnx("x86", "arm", "x86-legacy")
+    spec = {"steps": [STATIC], "targets": targets, "evaluate": evaluate("x86-avx2")}
+    job = finished(workshop, order_for(directory, tmp_path, "digits.onnx", **spec), directory)
 
     for label in ("onnx/x86", "onnx/arm"):
         saturated = cell(job, label, "x86-avx2")
-        assert saturated.bit_exact is False
-        assert saturated.agreement is not None
-        assert saturated.agreement < 1
-        assert saturated.metrics[0].drop > job.target(label).metrics[0].drop, "this worker gets more right"
+        assert saturated.bit_exact is not has_vnni(job)
+        assert saturated.metrics[0].drop >= 0.01
+        assert saturated.metrics[0].drop_low > 0, "more than chance explains"
     cured = cell(job, "onnx/x86-legacy", "x86-avx2")
     assert cured.bit_exact is True
     assert cured.agreement == 1
     assert cured.metrics[0].drop <= 0.002
+
+
+def test_an_ordinary_network_changes_little_on_avx2(done: Callable[..., Done]) -> None:
+    job = done(steps=[STATIC], targets=onnx("x86"), evaluate=evaluate("x86-avx2"))
+
+    saturated = cell(job, "onnx/x86", "x86-avx2")
+    assert saturated.bit_exact is not has_vnni(job)
+    assert saturated.metrics[0].drop < 0.01
+    assert saturated.agreement is not None
+    assert saturated.agreement > 0.99
 
 
 def test_arm_cpus_compute_the_bits_of_this_worker(done: Callable[..., Done]) -> None:
@@ -58,8 +78,8 @@ def test_arm_cpus_compute_the_bits_of_this_worker(done: Callable[..., Done]) -> 
     for found in (small, large):
         assert found.provenance == "emulated"
         assert found.latency is None, "emulated time is no latency"
-        assert found.bit_exact is True
-        assert found.agreement == 1
+        assert found.bit_exact is has_vnni(job)
+        assert found.metrics[0].drop <= 0.002
         assert found.rows == 512
         assert found.illegal_instruction is False
         assert found.metrics[0].provenance == "emulated"
@@ -89,6 +109,17 @@ def test_an_instruction_that_the_cpu_lacks_is_told_by_name(digits_folder: Path, 
     assert large.illegal_instruction is False
     assert large.failure is None
     assert large.rows == 512
+
+
+def test_litert_runs_there_too(done: Callable[..., Done]) -> None:
+    toolchain("litert")
+    job = done(targets=[{"format": "litert"}], evaluate=evaluate("cortex-a53"))
+
+    found = cell(job, job.report.targets[0].target.label, "cortex-a53")
+    assert found.runtime.startswith("LiteRT 2.")
+    assert found.agreement == 1
+    assert found.rows == 512
+    assert found.relative_instructions == pytest.approx(1, abs=0.01), "the same network, in the same format"
 
 
 def test_a_format_without_a_runtime_there_is_refused(done: Callable[..., Done]) -> None:

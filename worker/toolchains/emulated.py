@@ -6,6 +6,7 @@ then on all rows. An illegal instruction is told on standard error before the pr
 
 import contextlib
 import ctypes
+import importlib
 import json
 import os
 import signal
@@ -38,7 +39,7 @@ def main(site: str, order: str) -> None:
     exit_by_signals()
     asked = json.loads(Path(order).read_text(encoding="utf-8"))
     artifact = asked["artifact"]
-    model = (Tflite if artifact.endswith(".tflite") else Onnx)(artifact)
+    model = tflite(artifact) if artifact.endswith(".tflite") else Onnx(artifact)
     once = model.bind(arrays(asked["few"]))
     once()  # what happens only once, such as packing of weights, is no cost of a run
     mark()
@@ -46,7 +47,13 @@ def main(site: str, order: str) -> None:
         once()
     mark()
     for feeds, into in zip(asked["feeds"], asked["into"], strict=True):
-        save(into, model.run(arrays(feeds)))
+        save(into, model(arrays(feeds)))
+
+
+def tflite(path: str) -> Any:
+    """LiteRT and XNNPACK, as the `litert` toolchain uses them."""
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+    return importlib.import_module("toolchains.litert").Opened(Path(path), 1)
 
 
 class Onnx:
@@ -63,7 +70,7 @@ class Onnx:
         self._inputs = [node.name for node in self._session.get_inputs()]
         self._outputs = [node.name for node in self._session.get_outputs()]
 
-    def run(self, feeds: Arrays) -> Arrays:
+    def __call__(self, feeds: Arrays) -> Arrays:
         """Outputs by name."""
         found = self._session.run(self._outputs, {name: feeds[name] for name in self._inputs})
         return dict(zip(self._outputs, found, strict=True))
@@ -76,29 +83,6 @@ class Onnx:
         for name in self._outputs:
             binding.bind_output(name, "cpu")
         return lambda: self._session.run_with_iobinding(binding)
-
-
-class Tflite:
-    """LiteRT and XNNPACK, through the file's signature."""
-
-    def __init__(self, path: str) -> None:
-        """Load the file."""
-        from ai_edge_litert.interpreter import Interpreter
-
-        self._interpreter = Interpreter(model_path=path, num_threads=1)
-        self._runner = self._interpreter.get_signature_runner()
-        self._inputs = sorted(self._runner.get_input_details())
-
-    def run(self, feeds: Arrays) -> Arrays:
-        """Outputs by name."""
-        outputs: Arrays = self._runner(**{name: feeds[name] for name in self._inputs})
-        return outputs
-
-    def bind(self, feeds: Arrays) -> Callable[[], object]:
-        """A run on inputs that were handed over once."""
-        self.run(feeds)
-        invoke: Callable[[], object] = self._interpreter.invoke
-        return invoke
 
 
 def mark() -> None:

@@ -41,7 +41,7 @@ def compatibility(program: str) -> dict[str, Any]:
     return {"operators": operators, "unknown": unknown, "version": installed("litert-torch")}
 
 
-class _Open:
+class Opened:
     """A file with its interpreter. It takes so many rows in one call; more are run in several."""
 
     def __init__(self, path: Path, threads: int) -> None:
@@ -101,7 +101,7 @@ def _joined(parts: list[np.ndarray], rows: int) -> np.ndarray:
     return np.concatenate(parts)[:rows] if parts[0].ndim else parts[0]
 
 
-_artifacts = Artifacts(_Open, _Open.bind)
+_artifacts = Artifacts(Opened, Opened.bind)
 run, time = _artifacts.run, _artifacts.time
 
 
