@@ -24,13 +24,16 @@ def version() -> dict[str, Any]:
     return {"version": installed("ai-edge-litert")}
 
 
-def convert(program: str, into: str, inputs: list[str], outputs: list[str]) -> dict[str, Any]:
-    """The flat program in the `.pt2` file as `into`, its tensors under these names, in their order."""
+def convert(program: str, into: str, inputs: list[str], outputs: list[str], kernels: str) -> dict[str, Any]:
+    """The flat program in the `.pt2` file as `into`, its tensors under these names, in their order.
+
+    `kernels`: what multiplies int8 weights, "static" or "dynamic" (see `litert_convert`).
+    """
     # Imported here: the converter takes seconds, the interpreter none.
     from .litert_convert import convert_program
 
-    convert_program(program, into, inputs, outputs)
-    return {"file": into}
+    stored = convert_program(program, into, inputs, outputs, kernels)
+    return {"file": into, "stored": stored}
 
 
 def compatibility(program: str) -> dict[str, Any]:
@@ -57,7 +60,7 @@ class Opened:
         for call in self._calls(feeds, rows):
             call()
             for name, detail in self.outputs.items():
-                found[name].append(self.interpreter.get_tensor(detail["index"]))
+                found[name].append(_values(self.interpreter.get_tensor(detail["index"]), detail))
         return {name: _joined(parts, rows) for name, parts in found.items()}
 
     def bind(self, feeds: Arrays) -> Callable[[], object]:
@@ -88,13 +91,27 @@ class Opened:
 
     def _fitting(self, name: str, array: np.ndarray, place: np.ndarray) -> np.ndarray:
         detail = self.inputs[name]
-        taken = np.ascontiguousarray(array[place] if array.ndim else array, detail["dtype"])
+        taken = np.ascontiguousarray(_codes(array[place] if array.ndim else array, detail), detail["dtype"])
         if taken.shape != tuple(detail["shape"]):
             raise Unsuitable(
                 f"the file takes {name} as {detail['shape'].tolist()}, the rows have {list(taken.shape)}: its format "
                 "fixes every size"
             )
         return taken
+
+
+def _codes(values: np.ndarray, detail: dict[str, Any]) -> np.ndarray:
+    """Floats as the codes that a file with quantized inputs takes; everything else as it is."""
+    scale, zero = detail["quantization"]
+    if not scale or not np.issubdtype(values.dtype, np.floating):
+        return values
+    limits = np.iinfo(detail["dtype"])
+    return np.clip(np.rint(values / scale) + zero, limits.min, limits.max)
+
+
+def _values(codes: np.ndarray, detail: dict[str, Any]) -> np.ndarray:
+    scale, zero = detail["quantization"]
+    return ((codes.astype(np.float32) - zero) * scale).astype(np.float32) if scale else codes
 
 
 def _joined(parts: list[np.ndarray], rows: int) -> np.ndarray:

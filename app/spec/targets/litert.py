@@ -10,7 +10,9 @@ from app.spec.targets.base import AnyTarget, ToolchainName
 class LiteRtTarget(AnyTarget):
     """A TensorFlow Lite file (`.tflite`) for LiteRT, on phones, single-board computers and microcontrollers.
 
-    The format fixes every size: the file takes `batch` rows at a time. More are run in several calls.
+    The format fixes every size: the file takes `batch` rows at a time. More are run in several calls. After
+    `quantize.static` and `quantize.aware` everything in it is int8, inputs and outputs included; after
+    `quantize.dynamic` weights are int8, and kernels round activations as they come.
     """
 
     toolchain: ClassVar[ToolchainName | None] = "litert"
@@ -29,6 +31,5 @@ class LiteRtTarget(AnyTarget):
 
     @property
     def lacks(self) -> frozenset[str]:
-        return frozenset({
-            "quantize.static", "quantize.aware", "quantize.dynamic", "quantize.weights", "share_weights",
-        })  # fmt: skip
+        """Its codes are symmetric and of 8 or 4 bits, with one scale for each output."""
+        return frozenset({"share_weights", "int3 weights", "int2 weights", "asymmetric weights"})

@@ -86,14 +86,17 @@ def as_layers(nodes: list[NodeProto]) -> tuple[Layer, ...]:
     return tuple(Layer(one.op_type, one.name, one.input[0], one.input[1], one.output[0], 0) for one in nodes)
 
 
-def transplant(module: fx.GraphModule, found: Found, lowered: GraphIndex, node: NodeProto) -> None:
+def transplant(
+    module: fx.GraphModule, found: Found, lowered: GraphIndex, node: NodeProto, codes: Weight | None = None
+) -> None:
     """Give a layer of the program the weight and the bias that `node`, the same layer, has in a lowered graph.
 
-    The weight becomes an int8 constant if it is one there. The bias of a MatMul stands in the Add behind it, and is
+    The weight becomes an int8 constant if it is one there, or if there are `codes` for it, in the layout that it has
+    there. The bias of a MatMul stands in the Add behind it, and is
     that of another node here, too: see `transplant_addition`.
     """
     product = found.product
-    weight = _weight(lowered, node)
+    weight = _weight(lowered, node) if codes is None else codes.turned() if _turned(node) else codes
     bias = _bias(lowered, node)
     graph = module.graph
     with graph.inserting_before(product.node):
@@ -146,7 +149,7 @@ def _arguments(product: Product) -> tuple[Any, ...]:
 
 def _weight(index: GraphIndex, node: NodeProto) -> Weight | np.ndarray:
     """As the program's operators take it: matrices are `[outputs, inputs]`."""
-    turned = node.op_type == "MatMul" or (node.op_type == "Gemm" and not attributes(node).get("transB", 0))
+    turned = _turned(node)
     if index.is_float(node.input[1]):
         values = index.array(node.input[1])
         return np.ascontiguousarray(values.T) if turned else values
@@ -155,6 +158,11 @@ def _weight(index: GraphIndex, node: NodeProto) -> Weight | np.ndarray:
     axis = int(str(attributes(maker).get("axis", 1))) % codes.ndim if scales.size > 1 else 0
     weight = Weight(codes, scales.astype(np.float32), axis)
     return weight.turned() if turned else weight
+
+
+def _turned(node: NodeProto) -> bool:
+    """Whether a layer has its matrix as `[inputs, outputs]`."""
+    return node.op_type == "MatMul" or (node.op_type == "Gemm" and not attributes(node).get("transB", 0))
 
 
 def _bias(index: GraphIndex, node: NodeProto) -> np.ndarray | None:

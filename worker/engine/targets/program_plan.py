@@ -16,10 +16,11 @@ from app.spec.signature import Dimension
 from worker.engine.errors import NothingToQuantize, PlanNotSupported
 from worker.engine.model import Model, new_folder
 from worker.engine.onnx_export import export_onnx
-from worker.engine.plan import DynamicPlan, StaticPlan
+from worker.engine.plan import DynamicPlan, StaticPlan, WeightsPlan
 from worker.engine.program import Program
 from worker.engine.targets.program_dynamic import carry_out_dynamic
 from worker.engine.targets.program_static import carry_out_static
+from worker.engine.targets.program_weights import carry_out_weights
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ class QuantizedProgram:
 def quantized_program(model: Model) -> QuantizedProgram:
     """The model's program with its plan carried out; `QuantizedProgram.program` saves as `.pt2` and runs in torch.
 
-    Raises `PlanNotSupported` for plans other than static and dynamic ones, `NothingToQuantize` where the program shows
+    Raises `PlanNotSupported` for shared values, `NothingToQuantize` where the program shows
     none of the plan's layers, `NoTrainableGraph` for an ONNX file, `ExportFailed`, `ReexportFailed`.
     """
     exported = export_onnx(
@@ -50,8 +51,10 @@ def quantized_program(model: Model) -> QuantizedProgram:
             layers, left = carry_out_static(plan, named, module)
         case DynamicPlan() as plan:
             layers, left = carry_out_dynamic(plan, named, module)
+        case WeightsPlan() as plan:
+            layers, left = carry_out_weights(plan, named, module)
         case _:
-            raise PlanNotSupported("Only static and dynamic 8-bit plans are carried out on programs.")
+            raise PlanNotSupported("Tables of shared values are not carried out on programs.")
     if not layers:
         raise NothingToQuantize("The program shows none of the layers that the plan quantizes.")
     module.graph.eliminate_dead_code()
