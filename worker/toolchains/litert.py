@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from importlib.metadata import version as installed
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from ai_edge_litert.interpreter import Interpreter
@@ -24,7 +24,9 @@ def version() -> dict[str, Any]:
     return {"version": installed("ai-edge-litert")}
 
 
-def convert(program: str, into: str, inputs: list[str], outputs: list[str], kernels: str) -> dict[str, Any]:
+def convert(
+    program: str, into: str, inputs: list[str], outputs: list[str], kernels: Literal["static", "dynamic"]
+) -> dict[str, Any]:
     """The flat program in the `.pt2` file as `into`, its tensors under these names, in their order.
 
     `kernels`: what multiplies int8 weights, "static" or "dynamic" (see `litert_convert`).
@@ -106,7 +108,8 @@ def _codes(values: np.ndarray, detail: dict[str, Any]) -> np.ndarray:
     if not scale or not np.issubdtype(values.dtype, np.floating):
         return values
     limits = np.iinfo(detail["dtype"])
-    return np.clip(np.rint(values / scale) + zero, limits.min, limits.max)
+    codes: np.ndarray = np.clip(np.rint(values / scale) + zero, limits.min, limits.max)
+    return codes
 
 
 def _values(codes: np.ndarray, detail: dict[str, Any]) -> np.ndarray:

@@ -24,7 +24,7 @@ from .litert_weights import Codes, store_codes
 Kernels = Literal["static", "dynamic"]
 
 CODES = torch.ops.quantized_decomposed
-DEQUANTIZES = {
+DEQUANTIZES: dict[Any, Any] = {
     CODES.dequantize_per_tensor.default: CODES.quantize_per_tensor.default,
     CODES.dequantize_per_channel.default: CODES.quantize_per_channel.default,
 }
