@@ -9,7 +9,7 @@ from onnx.helper import make_node
 
 from app.admission import admit_model
 from app.spec.compatibility import Compatibilities, Compatibility, CompatibilityOrder
-from app.spec.targets import LiteRtTarget, OnnxTarget, OpenVinoTarget, Target
+from app.spec.targets import LiteRtTarget, OnnxTarget, OpenVinoTarget, Target, TorchScriptTarget
 from app.spec.work import ModelFile
 from tests.engine.compatibility.looks import fates, graph, order
 from tests.targets.conftest import LIMITS, toolchain
@@ -96,7 +96,7 @@ def test_litert_tells_what_it_has_no_lowering_of(workshop: Workshop, tmp_path: P
     assert fates(table)["aten.special_bessel_j0.default"] == {"unsupported": 1}
     assert fates(table)["aten.relu.default"] == {"supported": 1}
     assert "bessel" in (table.refusal or "")
-    assert "registry of lowerings" in table.operators[0].source
+    assert "litert-torch" in table.operators[0].source
 
 
 def test_litert_shows_what_xnnpack_takes(workshop: Workshop, tmp_path: Path) -> None:
@@ -127,3 +127,13 @@ def test_a_file_without_a_program_is_refused(digits_folder: Path, workshop: Work
 def test_a_program_that_has_no_onnx_form_says_so(workshop: Workshop, tmp_path: Path) -> None:
     for table in asked_of_program(Unusual(), workshop, tmp_path, OnnxTarget(), OnnxTarget(profile="arm")):
         assert "bessel_j0" in (table.refusal or "")
+
+
+def test_torchscript_has_what_libtorch_registers(workshop: Workshop, tmp_path: Path) -> None:
+    module = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.ReLU(), Running())
+    (table,) = asked_of_program(module, workshop, tmp_path, TorchScriptTarget())
+
+    assert table.refusal is None
+    assert fates(table)["aten::cumsum"] == {"supported": 1}
+    assert {row.status for row in table.operators} == {"supported"}
+    assert "LibTorch" in table.operators[0].source

@@ -1,0 +1,28 @@
+"""Programs, by a converter's own registry of operators; where that knows all of them, by a dry run."""
+
+from collections.abc import Collection, Iterator, Mapping
+from typing import Any
+
+from app.spec.compatibility import Compatibility
+from worker.engine.compatibility import Look, Tally, table
+from worker.engine.compatibility.dry_run import by_delivery
+
+
+def by_registry(
+    targets: tuple[Any, ...], look: Look, operators: Mapping[str, int], unknown: Collection[str], registry: str
+) -> Iterator[Compatibility]:
+    """PyTorch's operators, by count, if the registry has some not; else those of the delivered file.
+
+    `registry` names it, with its version: "litert-torch 0.10.0 registry of lowerings".
+    """
+    if not unknown:
+        yield from by_delivery(targets, look)
+        return
+    tally = Tally()
+    for operator, count in operators.items():
+        if operator in unknown:
+            tally.add(operator, "unsupported", "The registry has no such operator.", registry, count)
+        else:
+            tally.add(operator, "supported", "", registry, count)
+    refusal = f"Not in the {registry}: {', '.join(sorted(unknown))}."
+    yield from (table(target, tally, refusal) for target in targets)
