@@ -2,37 +2,44 @@
 
 import contextlib
 import os
+import shlex
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import httpx
 from pare_agent import __file__ as package
 
+PACKAGE = Path(package).parents[1]
+
 
 class Device:
     """A state directory, and the agent's process that runs on it."""
 
-    def __init__(self, folder: Path, url: str) -> None:
+    def __init__(self, folder: Path, url: str, python: Sequence[str] = (sys.executable,), path: str = "") -> None:
+        """`python`: the command of its interpreter, whose packages are in `path`."""
         self.state, self.url = folder / "state", url
+        self._python, self._path = list(python), path
         self.process: subprocess.Popen[bytes] | None = None
         self._log = folder / "log.txt"
         folder.mkdir()
 
     def command(self, *words: str) -> list[str]:
-        return [sys.executable, "-m", "pare_agent", *words, "--state", str(self.state)]
+        return [*self._python, "-m", "pare_agent", *words, "--state", str(self.state)]
+
+    def environment(self) -> dict[str, str]:
+        return os.environ | {"PYTHONPATH": f"{PACKAGE}{os.pathsep}{self._path}", "PYTHONDONTWRITEBYTECODE": "1"}
 
     def enrol(self, token: str) -> subprocess.CompletedProcess[str]:
         words = ("enrol", "--server", self.url, "--token", token)
-        return subprocess.run(self.command(*words), env=environment(), capture_output=True, text=True, check=False)
+        return subprocess.run(self.command(*words), env=self.environment(), capture_output=True, text=True, check=False)
 
     def start(self) -> None:
+        words = ("run", "--memory-mib", "4096", "--interpreter", shlex.join(self._python))
         with self._log.open("ab") as log:
-            self.process = subprocess.Popen(
-                self.command("run", "--memory-mib", "2048"), env=environment(), stdout=log, stderr=log
-            )  # fmt: skip
+            self.process = subprocess.Popen(self.command(*words), env=self.environment(), stdout=log, stderr=log)
 
     def end(self, number: signal.Signals) -> int:
         assert self.process is not None
@@ -41,10 +48,6 @@ class Device:
 
     def said(self) -> str:
         return self._log.read_text(errors="replace")
-
-
-def environment() -> dict[str, str]:
-    return os.environ | {"PYTHONPATH": str(Path(package).parents[1])}
 
 
 @contextlib.contextmanager
@@ -57,8 +60,11 @@ def running(device: Device) -> Iterator[None]:
             device.end(signal.SIGKILL)
 
 
-def enrolled(client: httpx.Client, folder: Path) -> tuple[Device, str]:
-    device = Device(folder, str(client.base_url))
+def enrolled(
+    client: httpx.Client, folder: Path, python: Sequence[str] = (sys.executable,), path: str = ""
+) -> tuple[Device, str]:
+    """A device, and its id."""
+    device = Device(folder, str(client.base_url), python, path)
     token = client.post("/agents/tokens", json={"name": folder.name}).json()["token"]
     done = device.enrol(token)
     assert done.returncode == 0, done.stderr

@@ -99,3 +99,10 @@ def test_the_boards_own_name_comes_before_its_processors(tmp_path: Path) -> None
     assert told["cpu"] == "Raspberry Pi 4 Model B Rev 1.4"
     assert told["cpu_flags"] == ["asimd", "crc32", "fp"]
     assert told["runtimes"].keys() >= {"onnxruntime"}
+
+
+def test_arm_kernels_give_a_part_and_no_name(tmp_path: Path) -> None:
+    (tmp_path / "proc").mkdir()
+    (tmp_path / "proc/cpuinfo").write_text("CPU implementer : 0x41\nCPU part : 0xd0b\nFeatures : asimd asimddp\n")
+
+    assert facts(tmp_path)["cpu"] == "Cortex-A76"

@@ -9,6 +9,8 @@ from tests.agent.device import Device, enrolled, running
 from tests.e2e.conftest import Stack
 from tests.installation.jobs import BRIEF, recipe
 from tests.installation.waiting import until
+from tests.targets.conftest import ENVIRONMENTS, toolchain
+from worker.toolchains.emulator import hosted
 
 
 @pytest.fixture
@@ -53,6 +55,38 @@ def test_one_job_is_measured_here_and_on_the_device(
     assert f"Agent …{agent[-6:]}" in page
     leftovers = [stored for stored in _stored(stack) if stored.startswith("agent-")]
     assert leftovers == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stack", ["embedded"], indirect=True)
+def test_a_device_with_another_processor(stack: Stack, digits_model: str, digits_data: str, tmp_path: Path) -> None:
+    """The agent and its runtime are aarch64 programs here, run by QEMU as on a Cortex-A53."""
+    toolchain("emulator")
+    environment = ENVIRONMENTS.folder("emulator")
+    python = emulated(environment, "cortex-a53")
+    pi, agent = enrolled(stack.client.http, tmp_path / "pi", python, str(environment / "arm64" / "site"))
+    assert stack.client.get(f"/agents/{agent}")["facts"]["arch"] == "aarch64"
+    job = stack.client.submit(asking(digits_model, digits_data, agent, latency=BRIEF))
+    with running(pi):
+        ended = stack.client.wait(job, 240)
+    assert ended["status"] == "succeeded", ended["error"]
+
+    here, there = stack.client.get(f"/jobs/{job}/report")["targets"][0]["devices"]
+    assert there["failure"] is None
+    assert "aarch64" in there["facts"]["system"]
+    assert there["facts"]["cpu"] == "Cortex-A53"
+    assert "asimd" in there["facts"]["cpu_flags"]
+    assert "asimddp" not in there["facts"]["cpu_flags"]
+    assert there["agreement"] >= 0.99
+    assert there["latency"]["p50_ms"] > here["latency"]["p50_ms"]  # each instruction is imitated
+    assert abs(there["metrics"][0]["drop"]) <= 0.01
+
+
+def emulated(environment: Path, cpu: str) -> list[str]:
+    """The command that runs Python on the CPU."""
+    python = environment / "arm64" / "usr" / "bin" / "python3.11"
+    qemu = hosted(environment, "qemu-aarch64")
+    return [*qemu, "-L", str(environment / "cpus" / cpu), "-cpu", cpu, str(python)]
 
 
 def test_a_device_that_is_killed_in_the_middle_is_asked_again(
