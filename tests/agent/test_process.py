@@ -44,6 +44,18 @@ def test_outputs_are_those_of_the_runtime_and_times_come_in_pairs(tmp_path: Path
     assert answer["batch"] == 1
 
 
+def test_a_checkout_is_run_without_the_rest_of_the_repository_on_the_path(tmp_path: Path) -> None:
+    order = lay_out(tmp_path)
+    program = (
+        "import json, sys; from pathlib import Path; from pare_agent import process; "
+        f"process.run(json.loads(sys.argv[1]), Path.cwd(), process.Bounds({GIB}), lambda: False)"
+    )
+    command = [sys.executable, "-c", program, json.dumps(order)]
+    ran = subprocess.run(command, cwd=tmp_path, env={"PYTHONPATH": str(AGENT)}, capture_output=True, check=False)
+
+    assert ran.returncode == 0, ran.stderr
+
+
 def test_more_threads_than_cores_are_not_used(tmp_path: Path) -> None:
     order = lay_out(tmp_path)
     answer = process.run(order | {"timing": order["timing"] | {"threads": 200}}, tmp_path, Bounds(GIB), never)
