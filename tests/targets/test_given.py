@@ -24,6 +24,7 @@ CASES = [
     ({"format": "litert"}, []),
     ({"format": "tensorrt"}, []),
     ({"format": "torchscript"}, []),
+    ({"format": "triton"}, [STATIC]),
 ]
 
 

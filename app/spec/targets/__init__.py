@@ -10,13 +10,15 @@ from app.spec.targets.onnx import OnnxProfile, OnnxTarget
 from app.spec.targets.openvino import OpenVinoTarget
 from app.spec.targets.tensorrt import TensorRtProfile, TensorRtTarget
 from app.spec.targets.torchscript import TorchEngine, TorchScriptTarget
+from app.spec.targets.triton import TritonBackend, TritonTarget
 
 Target = Annotated[
     LiteRtTarget
     | OnnxTarget
     | OpenVinoTarget
     | TensorRtTarget
-    | TorchScriptTarget,
+    | TorchScriptTarget
+    | TritonTarget,
     Field(discriminator="format"),
 ]  # fmt: skip  # a line for each, as in the list
 TARGETS: tuple[type[AnyTarget], ...] = (
@@ -25,6 +27,7 @@ TARGETS: tuple[type[AnyTarget], ...] = (
     LiteRtTarget,
     TensorRtTarget,
     TorchScriptTarget,
+    TritonTarget,
 )
 
 __all__ = [
@@ -40,4 +43,6 @@ __all__ = [
     "ToolchainName",
     "TorchEngine",
     "TorchScriptTarget",
+    "TritonBackend",
+    "TritonTarget",
 ]

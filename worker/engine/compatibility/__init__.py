@@ -71,7 +71,15 @@ def knows(target: type) -> Callable[[F], F]:
 def knowledge(target: type) -> Knows:
     """What is known for a kind of target: by its own file, or by a dry run of its delivery."""
     # Imported here, because each registers itself with this module.
-    from worker.engine.compatibility import dry_run, litert, onnx, openvino, tensorrt, torchscript  # noqa: F401
+    from worker.engine.compatibility import (  # noqa: F401
+        dry_run,
+        litert,
+        onnx,
+        openvino,
+        tensorrt,
+        torchscript,
+        triton,
+    )
 
     return IMPLEMENTATIONS.get(target, dry_run.by_delivery)
 

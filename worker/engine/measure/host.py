@@ -4,7 +4,7 @@ import platform
 from dataclasses import dataclass
 
 from app.spec.report import Status
-from app.spec.targets import OnnxProfile, OnnxTarget, Target, TorchEngine, TorchScriptTarget
+from app.spec.targets import OnnxProfile, OnnxTarget, Target, TorchEngine, TorchScriptTarget, TritonTarget
 from worker.engine.measure.machine import usable_cores
 
 X86 = frozenset({"x86_64", "amd64", "i386", "i686"})
@@ -34,6 +34,8 @@ class Host:
                 return self.architecture.lower() in ARCHITECTURES[profile]
             case TorchScriptTarget(engine=engine):
                 return self.architecture.lower() in ENGINES[engine]
+            case TritonTarget():
+                return self.represents(target.inner)
         return True
 
 

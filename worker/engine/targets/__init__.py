@@ -99,6 +99,7 @@ def implementations() -> dict[type, Deliver]:
     from worker.engine.targets import litert, onnx, openvino  # noqa: F401
     from worker.engine.targets.tensorrt import delivery  # noqa: F401
     from worker.engine.targets.torchscript import delivery as torchscript  # noqa: F401
+    from worker.engine.targets.triton import delivery as triton  # noqa: F401
 
     return IMPLEMENTATIONS
 
