@@ -96,3 +96,14 @@ def test_a_missing_output_is_named(tmp_path: Path) -> None:
 
 def test_no_more_rows_are_recorded_than_a_device_can_take(tmp_path: Path) -> None:
     assert made(tmp_path, BatchRange(1, 100), rows=2000).rows == 512
+
+
+def test_smaller_batches_hold_the_same_rows(tmp_path: Path) -> None:
+    whole = made(tmp_path, BatchRange(1, 100))
+    pieces = whole.split(tmp_path / "pieces", 5)
+
+    assert max(batch.rows for batch in pieces.batches) == 5
+    assert pieces.rows == whole.rows == 70
+    assert pieces.compare(answers(pieces)) == whole.compare(answers(whole))
+    few = pieces.compare(list(answers(pieces, shifted))[:3])
+    assert (few.rows, few.agreement) == (15, 0.0)

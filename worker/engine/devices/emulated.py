@@ -6,6 +6,7 @@ The program answers the recorded rows and has its instructions counted; how long
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
@@ -13,10 +14,11 @@ from app.spec.device_report import DeviceFacts, DeviceFailure, DeviceRun
 from app.spec.devices import EmulatedDevice
 from worker.engine.devices import runs_on
 from worker.engine.devices.errors import DeviceCrashed, DeviceTooSlow, IllegalInstruction, NoRuntimeThere
-from worker.engine.devices.recording import loaded, stored
+from worker.engine.devices.recording import ROWS_AT_ONCE, Recording, loaded, stored
 from worker.engine.devices.trial import Trial
 from worker.engine.measure.running import filled
 from worker.engine.onnx_file import parts
+from worker.engine.onnx_macs import onnx_macs
 from worker.engine.runtimes.elsewhere import Elsewhere
 from worker.engine.sessions import ort
 from worker.engine.toolchain import Toolchain, started
@@ -27,6 +29,8 @@ RUNS: Final = 2
 """Counted: the same run on the same rows differs by less than 0.1 % in its instructions."""
 LIMIT_S: Final = 300.0
 """For all rows of one artifact: an emulator runs 0.2 to 1 billion instructions a second."""
+BATCH_MACS: Final = 2 * 10**9
+"""Of one batch, some 10 s in float32: what is not answered in time is lost by the batch."""
 ANSWER_S: Final = LIMIT_S + 60
 
 
@@ -40,6 +44,7 @@ def run_emulated(device: EmulatedDevice, trial: Trial) -> DeviceRun:
     with started("emulator", trial.directory, trial.progress) as emulator:
         versions = emulator.do("version")
         desk = _Desk(emulator, device, trial)
+        recording = desk.recording
         ended = desk.run(trial.files, "artifact", desk.rows())
         told = {name: versions[name] for name in ("qemu", package)}
         facts = DeviceFacts(cpu=f"{device.cpu} under QEMU", cores=1, system="Linux", versions=told)
@@ -51,10 +56,10 @@ def run_emulated(device: EmulatedDevice, trial: Trial) -> DeviceRun:
             return cell.model_copy(update={"illegal_instruction": True, "failure": _illegal(device, ended)})
         answers = desk.answers()
         _require_answers(device, ended, answers)
-        compared = trial.recording.compare(map(loaded, answers), device.provenance)
+        compared = recording.compare(map(loaded, answers), device.provenance)
         relative, notes = desk.relative(ended["instructions"])
-    if compared.rows < trial.recording.rows:
-        notes.append(f"{compared.rows} of {trial.recording.rows} rows were answered in the {LIMIT_S:g} s that it has.")
+    if compared.rows < recording.rows:
+        notes.append(f"{compared.rows} of {recording.rows} rows were answered in the {LIMIT_S:g} s that it has.")
     if package == "onnxruntime" and versions[package] != ort.__version__:
         notes.append(f"The worker has ONNX Runtime {ort.__version__}: bits may differ for that alone.")
     return cell.model_copy(update={
@@ -77,9 +82,19 @@ class _Desk:
         """Of the runs whose instructions are counted: one row where the model takes it, as devices are used."""
         return self.trial.batch.nearest(1)
 
+    @cached_property
+    def recording(self) -> Recording:
+        """The recorded rows, in batches that do not take long."""
+        whole, batch = self.trial.recording, self.trial.batch
+        macs, _ = onnx_macs(self.trial.baseline, self.trial.signature)
+        most = max(1, BATCH_MACS // max(macs or 1, 1))
+        if most >= ROWS_AT_ONCE or batch.low > 1 or batch.high == 1:
+            return whole
+        return whole.split(self.trial.folder / self.device.cpu, min(most, batch.high))
+
     def rows(self) -> list[str]:
         """The recorded rows, by the names of their files."""
-        files = [batch.feeds for batch in self.trial.recording.batches]
+        files = [batch.feeds for batch in self.recording.batches]
         return [shutil.copyfile(file, self._place(file.name)).name for file in files]
 
     def run(self, files: Sequence[Path], folder: str, rows: list[str]) -> dict[str, Any]:
@@ -97,7 +112,7 @@ class _Desk:
 
     def answers(self) -> list[Path]:
         """The files of outputs that it wrote, in order."""
-        names = [self._place(f"answers-{batch.feeds.name}") for batch in self.trial.recording.batches]
+        names = [self._place(f"answers-{batch.feeds.name}") for batch in self.recording.batches]
         return [name for name in names if name.exists()]
 
     def relative(self, instructions: float | None) -> tuple[float | None, list[str]]:

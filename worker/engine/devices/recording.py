@@ -1,7 +1,7 @@
 """Test rows, with what the original and the artifact answered on this machine: files that a device can be judged by."""
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -85,6 +85,12 @@ class Recording:
         """How many."""
         return sum(batch.rows for batch in self.batches)
 
+    def split(self, folder: Path, most: int) -> "Recording":
+        """The same rows in batches of at most `most`, for a model that takes any number; files go into `folder`."""
+        folder.mkdir(parents=True)
+        pieces = (piece for batch in self.batches for piece in _pieces(batch, folder, most))
+        return replace(self, batches=tuple(pieces))
+
     def compare(self, answers: Iterable[Arrays], provenance: Provenance = "measured") -> Compared:
         """Judge a device by its outputs by name, for each batch in order; the last ones may be left out.
 
@@ -135,6 +141,24 @@ def record(
             original=stored(folder / f"original-{stem}.npz", original(full)),
             labels=labelled,
         )
+
+
+def _pieces(batch: RecordedBatch, folder: Path, most: int) -> Iterator[RecordedBatch]:
+    whole = {path: loaded(path, batch.rows) for path in (batch.feeds, batch.host, batch.original)}
+    labels = None if batch.labels is None else np.load(batch.labels, allow_pickle=False)
+    for start in range(0, batch.rows, most):
+        rows = slice(start, start + most)
+        feeds, host, original = (
+            stored(
+                folder / f"{path.stem}-{start:02}.npz",
+                {name: array[rows] if array.ndim else array for name, array in arrays.items()},
+            )
+            for path, arrays in whole.items()
+        )
+        labelled = None if labels is None else folder / f"labels-{feeds.stem}.npy"
+        if labelled is not None and labels is not None:
+            np.save(labelled, labels[rows], allow_pickle=False)
+        yield RecordedBatch(min(most, batch.rows - start), feeds, host, original, labelled)
 
 
 def stored(path: Path, arrays: Arrays) -> Path:
