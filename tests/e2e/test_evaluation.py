@@ -58,7 +58,9 @@ def test_the_figures_are_those_of_the_job_that_delivered(
     client: Client, tiny_model: str, tiny_data: str, delivered: list[dict[str, Any]]
 ) -> None:
     x86 = models(delivered)[0]
-    job = client.submit(evaluation(tiny_model, tiny_data, x86["id"]))
+    spec = evaluation(tiny_model, tiny_data, x86["id"])
+    assert client.http.post("/jobs/validate", json=spec).json()["compatibility"] == [], "it is delivered already"
+    job = client.submit(spec)
     client.wait(job)
 
     (again,) = Report.model_validate(client.get(f"/jobs/{job}/report")).targets

@@ -67,10 +67,11 @@ def submit(
 def validate(parts: Parts, jobs: Jobs, by: By, spec: Spec) -> ValidationOut:
     """Check a job without queueing it: the same answers `POST /jobs` would give, and what each target runs of it."""
     accepted, nobody = jobs.validate(by.tenant, spec)
+    targets = () if spec.artifacts else spec.targets  # artifacts are delivered already
     return ValidationOut(
         queue=accepted.queue,
         warnings=[*accepted.warnings, *([nobody] if nobody else [])],
-        compatibility=[CompatibilityOut.of(one) for one in parts.knowledge.of(by.tenant, spec.model, spec.targets)],
+        compatibility=[CompatibilityOut.of(one) for one in parts.knowledge.of(by.tenant, spec.model, targets)],
     )
 
 
