@@ -1,7 +1,7 @@
 """The figures of one target as rows of a table: what every rendering shows, in the same words."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -12,8 +12,10 @@ from app.spec.report import (
     NOTICEABLE_SIZE,
     Cell,
     LatencyChange,
+    OperatorTime,
     OutputParity,
     Placement,
+    Profile,
     Report,
     Size,
     Table,
@@ -31,6 +33,8 @@ from app.spec.units import (
 )
 
 Tone = Literal["good", "bad", "same"]
+SLOWEST = 10
+"""Operators whose time is shown."""
 RUNS_FOR_P99 = 200
 """Fewer runs have at most two beyond it."""
 
@@ -106,9 +110,37 @@ def agreement(output: OutputParity) -> str:
     return "—" if output.top1_agreement is None else f"{100 * output.top1_agreement:.1f} %"
 
 
+def slowest(profile: Profile) -> list[tuple[OperatorTime, float]]:
+    """The operators that take most of the time, slowest first, each with its share of all of it."""
+    total = sum(one.microseconds for one in profile.operators) or 1.0
+    ranked = sorted(profile.operators, key=lambda one: -one.microseconds)[:SLOWEST]
+    return [(one, one.microseconds / total) for one in ranked if one.microseconds]
+
+
+def profiled(profile: Profile) -> str:
+    """How the times were taken, and what all operators took by engine."""
+    engines: dict[str, float] = {}
+    for one in profile.operators:
+        engines[one.engine] = engines.get(one.engine, 0.0) + one.microseconds
+    shares = ", ".join(f"{engine} {amount:,.0f} µs" for engine, amount in engines.items())
+    return (
+        f"By the runtime's own events, the mean of {profile.runs} calls at batch {profile.batch} on "
+        f"{counted(profile.threads, 'thread')}: {shares}."
+    )
+
+
 def operators(placement: Placement) -> str:
     """Operator counts, most frequent first."""
-    return ", ".join(f"{count} {name}" for name, count in placement.operators.items()) or "none"
+    return _counts(placement.operators)
+
+
+def left(placement: Placement) -> str:
+    """Counts of operators left to slower kernels."""
+    return _counts(placement.fallback or {})
+
+
+def _counts(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{count} {name}" for name, count in counts.items()) or "none"
 
 
 def fact(name: str, value: Cell) -> str:

@@ -73,6 +73,18 @@ def _target(target: TargetReport) -> Iterator[str]:
         f"{target.placement.integer} compute nodes run on integer kernels, {target.placement.floating} in floating "
         f"point. {GRAPHS[target.status]}: {markdown(figures.operators(target.placement))}."
     )
+    if target.placement.fallback:
+        yield from ("", f"Left to slower kernels: {markdown(figures.left(target.placement))}.")
+    if target.profile is not None:
+        yield from ("", "### Where the time goes", "", figures.profiled(target.profile), "")
+        yield from _table(
+            ("Operator", "Runs on", "Time", "Share"),
+            "llrr",
+            (
+                (one.name, one.engine, f"{one.microseconds:,.1f} µs", f"{share:.0%}")
+                for one, share in figures.slowest(target.profile)
+            ),
+        )
     if target.layers:
         yield from ("", "### Error per layer", "")
         yield from _table(

@@ -106,6 +106,24 @@ class LayerError(Frozen):
     sqnr_db: float | None = Field(description="None where the values are equal.")
 
 
+class OperatorTime(Frozen):
+    """Time of one operator in one call of the model."""
+
+    name: str = Field(max_length=200)
+    engine: str = Field(max_length=50, description="Whose kernel it is, e.g. 'XNNPACK' or 'portable'.")
+    microseconds: float = Field(ge=0)
+
+
+class Profile(Frozen):
+    """Where the time goes, by the runtime's own events: the mean of several calls, in the order of execution."""
+
+    batch: int
+    threads: int
+    runs: int
+    operators: tuple[OperatorTime, ...] = Field(max_length=MOST_POINTS)
+    provenance: Provenance = "measured"
+
+
 class Placement(Frozen):
     """What the runtime really executes, read from its optimized graph."""
 
@@ -203,6 +221,7 @@ class TargetReport(Frozen):
     parity_data: Literal["test", "calibration", "synthetic"] = "test"
     placement: Placement
     layers: tuple[LayerError, ...] = ()
+    profile: Profile | None = Field(None, description="Of the artifact; None: the runtime times no operators.")
     devices: tuple[DeviceRun, ...] = Field((), description="In the order of `evaluate.devices`.")
     notes: tuple[str, ...] = Field((), description="What was not measured, and why.")
 

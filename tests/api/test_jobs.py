@@ -298,7 +298,7 @@ def test_a_target_reads_no_newer_opset(client: httpx.Client) -> None:
     assert client.post("/jobs/validate", json={"model": older, "targets": targets}).status_code == 200
 
 
-@pytest.mark.parametrize("made_from_programs", ["litert", "torchscript"])
+@pytest.mark.parametrize("made_from_programs", ["litert", "torchscript", "executorch"])
 def test_a_target_made_from_programs_refuses_onnx(made_from_programs: str, client: httpx.Client) -> None:
     model = uploaded(client, inputs=[value("x", ["n", 4])], outputs=[value("y", ["n", 4])])
     targets = [{"format": "onnx"}, {"format": made_from_programs}]
@@ -307,6 +307,17 @@ def test_a_target_made_from_programs_refuses_onnx(made_from_programs: str, clien
     assert (answer.status_code, answer.json()["code"]) == (422, "step.not_applicable")
     assert answer.json()["errors"][0]["pointer"] == "/targets/1"
     assert ".pt2" in answer.text
+
+
+@pytest.mark.parametrize("step", [{"type": "quantize.weights"}, {"type": "share_weights", "clusters": 16}])
+def test_executorch_refuses_weights_that_no_kernel_unpacks(step: dict[str, object], client: httpx.Client) -> None:
+    model = uploaded(client, inputs=[value("x", ["n", 4])], outputs=[value("y", ["n", 4])])
+    answer = client.post(
+        "/jobs/validate", json={"model": model, "steps": [step], "targets": [{"format": "executorch"}]}
+    )
+
+    assert (answer.status_code, answer.json()["code"]) == (422, "step.not_applicable")
+    assert f"{step['type']} cannot be delivered for executorch" in answer.text
 
 
 def test_the_service_and_the_worker_know_the_same_last_opset() -> None:

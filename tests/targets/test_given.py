@@ -22,6 +22,7 @@ CASES = [
     ({"format": "onnx", "profile": "tensorrt"}, [STATIC]),
     ({"format": "openvino"}, [STATIC]),
     ({"format": "litert"}, []),
+    ({"format": "executorch"}, [STATIC]),
     ({"format": "tensorrt"}, []),
     ({"format": "torchscript"}, []),
     ({"format": "triton"}, [STATIC]),

@@ -5,6 +5,7 @@ from typing import Annotated
 from pydantic import Field
 
 from app.spec.targets.base import AnyTarget, ToolchainName
+from app.spec.targets.executorch import ExecuTorchTarget
 from app.spec.targets.litert import LiteRtTarget
 from app.spec.targets.onnx import OnnxProfile, OnnxTarget
 from app.spec.targets.openvino import OpenVinoTarget
@@ -13,7 +14,8 @@ from app.spec.targets.torchscript import TorchEngine, TorchScriptTarget
 from app.spec.targets.triton import TritonBackend, TritonTarget
 
 Target = Annotated[
-    LiteRtTarget
+    ExecuTorchTarget
+    | LiteRtTarget
     | OnnxTarget
     | OpenVinoTarget
     | TensorRtTarget
@@ -25,6 +27,7 @@ TARGETS: tuple[type[AnyTarget], ...] = (
     OnnxTarget,
     OpenVinoTarget,
     LiteRtTarget,
+    ExecuTorchTarget,
     TensorRtTarget,
     TorchScriptTarget,
     TritonTarget,
@@ -33,6 +36,7 @@ TARGETS: tuple[type[AnyTarget], ...] = (
 __all__ = [
     "TARGETS",
     "AnyTarget",
+    "ExecuTorchTarget",
     "LiteRtTarget",
     "OnnxProfile",
     "OnnxTarget",

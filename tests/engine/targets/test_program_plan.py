@@ -18,7 +18,7 @@ from worker.engine.errors import NoTrainableGraph, PlanNotSupported
 from worker.engine.model import Model, new_folder
 from worker.engine.passes import take
 from worker.engine.plan import Grid, StaticPlan
-from worker.engine.targets.program_plan import bounded, quantized_program
+from worker.engine.targets.program_plan import quantized_program
 
 IMAGES = np.random.default_rng(0).standard_normal((32, 3, 16, 16)).astype(np.float32)
 AVERAGES = Skip(operators=("AveragePool",))
@@ -120,17 +120,6 @@ def test_a_skipped_layer_stays_in_floating_point(tmp_path: Path) -> None:
     fewer = planned(zoo.Mixed().eval(), QuantizeStatic.model_validate(skip), tmp_path, image=IMAGES)
 
     assert quantized_program(everything).layers == quantized_program(fewer).layers + 2
-
-
-def test_a_program_can_be_bounded(tmp_path: Path) -> None:
-    model = planned(zoo.Mixed().eval(), QuantizeStatic(), tmp_path, image=IMAGES)
-    program = quantized_program(model).program
-
-    limited = bounded(program, {program.signature.inputs[0].shape[0].name: 16})  # type: ignore[union-attr]
-
-    assert [limit.upper for limit in limited.exported.range_constraints.values()] == [16]
-    (expected,), (actual,) = program({"image": IMAGES[:5]}).values(), limited({"image": IMAGES[:5]}).values()
-    np.testing.assert_array_equal(expected, actual)
 
 
 def test_what_is_no_program_or_has_another_plan_is_refused(resnet18: Path, tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from typing import Protocol
 import numpy as np
 
 from app.spec.evaluate import Latency
-from app.spec.report import LayerError, Placement, Size
+from app.spec.report import LayerError, Placement, Profile, Size
 from worker.engine.measure.batching import AnyRows, BatchRange
 from worker.engine.measure.running import Arrays
 
@@ -28,6 +28,9 @@ class Runtime(Protocol):
 
         On `plan.threads` threads, by the rules of `worker.toolchains.turns`. Raises `ModelRunFailed`.
         """
+
+    def profile(self, feeds: Arrays, threads: int) -> Profile | None:
+        """The artifact's time by operator; None where the runtime does not tell. Raises the toolchains' errors."""
 
     def placement(self) -> Placement:
         """What the runtime executes of the artifact. Raises `LoadFailed`."""

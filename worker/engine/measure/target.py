@@ -7,7 +7,7 @@ from typing import Literal
 
 from app.spec.evaluate import Evaluate, Latency
 from app.spec.figures import MetricChange
-from app.spec.report import LatencyChange, OutputParity, Status, TargetReport
+from app.spec.report import LatencyChange, OutputParity, Profile, Status, TargetReport
 from app.spec.signature import Signature
 from app.spec.targets import Target
 from app.spec.units import counted
@@ -18,7 +18,7 @@ from worker.engine.measure.errors import ParityExceeded
 from worker.engine.measure.host import Host, foreign
 from worker.engine.measure.latency import measure_latency
 from worker.engine.measure.parity import Parity
-from worker.engine.measure.running import filled, paired, runner
+from worker.engine.measure.running import Arrays, filled, paired, runner
 from worker.engine.measure.runtime import Runtime
 from worker.engine.measure.verdict import Figures, judge
 from worker.engine.model import Reference
@@ -99,6 +99,7 @@ def measure_target(  # noqa: PLR0913  # one call with everything a measurement d
     )
     represented = status == "executed" and host.represents(target)
     latency, latency_notes = _measure_speed(subject) if represented else ((), (foreign(target, status),))
+    profile = _profile(subject) if represented else None
     size = runtime.size()
     judgement = judge(
         Figures(
@@ -132,6 +133,7 @@ def measure_target(  # noqa: PLR0913  # one call with everything a measurement d
         parity_data=source,
         placement=placement,
         layers=layers,
+        profile=profile,
         notes=(*notes, *layer_notes, *latency_notes),
     )
 
@@ -180,14 +182,29 @@ def _measure_speed(subject: Subject) -> tuple[tuple[LatencyChange, ...], tuple[s
         for size in plan.batch
         if size not in subject.batch
     )
-    sizes = list(dict.fromkeys(size for size in plan.batch if size in subject.batch))
-    sizes = sizes or [subject.batch.nearest(plan.batch[0])]
+    sizes = _sizes(subject, plan)
     changes = []
     for position, size in enumerate(sizes):
         subject.progress.advance(LAYERS + (1 - LAYERS) * position / len(sizes), f"timing at batch {size}")
-        feeds, _ = next(iter(subject.rows.batches(min(size, len(subject.rows)))))
-        changes.append(measure_latency(subject.runtime, filled(feeds, size), plan, subject.seed))
+        changes.append(measure_latency(subject.runtime, _feeds(subject, size), plan, subject.seed))
     return tuple(changes), notes
+
+
+def _profile(subject: Subject) -> Profile | None:
+    """Where the time goes, at the first of the batch sizes that are timed."""
+    plan, _ = _within_cores(subject.evaluate.latency, subject.host.cores)
+    return subject.runtime.profile(_feeds(subject, _sizes(subject, plan)[0]), plan.threads)
+
+
+def _sizes(subject: Subject, plan: Latency) -> list[int]:
+    """The batch sizes to time: those asked for that the model takes, else its own."""
+    sizes = list(dict.fromkeys(size for size in plan.batch if size in subject.batch))
+    return sizes or [subject.batch.nearest(plan.batch[0])]
+
+
+def _feeds(subject: Subject, size: int) -> Arrays:
+    feeds, _ = next(iter(subject.rows.batches(min(size, len(subject.rows)))))
+    return filled(feeds, size)
 
 
 def _within_cores(plan: Latency, cores: int) -> tuple[Latency, tuple[str, ...]]:

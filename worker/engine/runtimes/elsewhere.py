@@ -8,11 +8,13 @@ from typing import Any
 import numpy as np
 
 from app.spec.evaluate import Latency
-from app.spec.report import Placement, Size
+from app.spec.report import MOST_POINTS, Placement, Profile, Size
 from worker.engine.measure.batching import AnyRows, BatchRange
 from worker.engine.measure.running import Arrays
 from worker.engine.measure.runtime import Layers
 from worker.engine.toolchain import Toolchain
+
+PROFILED_RUNS = 20
 
 
 @dataclass(frozen=True)
@@ -26,6 +28,8 @@ class Elsewhere:
     threads: int
     notes: tuple[str, ...] = ()
     """What to know about the figures."""
+    profiled: bool = False
+    """Whether the toolchain has a task that times operators."""
     _numbers: Any = field(default_factory=count, repr=False)
 
     def run(self, feeds: Arrays) -> Arrays:
@@ -47,6 +51,19 @@ class Elsewhere:
             runs=plan.runs, budget_s=plan.budget_s, seed=seed,
         )  # fmt: skip
         return np.array(timed["before"], np.float64), np.array(timed["after"], np.float64)
+
+    def profile(self, feeds: Arrays, threads: int) -> Profile | None:
+        """The artifact's time by operator. Raises the toolchain's errors."""
+        if not self.profiled:
+            return None
+        given, rows = self._put(feeds), max((len(array) for array in feeds.values() if array.ndim), default=1)
+        found = self.toolchain.do(
+            "profile", artifact=self.artifact[0], threads=threads, feeds=given, runs=PROFILED_RUNS
+        )
+        operators = found["operators"][:MOST_POINTS]
+        return Profile.model_validate(
+            {"batch": rows, "threads": threads, "runs": PROFILED_RUNS, "operators": operators}
+        )
 
     def placement(self) -> Placement:
         """What the runtime says that it executes."""

@@ -72,6 +72,9 @@ class Engines:
         once = tuple(engine.bound(feeds) for engine in self._engines)
         return take_turns((once[0], once[1]), runs=plan.runs, budget_s=plan.budget_s, seed=seed)
 
+    def profile(self, _feeds: Arrays, _threads: int) -> None:
+        """Layers are fused beyond recognition; `trtexec --dumpProfile` tells of them."""
+
     def placement(self) -> Placement:
         """The layers of the engine, as its inspector tells them."""
         return placement_of(self._engines[1].layers())

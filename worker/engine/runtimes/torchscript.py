@@ -62,6 +62,9 @@ class LibTorch:
         with _threads(plan.threads):
             return take_turns((once[0], once[1]), runs=plan.runs, budget_s=plan.budget_s, seed=seed)
 
+    def profile(self, _feeds: Arrays, _threads: int) -> None:
+        """Its operators are fused while it warms up; they are not timed one by one."""
+
     def placement(self) -> Placement:
         """Operators of the file, which LibTorch calls one by one. Raises `LoadFailed`."""
         counted = Counter(_operators(self._artifact.inlined_graph))

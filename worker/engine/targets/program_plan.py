@@ -5,14 +5,12 @@ processors which multiply signed bytes: nothing is decided a second time, and no
 is named here; each recognizes `dequantize -> operator -> quantize` in its own way.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import fx
 
-from app.spec.signature import Dimension
 from worker.engine.errors import NothingToQuantize, PlanNotSupported
 from worker.engine.model import Model, new_folder
 from worker.engine.onnx_export import export_onnx
@@ -62,27 +60,6 @@ def quantized_program(model: Model) -> QuantizedProgram:
     module.graph.lint()
     module.recompile()
     return QuantizedProgram(named.rebuilt(module), layers, left)
-
-
-def bounded(program: Program, most: Mapping[str, int]) -> Program:
-    """The same program, exported for sizes of dimensions up to `most`, by the dimension's name.
-
-    For runtimes that plan memory ahead. A dimension with a smaller largest size keeps that. Raises `ReexportFailed`.
-    """
-    inputs = tuple(
-        tensor.model_copy(update={"shape": tuple(_bounded(size, most) for size in tensor.shape)})
-        for tensor in program.signature.inputs
-    )
-    signature = program.signature.model_copy(update={"inputs": inputs})
-    again = replace(program, signature=signature).rebuilt(program.graph_module())
-    return replace(again, signature=program.signature)
-
-
-def _bounded(size: int | Dimension, most: Mapping[str, int]) -> int | Dimension:
-    if isinstance(size, int) or size.name not in most:
-        return size
-    largest = most[size.name] if size.max is None else min(size.max, most[size.name])
-    return size.model_copy(update={"max": largest})
 
 
 def _drop_copies(module: fx.GraphModule) -> None:
