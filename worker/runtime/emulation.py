@@ -44,9 +44,14 @@ class EmulationFailed(PareError):
     remedy = "Read the words above. The emulators need Linux on x86-64, a Debian mirror, and 1 GB of disk."
 
 
+def possible() -> bool:
+    """Whether this machine can run the emulators."""
+    return (platform.system(), platform.machine()) == ("Linux", "x86_64")
+
+
 def build(folder: Path, mirror: str, say: Callable[[str], None]) -> None:
     """Make everything below `folder`. Raises `PackageUnavailable`, `EmulationFailed`."""
-    if (platform.system(), platform.machine()) != ("Linux", "x86_64"):
+    if not possible():
         raise EmulationFailed(f"This is {platform.system()} on {platform.machine()}.")
     venv.create(folder, with_pip=False, symlinks=True)
     places = debian.sources(PACKAGES, mirror)

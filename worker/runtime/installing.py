@@ -28,6 +28,9 @@ def install(names: Sequence[ToolchainName], environments: Environments, mirror: 
         if environments.installed(name):
             _say(f"{name}: installed")
             continue
+        if name == "emulator" and len(names) > 1 and not emulation.possible():
+            _say(f"{name}: left out, it is for Linux on x86-64")
+            continue
         folder = environments.folder(name)
         _say(f"{name}: installing into {folder}")
         shutil.rmtree(folder, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""Debian packages are checked against their digests and unpacked by the standard library alone."""
+"""The emulators are made of packages that are checked and unpacked by the standard library alone, where they can run."""
 
 import functools
 import hashlib
@@ -11,8 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from worker.runtime import debian, emulation
+from worker.engine.environments import Environments
+from worker.runtime import debian, emulation, installing
 from worker.runtime.debian import Package, PackageUnavailable
+from worker.runtime.installing import install
 
 
 def package(**files: str) -> bytes:
@@ -112,3 +114,18 @@ def test_emulated_runtimes_are_the_releases_that_they_are_compared_with() -> Non
 
     assert len(wheels) == 3
     assert set(wheels) <= ours, "run `make lock-emulator`"
+
+
+def test_another_machine_installs_all_but_the_emulators(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("platform.machine", lambda: "arm64")
+    environments = Environments(tmp_path)
+
+    with pytest.raises(emulation.EmulationFailed, match="arm64"):
+        install(["emulator"], environments, "http://mirror")
+    monkeypatch.setattr(installing, "_make", lambda folder, lock: folder.mkdir())
+    install(["openvino", "emulator"], environments, "http://mirror")
+
+    assert environments.names() == ["openvino"]
+    assert "emulator: left out" in capsys.readouterr().out
