@@ -1,4 +1,4 @@
-"""The emulators are made of packages that are checked and unpacked by the standard library alone, where they can run."""
+"""What the emulators are made of is checked and unpacked by the standard library alone, where they can run."""
 
 import functools
 import hashlib
