@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Callable
 
 from pare_agent.cache import FileRefused, digest
 from pare_agent.child import OUTPUTS
-from pare_agent.client import Refused, Unreachable
+from pare_agent.client import Insecure, Refused, Unreachable
 from pare_agent.facts import facts
 from pare_agent.lease import Lease
 from pare_agent.process import Bounds, Stopped, TaskFailed, run
@@ -35,6 +35,9 @@ GRACE_S = 15.0
 """Beyond the poll, for the answer to arrive."""
 FIRST_WAIT_S, LONGEST_WAIT_S = 1.0, 60.0
 WORK = "work-"
+GONE = (401, 404, 409)
+"""Statuses by which the service says that the task, or the agent, is no longer its concern."""
+LONGEST_DETAIL = 1000
 
 
 class TaskLost(Exception):
@@ -99,13 +102,12 @@ class Agent:
                 for file in task["files"]:
                     self._place(task, file, work, lease)
                 answer, condition = self._measured(task, work, lease)
-            except (TaskFailed, FileRefused) as error:
-                code = error.code if isinstance(error, TaskFailed) else "agent.file_refused"
-                log.warning("%s: %s: %s", task["id"], code, error)
-                return {"failure": {"code": code, "detail": str(error)[:1000]}}
-            outputs = work / OUTPUTS
-            path = f"/agents/self/tasks/{task['id']}/outputs?attempt={task['attempt']}"
-            self._insist(lambda: self._client.send(path, outputs), lease)
+                outputs = work / OUTPUTS
+                path = f"/agents/self/tasks/{task['id']}/outputs?attempt={task['attempt']}"
+                self._insist(lambda: self._client.send(path, outputs), lease)
+            except (TaskFailed, FileRefused, Insecure, OSError) as error:
+                log.warning("%s: %s", task["id"], error)
+                return {"failure": {"code": _code(error), "detail": _detail(error)}}
             missing = answer.pop("missing")
             notes = [*answer.pop("notes"), *(f"The kernel there does not confine {what}." for what in missing)]
             told = {"facts": facts(), "outputs_sha256": digest(outputs), "condition": condition, "notes": notes}
@@ -144,24 +146,31 @@ class Agent:
         return answer, watch.condition()
 
     def _report(self, task: dict[str, Any], lease: Lease, outcome: dict[str, Any]) -> None:
-        self._say(task, "result", {"attempt": task["attempt"], **outcome}, lambda: lease.lost)
+        attempt = {"attempt": task["attempt"]}
+        refused = self._say(task, "result", {**attempt, **outcome}, lambda: lease.lost)
+        if refused is not None and refused.status not in GONE:
+            # The service takes no such figures: it must hear that there are none, or it waits for the lease to run out.
+            failure = {"code": "agent.failed", "detail": f"The figures were refused: {refused}"[:LONGEST_DETAIL]}
+            self._say(task, "result", {**attempt, "failure": failure}, lambda: lease.lost)
 
-    def _say(self, task: dict[str, Any], what: str, body: dict[str, Any], give_up: Callable[[], bool]) -> None:
-        """Tell the service, again while it is away and `give_up` says no."""
+    def _say(
+        self, task: dict[str, Any], what: str, body: dict[str, Any], give_up: Callable[[], bool]
+    ) -> Refused | None:  # fmt: skip
+        """Tell the service, again while it is away and `give_up` says no; its refusal if it did not want to hear."""
         wait = FIRST_WAIT_S
         while True:
             try:
                 self._client.post(f"/agents/self/tasks/{task['id']}/{what}", body)
-                return
+                return None
             except Unreachable as error:
                 log.warning("%s: %s", task["id"], error)
                 if give_up():
-                    return
+                    return None
                 time.sleep(wait)
                 wait = min(2 * wait, LONGEST_WAIT_S)
             except Refused as error:
                 log.warning("%s: %s", task["id"], error)
-                return
+                return error
 
     def _insist(self, act: Callable[[], Any], lease: Lease) -> Any:
         """Do it, again while the line is down. Raises `TaskLost`, `Stopped`."""
@@ -177,8 +186,10 @@ class Agent:
                 log.warning("%s; trying again", error)
                 self._stop.wait(wait)
                 wait = min(2 * wait, LONGEST_WAIT_S)
-            except Refused:
-                raise TaskLost from None
+            except Refused as error:
+                if error.status in GONE:
+                    raise TaskLost from None
+                raise TaskFailed("agent.failed", str(error)) from None
 
     def _rest(self, wait: float) -> None:
         """Wait, for another time each: after a restart of the service not all agents come back at one moment."""
@@ -198,3 +209,15 @@ class Agent:
         self._stop.set()
         if self._idle:
             raise Asked
+
+
+def _code(error: Exception) -> str:
+    if isinstance(error, TaskFailed):
+        return error.code
+    return "agent.file_refused" if isinstance(error, (FileRefused, Insecure)) else "agent.failed"
+
+
+def _detail(error: Exception) -> str:
+    """In a sentence; an error of the system's without the file's place."""
+    told = f"The device: {error.strerror}." if isinstance(error, OSError) else str(error)
+    return told[:LONGEST_DETAIL]
