@@ -17,15 +17,12 @@ from worker.runtime.supervise import Workshop
 
 ORIGIN = ArtifactOrigin(artifact="art_" + "1" * 32, job="job_" + "1" * 32, job_name="first")
 STATIC = {"type": "quantize.static"}
-CASES = [
-    ({"format": "onnx", "profile": "x86"}, [STATIC]),
+CASES: list[tuple[dict[str, str], list[dict[str, str]]]] = [
     ({"format": "onnx", "profile": "tensorrt"}, [STATIC]),
     ({"format": "openvino"}, [STATIC]),
-    ({"format": "litert"}, []),
     ({"format": "executorch"}, [STATIC]),
-    ({"format": "tensorrt"}, []),
-    ({"format": "torchscript"}, []),
     ({"format": "triton"}, [STATIC]),
+    *(({"format": kind.model_fields["format"].default}, []) for kind in TARGETS),
 ]
 
 
