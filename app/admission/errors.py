@@ -69,6 +69,13 @@ class UnsafeExpression(AdmissionError):
     remedy = "Export the model again with an unmodified torch.export.save."
 
 
+class CustomCode(AdmissionError):
+    """The Keras model has code in it, or names classes and functions that are not Keras's own layers."""
+
+    code = "model.custom_code"
+    remedy = "Build the model of Keras's own layers, without Lambda and custom objects; or export it to ONNX."
+
+
 class NativeCode(AdmissionError):
     """The model carries compiled code."""
 

@@ -19,6 +19,7 @@ from app.admission.errors import (
     UnsafePickle,
     UnsupportedModel,
 )
+from app.admission.keras import is_keras, read_h5, read_keras
 from app.admission.names import require_safe_name
 from app.admission.onnx import read_onnx
 from app.admission.pt2 import is_legacy_pt2, is_pt2, read_pt2, refuse_legacy_pt2
@@ -39,7 +40,6 @@ _KINDS: dict[Kind, tuple[str, str]] = {
     "pth": ("The file was written by torch.save: weights without a graph, or a pickle of a module.", DECLARE),
     "ort": ("The file is in ONNX Runtime's own format, which is made for one runtime.", "Send the .onnx file."),
     "tflite": ("The file is a TensorFlow Lite model.", "Convert the original model to ONNX with tf2onnx."),
-    "hdf5": ("The file is HDF5 (Keras).", "Export it: model.export('model.onnx', format='onnx')."),
     "tensorrt": ("The file is a TensorRT engine, built for one GPU.", "Send the ONNX file it was built from."),
     "compressed": ("The file is compressed as a whole.", "Unpack it; a bundle is an uncompressed tar, or a zip."),
     "npy": ("The file is an array.", EXPORT),
@@ -52,7 +52,8 @@ _KINDS: dict[Kind, tuple[str, str]] = {
 def admit_model(path: Path, *, max_inflated_bytes: int, architecture: Architecture | None = None) -> ModelInfo:
     """Read the model at `path`, without loading it, and say what is inside.
 
-    Accepts ONNX files, `.pt2` archives (torch >= 2.8), and a zip or tar of an ONNX file with its external tensors;
+    Accepts ONNX files, `.pt2` archives (torch >= 2.8), a zip or tar of an ONNX file with its external tensors, and
+    Keras models (`.keras`, `.h5`);
     with an `architecture`, its weights as `.safetensors` or `.pth`. Raises a subclass of `AdmissionError`.
     """
     try:
@@ -81,6 +82,8 @@ def _read(file: BinaryIO, size: int, max_inflated_bytes: int, architecture: Arch
         return read_bundle(file, tidy(read_tar(file, size)), None)
     if kind == "onnx":
         return _read_onnx(file, size)
+    if kind == "hdf5":
+        return read_h5(file, size)
     if kind in {"safetensors", "pth"} and architecture is not None:
         return admit_weights(file, size, architecture)
     detail, remedy = _KINDS[kind]
@@ -116,7 +119,8 @@ def _read_zip(file: BinaryIO, size: int, max_inflated_bytes: int, architecture: 
     if "data.pkl" in inner:
         detail, remedy = _KINDS["pth"]
         raise UnsupportedModel(detail, remedy=remedy)
-    if "model.weights.h5" in names:
-        detail, remedy = _KINDS["hdf5"]
-        raise UnsupportedModel(detail, remedy=remedy)
+    if is_keras(names):
+        for name in names:
+            require_safe_name(name)
+        return read_keras(archive)
     raise UnsupportedModel("The archive holds neither an exported program nor an ONNX file.")

@@ -12,7 +12,7 @@ DType = Literal[
 
 FLOATS: frozenset[str] = frozenset({"float64", "float32", "float16", "bfloat16"})
 
-ModelFormat = Literal["onnx", "pt2", "weights"]
+ModelFormat = Literal["onnx", "pt2", "weights", "keras"]
 
 
 class Dimension(Frozen):

@@ -7,6 +7,7 @@ from typing import Literal
 from tests.hostile import (
     archives,
     datasets,
+    keras_files,
     onnx_files,
     other_formats,
     picture_archives,
@@ -42,6 +43,7 @@ def write_corpus(directory: Path) -> list[HostileFile]:
     everything = [
         *archives.files(), *datasets.files(payloads), *onnx_files.files(), *pt2_files.files(payloads),
         *other_formats.files(payloads), *weights_files.files(payloads), *picture_archives.files(), *tables.files(),
+        *keras_files.files(),
     ]  # fmt: skip
     written = []
     for hostile in everything:

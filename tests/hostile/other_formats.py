@@ -37,9 +37,7 @@ def files(payloads: Payloads) -> Iterator[Hostile]:
     yield model("safetensors_and_zip", struct.pack("<Q", len(header)) + header + b"\0" * 4 + good_pt2(), FORMAT)
     yield model("onnx_runtime_format", b"\x18\0\0\0ORTM" + b"\xff" * 64, FORMAT)
     yield model("tflite", b"\x1c\0\0\0TFL3" + b"\0" * 64, FORMAT)
-    yield model("hdf5", b"\x89HDF\r\n\x1a\n" + b"\0" * 64, FORMAT)
-    keras = [("metadata.json", b"{}"), ("config.json", b"{}"), ("model.weights.h5", b"\x89HDF\r\n\x1a\n")]
-    yield model("keras", zipped(keras), FORMAT)
+    yield model("hdf5", b"\x89HDF\r\n\x1a\n" + b"\0" * 64, {"model.malformed"})
     yield model("tensorrt", b"ftrt" + b"\0" * 64, FORMAT)
     yield model("gzip_bomb", gzip.compress(b"\0" * 20_000_000), FORMAT)
     yield model("elf", b"\x7fELF" + b"\0" * 64, FORMAT)

@@ -42,7 +42,7 @@ def inspect(order: InspectionOrder, directory: Path, progress: Progress) -> Insp
     scratch = directory / SCRATCH
     scratch.mkdir(exist_ok=True)
     progress.stage("opening the model", step=1, steps=2)
-    model = open_model(order.model, directory, scratch, threads=order.threads)
+    model = open_model(order.model, directory, scratch, threads=order.threads, progress=progress)
     progress.stage("looking at the model", step=2, steps=2)
     return look_at(model)
 

@@ -41,7 +41,7 @@ def run(order: WorkOrder, directory: Path, progress: Progress) -> WorkResult:
     stages = _Stages(progress, 1 + len(spec.steps) + stages_per_target(spec) * len(spec.targets))
 
     stages.begin("opening the model")
-    original = open_model(order.model, directory, scratch, threads=order.threads)
+    original = open_model(order.model, directory, scratch, threads=order.threads, progress=progress)
     inputs = [tensor.name for tensor in original.signature.inputs]
     data = {role: Rows.open(directory, file, inputs) for role, file in order.data.items()}
 
@@ -92,7 +92,7 @@ def _take_steps(order: WorkOrder, original: Model, data: dict[Role, Rows], direc
     scratch, spec = directory / SCRATCH, order.spec
 
     def teacher(model: str) -> Model:
-        return open_model(order.teachers[model], directory, scratch, threads=order.threads)
+        return open_model(order.teachers[model], directory, scratch, threads=order.threads, progress=stages.progress)
 
     context = Context(
         data, scratch, order.threads, spec.seed, stages.progress,

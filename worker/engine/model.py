@@ -16,10 +16,13 @@ from worker.engine.onnx_file import unpack_bundle
 from worker.engine.plan import Plan
 from worker.engine.preprocess import preprocess
 from worker.engine.program import Program
+from worker.engine.progress import Progress, Unheard
 from worker.engine.sessions import session
 
 Reference = Callable[[dict[str, np.ndarray]], dict[str, np.ndarray]]
 """The source program: outputs by name for one batch of inputs by name."""
+
+UNHEARD = Unheard()
 
 
 @dataclass(frozen=True)
@@ -82,12 +85,15 @@ def new_folder(parent: Path) -> Path:
     return Path(tempfile.mkdtemp(prefix="model-", dir=parent))
 
 
-def open_model(upload: ModelFile, directory: Path, scratch: Path, *, threads: int) -> Model:
+def open_model(
+    upload: ModelFile, directory: Path, scratch: Path, *, threads: int, progress: Progress = UNHEARD
+) -> Model:
     """Load an upload that admission has accepted; a program is exported to ONNX and compared with it.
 
-    Raises `LoadFailed`, `ExportFailed`, `InconsistentModel`.
+    `progress` is asked for a toolchain where the format needs one.
+    Raises `LoadFailed`, `ExportFailed`, `InconsistentModel`, `ToolchainMissing`.
     """
-    model = load_model(upload, directory, scratch)
+    model = load_model(upload, directory, scratch, progress)
     if isinstance(model.source, Path):
         require_signature(model.source, model.signature, threads)
     else:
@@ -95,9 +101,13 @@ def open_model(upload: ModelFile, directory: Path, scratch: Path, *, threads: in
     return model
 
 
-def load_model(upload: ModelFile, directory: Path, scratch: Path) -> Model:
-    """Load an upload; nothing has been run or exported yet. Raises `LoadFailed`."""
+def load_model(upload: ModelFile, directory: Path, scratch: Path, progress: Progress = UNHEARD) -> Model:
+    """Load an upload; nothing has been run or exported yet. Raises `LoadFailed`, `ToolchainMissing`."""
     path, signature, folder = directory / upload.path, upload.info.signature, new_folder(scratch)
+    if upload.info.format == "keras":
+        from worker.engine.keras import load_keras
+
+        return Model(load_keras(upload, directory, scratch, progress), signature, folder)
     if upload.info.format != "onnx":
         return Model(_program(path, upload.info, scratch), signature, folder)
     graph = unpack_bundle(path, folder / "bundle") if upload.info.external_data else path

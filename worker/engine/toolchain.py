@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from app.spec.targets import ToolchainName
-from worker.engine.errors import EngineError, ToolchainFailed, ToolchainMissing, Unconvertible
+from worker.engine.errors import EngineError, LoadFailed, ToolchainFailed, ToolchainMissing, Unconvertible
 from worker.engine.progress import Progress
 
 FOLDER: Final = "toolchains"
@@ -25,7 +25,7 @@ DEADLINE_S: Final = 1800.0
 """Of one task: litert-torch took 156 s for the slowest model that it was tried on."""
 
 CODES: Final[dict[str, type[EngineError]]] = {
-    error.code: error for error in (Unconvertible, ToolchainFailed, ToolchainMissing)
+    error.code: error for error in (LoadFailed, Unconvertible, ToolchainFailed, ToolchainMissing)
 }
 
 

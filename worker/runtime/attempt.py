@@ -39,7 +39,7 @@ log = logging.getLogger(__name__)
 TRIED_AGAIN = frozenset({Crashed.code, Killed.code, NotStarted.code, OutOfMemory.code, StorageUnavailable.code})
 """Ends that may be the machine's fault; each counts as a lost attempt. A refused model or a time-out is final."""
 
-NEEDS_FULL_JAIL = frozenset({"pt2"})
+NEEDS_FULL_JAIL = frozenset({"keras", "pt2"})
 """Formats whose loader has run code from hostile files before; admission refuses what is known, the jail the rest."""
 
 

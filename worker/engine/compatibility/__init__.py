@@ -91,7 +91,7 @@ def find_out(order: CompatibilityOrder, directory: Path, progress: Progress) -> 
     scratch = directory / SCRATCH
     scratch.mkdir(exist_ok=True)
     progress.stage("opening the model", step=1, steps=2)
-    model = load_model(order.model, directory, scratch)  # whether it runs is the question
+    model = load_model(order.model, directory, scratch, progress)  # whether it runs is the question
     look = Look(model, directory, scratch, order.threads, progress)
     progress.stage(f"asking {order.targets[0].format}", step=2, steps=2)
     try:

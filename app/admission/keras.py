@@ -1,0 +1,156 @@
+"""Keras models: `.keras` (a zip of a description and HDF5 weights) and `.h5` (HDF5 with the description inside).
+
+Keras makes objects of whatever classes a description names; those named here are layers of `keras_layers` and the
+small objects that configure them. Nothing is loaded: a jailed toolchain does that (`worker/toolchains/keras.py`).
+Formats: keras/src/saving/saving_lib.py, keras/src/legacy/saving/legacy_h5_format.py.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from typing import Any, BinaryIO
+
+from app.admission.bounded_json import as_dict, as_text, loads, parse
+from app.admission.errors import Broken, CustomCode, UnsupportedModel, UnsupportedOperator, UnsupportedType
+from app.admission.hdf5 import SUPERBLOCK_BYTES, Attributes, root_header
+from app.admission.keras_graph import CONTAINERS, Network, read_network
+from app.admission.keras_layers import LAYERS
+from app.admission.zipped import Archive, Member
+from app.spec.signature import Dimension, ModelInfo, Signature, TensorSpec
+
+CONFIG, WEIGHTS = "config.json", "model.weights.h5"
+MEMBERS = frozenset({CONFIG, WEIGHTS, "metadata.json"})
+FLOAT32_BYTES = 4
+SAVE = "Save the whole model with Keras 3: model.save('model.keras')."
+OWN_LAYERS = "Build the model of Keras's own layers; or send an ONNX file: model.export('model.onnx', format='onnx')."
+_MODULES = frozenset({
+    "keras", "keras.layers", "keras.models", "keras.initializers", "keras.regularizers", "keras.constraints",
+    "keras.dtype_policies", "keras.src.models.functional", "keras.src.engine.functional",
+})  # fmt: skip
+_SETTINGS = frozenset({
+    "DTypePolicy", "Policy", "Zeros", "Ones", "Constant", "RandomNormal", "RandomUniform", "TruncatedNormal",
+    "VarianceScaling", "GlorotNormal", "GlorotUniform", "HeNormal", "HeUniform", "LecunNormal", "LecunUniform",
+    "Orthogonal", "Identity", "L1", "L2", "L1L2", "OrthogonalRegularizer", "MaxNorm", "NonNeg", "UnitNorm",
+    "MinMaxNorm",
+})  # fmt: skip
+_MARKS = frozenset({"__keras_tensor__", "__tuple__"})
+_ALLOWED = LAYERS.keys() | CONTAINERS | _SETTINGS | _MARKS | {"InputLayer"}
+_COMPILED = ("compile_config", "training_config")
+"""How it was trained; it is loaded without."""
+_ACTIVATION = re.compile(r"[a-z_0-9]{1,40}")
+
+
+def is_keras(names: Mapping[str, Member]) -> bool:
+    """Whether a zip with these members is a `.keras` file."""
+    return {CONFIG, "metadata.json"} <= names.keys()
+
+
+def read_keras(archive: Archive) -> ModelInfo:
+    """Describe the model of a `.keras` file.
+
+    Raises `Broken`, `Inflating`, and subclasses of `AdmissionError`: `CustomCode` above all.
+    """
+    names = archive.members
+    if stray := sorted(names.keys() - MEMBERS):
+        raise UnsupportedModel(f"The Keras file brings {stray[0][:80]!r}, which is not read.", remedy=SAVE)
+    if WEIGHTS not in names:
+        raise UnsupportedModel("The Keras file has no model.weights.h5.", remedy=SAVE)
+    weights = names[WEIGHTS]
+    head = b""
+    for piece in archive.chunks(weights):  # to the end: so its length and checksum are compared
+        head = head or piece[:SUPERBLOCK_BYTES]
+    root_header(head, weights.size)
+    return _described(as_dict(parse(archive, names[CONFIG])), weights.size)
+
+
+def read_h5(file: BinaryIO, size: int) -> ModelInfo:
+    """Describe the model of an `.h5` file. Raises what `read_keras` raises."""
+    text = Attributes(file, size).text("model_config")
+    if text is None:
+        raise UnsupportedModel("The HDF5 file holds no Keras model: weights alone have no graph.", remedy=SAVE)
+    return _described(as_dict(loads(text)), size)
+
+
+def _described(config: dict[str, Any], weights_bytes: int) -> ModelInfo:
+    """The model of a description that names nothing but what is known, whose weights are in so many bytes."""
+    _require_harmless({name: value for name, value in config.items() if name not in _COMPILED})
+    network = read_network(config)
+    if network.parameters * FLOAT32_BYTES > weights_bytes:
+        raise Broken(f"its layers have {network.parameters} weights, for which its file is too short")
+    return ModelInfo(
+        format="keras", signature=_signature(network), parameters=network.parameters, nodes=len(network.layers),
+        operators={f"keras.{name}": count for name, count in Counter(network.layers).most_common()},
+        warnings=tuple(_warnings(network)),
+    )  # fmt: skip
+
+
+def _require_harmless(config: dict[str, Any]) -> None:
+    """Look at everything that Keras would make an object of."""
+    waiting: list[Any] = [config]
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, dict):
+            _require_known(value)
+            waiting.extend(value.values())
+        elif isinstance(value, list):
+            waiting.extend(value)
+
+
+def _require_known(value: dict[str, Any]) -> None:
+    if "class_name" in value:
+        name = as_text(value["class_name"])
+        module, registered = value.get("module"), value.get("registered_name")
+        if name == "Lambda" or name.startswith("__lambda"):
+            raise CustomCode("The model has a Lambda layer, which is Python code.")
+        if registered not in {None, name} or (module is not None and module not in _MODULES):
+            what = registered if module in _MODULES else f"{module}.{name}"
+            raise CustomCode(f"The model names {_shown(what)}, which is not one of Keras's own layers.")
+        if name not in _ALLOWED:
+            detail = f"The model has {_shown(name)}, which is not among the layers of Keras that are read."
+            raise UnsupportedOperator(detail, remedy=OWN_LAYERS)
+        if name in {"DTypePolicy", "Policy"}:
+            _require_float32(as_dict(value.get("config")).get("name"))
+    elif "module" in value or "registered_name" in value:
+        raise CustomCode("The model names a module without a class.")
+    for setting in ("activation", "recurrent_activation"):
+        chosen = value.get(setting)
+        if chosen is not None and not (isinstance(chosen, str) and _ACTIVATION.fullmatch(chosen)):
+            raise CustomCode(f"The model has an {setting} that is not one of Keras's own.")
+
+
+def _require_float32(policy: object) -> None:
+    if policy != "float32":
+        raise UnsupportedType(
+            f"The model computes with the dtype policy {_shown(policy)}.",
+            remedy="Set keras.config.set_dtype_policy('float32'), build the model again and load its weights.",
+        )
+
+
+def _shown(value: object) -> str:
+    return ascii(str(value)[:80])
+
+
+def _signature(network: Network) -> Signature:
+    return Signature(
+        inputs=tuple(
+            TensorSpec(name=name, dtype=network.types[name], shape=tuple(_axes(name, shape)))
+            for name, shape in network.inputs.items()
+        ),
+        outputs=tuple(
+            TensorSpec(name=name, dtype="float32", shape=tuple(_axes(name, shape)))
+            for name, shape in network.outputs.items()
+        ),
+    )
+
+
+def _axes(name: str, shape: tuple[int | None, ...]) -> Iterator[int | Dimension]:
+    for axis, size in enumerate(shape):
+        if size is not None:
+            yield size
+        else:
+            yield Dimension(name="batch", min=1) if axis == 0 else Dimension(name=f"{name}_{axis}", min=1)
+
+
+def _warnings(network: Network) -> Iterator[str]:
+    if any(name.startswith(("Dropout", "SpatialDropout", "Gaussian")) for name in network.layers):
+        yield "Dropout and noise layers are left out: steps that train the model train it without them."
