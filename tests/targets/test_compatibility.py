@@ -9,7 +9,7 @@ from onnx.helper import make_node
 
 from app.admission import admit_model
 from app.spec.compatibility import Compatibilities, Compatibility, CompatibilityOrder
-from app.spec.targets import LiteRtTarget, OnnxTarget, OpenVinoTarget, Target, TorchScriptTarget
+from app.spec.targets import ExecuTorchTarget, LiteRtTarget, OnnxTarget, OpenVinoTarget, Target, TorchScriptTarget
 from app.spec.work import ModelFile
 from tests.engine.compatibility.looks import fates, graph, order
 from tests.targets.conftest import LIMITS, toolchain
@@ -68,6 +68,13 @@ class Running(torch.nn.Module):
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         return torch.cumsum(image.flatten(1), 1)
+
+
+class Product(torch.nn.Module):
+    """A product of two activations."""
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        return image @ image.mT
 
 
 class Best(torch.nn.Module):
@@ -137,3 +144,17 @@ def test_torchscript_has_what_libtorch_registers(workshop: Workshop, tmp_path: P
     assert fates(table)["aten::cumsum"] == {"supported": 1}
     assert {row.status for row in table.operators} == {"supported"}
     assert "LibTorch" in table.operators[0].source
+
+
+def test_executorch_shows_what_xnnpack_takes(workshop: Workshop, tmp_path: Path) -> None:
+    toolchain("executorch")
+    module = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.ReLU(), Product(), Running())
+    (table,) = asked_of_program(module, workshop, tmp_path, ExecuTorchTarget())
+
+    assert table.refusal is None
+    assert fates(table)["convolution"] == {"supported": 1}
+    assert fates(table)["cumsum"] == {"falls back": 1}
+    assert "ExecuTorch" in table.operators[0].source
+    assert table.notes == (
+        "Not quantizable in the ONNX form: MatMul (1): Its weight is computed while the model runs.",
+    )

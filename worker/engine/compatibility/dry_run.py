@@ -1,14 +1,20 @@
 """Targets whose converter keeps no list: the model is delivered as it is, and the result says what became of it."""
 
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
+
+import onnx
 
 from app.errors import PareError
 from app.spec.compatibility import Compatibility
 from app.spec.report import Placement
 from app.spec.targets import AnyTarget
 from worker.engine.compatibility import Look, Tally, table
-from worker.engine.errors import ToolchainMissing
+from worker.engine.compatibility.quantizing import Quantizing
+from worker.engine.errors import ExportFailed, ToolchainMissing
+from worker.engine.onnx_types import inferred
+from worker.engine.selection import WEIGHTED
 from worker.engine.targets import Origin, Site, deliver
 
 ORIGIN = Origin("compatibility", "0" * 64, "0" * 64)
@@ -31,7 +37,7 @@ def by_delivery(targets: tuple[Any, ...], look: Look) -> Iterator[Compatibility]
             raise
         except PareError as error:
             refusal = f"{error.detail} {error.remedy}"
-        yield table(target, tally, refusal, _notes(target))
+        yield table(target, tally, refusal, () if refusal else _notes(target, look))
 
 
 def count_placed(tally: Tally, placed: Placement, source: str) -> None:
@@ -44,7 +50,18 @@ def count_placed(tally: Tally, placed: Placement, source: str) -> None:
             tally.add(operator, "supported", "", source, count - left)
 
 
-def _notes(target: AnyTarget) -> tuple[str, ...]:
-    if target.supports("quantize.static"):
-        return ()
-    return (f"No operator is quantizable: {target.label} delivers no plan of quantize.static.",)
+def _notes(target: AnyTarget, look: Look) -> tuple[str, ...]:
+    """What quantize.static leaves in floating point, by the names of the ONNX form, on which plans are made."""
+    if not target.supports("quantize.static"):
+        return (f"No operator is quantizable: {target.label} delivers no plan of quantize.static.",)
+    try:
+        model = onnx.load(look.model.graph, load_external_data=False)
+    except ExportFailed as error:
+        return (f"No operator is quantizable: plans are made on the ONNX form. {error.detail}",)
+    quantizing = Quantizing(model, inferred(model)[0])
+    products = [node for node in model.graph.node if node.op_type in WEIGHTED]
+    left = Counter((node.op_type, obstacle) for node in products if (obstacle := quantizing.obstacle(node)) is not None)
+    return tuple(
+        f"Not quantizable in the ONNX form: {operator} ({count}): {why}"
+        for (operator, why), count in left.most_common()
+    )
