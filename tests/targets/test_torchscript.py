@@ -56,6 +56,29 @@ def test_usage_is_code_that_runs(done: Callable[..., Done]) -> None:
     assert "deprecated" in text
 
 
+@pytest.mark.parametrize("engine", ["x86", "qnnpack"])
+def test_a_static_plan_runs_on_integer_kernels(engine: str, done: Callable[..., Done]) -> None:
+    targets = [{"format": "torchscript", "engine": engine}, {"format": "onnx"}]
+    quantized = done(steps=[{"type": "quantize.static"}], targets=targets)
+
+    target, other = quantized.target(f"torchscript/{engine}"), quantized.target("onnx/x86")
+    assert (target.placement.integer, target.placement.floating) == (5, 0)
+    assert target.placement.operators["aten::quantize_per_tensor"] == 1, "codes from the first layer to the last"
+    assert target.size.ratio < 0.4
+    assert target.parity[0].top1_agreement is not None
+    assert target.parity[0].top1_agreement >= 0.99
+    assert target.metrics[0].after == pytest.approx(other.metrics[0].after, abs=0.005), "one plan, two runtimes"
+
+
+def test_a_dynamic_plan_rounds_as_it_comes(of_network: Callable[..., Done]) -> None:
+    quantized = of_network("small_vit", steps=[{"type": "quantize.dynamic"}], targets=[{"format": "torchscript"}])
+
+    target = quantized.target("torchscript/x86")
+    assert target.placement.integer == 9
+    assert target.parity[0].sqnr_db is not None
+    assert target.parity[0].sqnr_db > 20
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_networks_compute_the_same(name: str, of_network: Callable[..., Done]) -> None:
     (logits,) = of_network(name, targets=[{"format": "torchscript"}]).target("torchscript/x86").parity

@@ -33,6 +33,4 @@ class TorchScriptTarget(AnyTarget):
 
     @property
     def lacks(self) -> frozenset[str]:
-        return frozenset({
-            "quantize.static", "quantize.aware", "quantize.dynamic", "quantize.weights", "share_weights",
-        })  # fmt: skip
+        return frozenset({"quantize.weights", "share_weights"})

@@ -57,8 +57,7 @@ def _carried_out(model: Model) -> tuple[Program, tuple[str, ...]]:
     if model.plan is None:
         return model.program, ()
     made = quantized_program(model)
-    left = f"Left in floating point, for want of an integer form: {', '.join(made.left)}." if made.left else ""
-    return made.program, (left,) if left else ()
+    return made.program, made.notes
 
 
 def _converted(litert: Toolchain, program: Program, batch: int, stem: str, *, static: bool = False) -> str:

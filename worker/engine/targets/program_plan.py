@@ -31,6 +31,13 @@ class QuantizedProgram:
     left: tuple[str, ...]
     """Nodes that the plan quantizes and that have no such form in the program: they stay in floating point."""
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a report says of it."""
+        if not self.left:
+            return ()
+        return (f"Left in floating point, for want of an integer form: {', '.join(self.left)}.",)
+
 
 def quantized_program(model: Model) -> QuantizedProgram:
     """The model's program with its plan carried out; `QuantizedProgram.program` saves as `.pt2` and runs in torch.

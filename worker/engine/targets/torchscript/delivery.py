@@ -11,8 +11,10 @@ from worker.engine.model import Model
 from worker.engine.program import quiet
 from worker.engine.runtimes.torchscript import DEPRECATED, LibTorch
 from worker.engine.targets import Delivery, Site, delivers, opens
+from worker.engine.targets.program_plan import quantized_program
 from worker.engine.targets.torchscript.cpp_program import FOLDER, write_cpp_program
-from worker.engine.targets.torchscript.script import scripted
+from worker.engine.targets.torchscript.integers import use_integers
+from worker.engine.targets.torchscript.script import compiled, positional, scripted
 from worker.engine.targets.usage import example_rows, usage
 
 
@@ -20,9 +22,10 @@ from worker.engine.targets.usage import example_rows, usage
 def deliver_torchscript(target: TorchScriptTarget, model: Model, site: Site) -> Iterator[Delivery]:
     """Write `model-torchscript-<engine>.pt` and `….cpp.zip`. Raises `Unconvertible`, `LoadFailed`."""
     stem = f"model-{target.label.replace('/', '-')}"
-    file = _saved(scripted(model.program), site.out / f"{stem}.pt")
+    module, notes = _compiled(target, model)
+    file = _saved(module, site.out / f"{stem}.pt")
     source = write_cpp_program(target, model.signature, site.out / f"{stem}.cpp.zip")
-    runtime = LibTorch(_baseline(site), file, model.signature, target.engine, site.threads)
+    runtime = LibTorch(_baseline(site), file, model.signature, target.engine, site.threads, notes)
     exact = model is site.original
     yield Delivery((file, source), runtime, _usage(target, (file, source), model.signature), exact)
 
@@ -32,6 +35,17 @@ def open_torchscript(target: TorchScriptTarget, files: tuple[Path, ...], site: S
     """Open it with LibTorch, beside the original compiled anew. Raises `Unconvertible`, `LoadFailed`."""
     runtime = LibTorch(_baseline(site), files[0], site.original.signature, target.engine, site.threads)
     yield Delivery(files, runtime, usage="")
+
+
+def _compiled(target: TorchScriptTarget, model: Model) -> tuple[torch.jit.ScriptModule, tuple[str, ...]]:
+    """The model with its plan in it, and what to know of the plan."""
+    if model.plan is None:
+        return scripted(model.program), ()
+    made = quantized_program(model)
+    torch.backends.quantized.engine = target.engine  # packs the weights
+    module = made.program.graph_module()
+    use_integers(module)
+    return compiled(positional(made.program, module)), made.notes
 
 
 def _baseline(site: Site) -> Path:
