@@ -5,6 +5,7 @@ from typing import Annotated
 from pydantic import Field
 
 from app.spec.targets.base import AnyTarget, ToolchainName
+from app.spec.targets.coreml import CoreMlTarget
 from app.spec.targets.executorch import ExecuTorchTarget
 from app.spec.targets.litert import LiteRtTarget
 from app.spec.targets.onnx import OnnxProfile, OnnxTarget
@@ -14,7 +15,8 @@ from app.spec.targets.torchscript import TorchEngine, TorchScriptTarget
 from app.spec.targets.triton import TritonBackend, TritonTarget
 
 Target = Annotated[
-    ExecuTorchTarget
+    CoreMlTarget
+    | ExecuTorchTarget
     | LiteRtTarget
     | OnnxTarget
     | OpenVinoTarget
@@ -31,11 +33,13 @@ TARGETS: tuple[type[AnyTarget], ...] = (
     TensorRtTarget,
     TorchScriptTarget,
     TritonTarget,
+    CoreMlTarget,
 )
 
 __all__ = [
     "TARGETS",
     "AnyTarget",
+    "CoreMlTarget",
     "ExecuTorchTarget",
     "LiteRtTarget",
     "OnnxProfile",

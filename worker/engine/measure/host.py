@@ -41,6 +41,8 @@ class Host:
 
 def foreign(target: Target, status: Status) -> str:
     """What was not measured for a target this machine is not, and where the rest comes from."""
+    if status == "converted, not executed":
+        return f"Nothing was run: {target.label} was converted, and its runtime is not on this worker."
     if status == "planned, not built":
         return (
             f"Latency was not measured: {target.label} is built where it will run. Accuracy and parity are of the "

@@ -96,7 +96,7 @@ def opens(target: type[T]) -> Callable[[Callable[[T, tuple[Path, ...], Site], It
 def implementations() -> dict[type, Deliver]:
     """By kind of target."""
     # Imported here, because each registers itself with this module.
-    from worker.engine.targets import executorch, litert, onnx, openvino  # noqa: F401
+    from worker.engine.targets import coreml, executorch, litert, onnx, openvino  # noqa: F401
     from worker.engine.targets.tensorrt import delivery  # noqa: F401
     from worker.engine.targets.torchscript import delivery as torchscript  # noqa: F401
     from worker.engine.targets.triton import delivery as triton  # noqa: F401

@@ -24,9 +24,9 @@ def usage(title: str, files: Iterable[str], install: str, code: str, signature: 
     ])  # fmt: skip
 
 
-def example_rows(signature: Signature) -> str:
-    """Python source of a dictionary with one made-up row for each input, by name."""
-    shapes = example_shapes(signature, 1)
+def example_rows(signature: Signature, rows_at_once: int = 1) -> str:
+    """Python source of a dictionary with so many made-up rows for each input, by name."""
+    shapes = example_shapes(signature, rows_at_once)
     rows = (
         f"    {tensor.name!r}: np.zeros({shapes[tensor.name]}, np.{NUMPY.get(tensor.dtype, tensor.dtype)}),"
         for tensor in signature.inputs

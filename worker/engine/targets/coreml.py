@@ -1,0 +1,99 @@
+"""The `coreml` target: the program as a Core ML package, run where Core ML is."""
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+from app.spec.report import Status
+from app.spec.signature import Signature
+from app.spec.targets import CoreMlTarget
+from app.spec.units import counted
+from worker.engine.model import Model
+from worker.engine.plan import SharedPlan
+from worker.engine.program import Program
+from worker.engine.runtimes.converted import Converted
+from worker.engine.runtimes.elsewhere import Elsewhere
+from worker.engine.targets import Delivery, Site, delivers, opens
+from worker.engine.targets.flat import save_flat
+from worker.engine.targets.program_values import with_shared_values
+from worker.engine.targets.usage import example_rows, usage
+from worker.engine.toolchain import Toolchain, started
+
+PACKAGE = ".mlpackage.zip"
+
+
+@delivers(CoreMlTarget)
+def deliver_coreml(target: CoreMlTarget, model: Model, site: Site) -> Iterator[Delivery]:
+    """Write `model-<label>.mlpackage.zip`. Raises the toolchain's errors, `ExportFailed` and `ReexportFailed`."""
+    with started("coreml", site.directory, site.progress) as coreml:
+        baseline, _ = _converted(coreml, site.original.program, target, "original", precision="fp32")
+        notes: tuple[str, ...] = ()
+        program, shared = model.program, isinstance(model.plan, SharedPlan)
+        if isinstance(model.plan, SharedPlan):
+            program, left = with_shared_values(model, model.plan)
+            notes = tuple(f"Weight {name} is in no layer of the program, and is not shared." for name in left)
+        stem = f"model-{target.label.replace('/', '-')}"
+        artifact, skipped = _converted(coreml, program, target, stem, precision=target.precision, shared=shared)
+        notes = (*notes, *(f"Not compressed: {told}" for told in skipped))
+        file = Path(shutil.copyfile(coreml.folder / artifact, site.out / artifact))
+        exact = model is site.original and target.precision == "fp32"
+        runtime, status = _runtime(coreml, baseline, artifact, target, site, notes)
+        yield Delivery((file,), runtime, _usage(target, file, coreml, model.signature), exact, status)
+
+
+@opens(CoreMlTarget)
+def open_coreml(target: CoreMlTarget, files: tuple[Path, ...], site: Site) -> Iterator[Delivery]:
+    """Open it beside the original converted anew. Raises the toolchain's errors and `ReexportFailed`."""
+    with started("coreml", site.directory, site.progress) as coreml:
+        baseline, _ = _converted(coreml, site.original.program, target, "original", precision="fp32")
+        shutil.copyfile(files[0], coreml.folder / files[0].name)
+        runtime, status = _runtime(coreml, baseline, files[0].name, target, site, ())
+        yield Delivery(files, runtime, usage="", status=status)
+
+
+def _runtime(
+    coreml: Toolchain, baseline: str, artifact: str, target: CoreMlTarget, site: Site, notes: tuple[str, ...]
+) -> tuple[Elsewhere, Status]:
+    """Core ML on macOS; elsewhere what describes the package."""
+    told = coreml.do("version")
+    notes = (f"The file takes {counted(target.batch, 'row')} at a time: larger batches are several calls.", *notes)
+    kind, name = (Elsewhere, "Core ML") if told["runs"] else (Converted, "coremltools")
+    runtime = kind(coreml, f"{name} {told['version']}", (baseline,), (artifact,), site.threads, notes)
+    return runtime, "executed" if told["runs"] else "converted, not executed"
+
+
+def _converted(
+    coreml: Toolchain, program: Program, target: CoreMlTarget, stem: str, *, precision: str, shared: bool = False
+) -> tuple[str, list[str]]:
+    save_flat(program, target.batch, coreml.folder / f"{stem}.pt2")
+    inputs, outputs = program.signature.inputs, program.signature.outputs
+    made = coreml.do(
+        "convert", program=f"{stem}.pt2", into=f"{stem}{PACKAGE}", precision=precision, shared=shared,
+        inputs=[tensor.name for tensor in inputs], outputs=[tensor.name for tensor in outputs],
+    )  # fmt: skip
+    return str(made["file"]), list(made["skipped"])
+
+
+def _usage(target: CoreMlTarget, file: Path, coreml: Toolchain, signature: Signature) -> str:
+    package = file.name.removesuffix(".zip")
+    code = f"""
+import platform
+import zipfile
+
+import coremltools
+import numpy as np
+
+zipfile.ZipFile({file.name!r}).extractall()
+model = coremltools.models.MLModel({package!r}, skip_model_load=platform.system() != "Darwin")
+{example_rows(signature, target.batch)}
+if platform.system() == "Darwin":  # predictions need Core ML itself
+    outputs = model.predict(rows)
+"""
+    version = coreml.do("version")["version"]
+    return usage(
+        target.title, [file.name], f"coremltools=={version} numpy", code, signature,
+        f"The file takes {counted(target.batch, 'row')} in one call. In Xcode, unpack it and drag the package into a "
+        "project.",
+        "It was converted and not executed unless the report says otherwise: compare its outputs on a device before "
+        "it is shipped.",
+    )  # fmt: skip
