@@ -11,6 +11,9 @@ Observer = Literal["minmax", "moving_average", "percentile", "entropy", "mse"]
 
 UNUSUAL_BLOCKS = "4-bit weights in blocks other than 64 or 128"
 """What a step may demand, and TensorRT lacks."""
+BLOCKS = "scales for blocks of weights"
+"""What a step may demand, and formats with one scale for each output lack."""
+LARGEST_BLOCK = 65_536
 
 
 class Skip(Frozen):
@@ -126,7 +129,7 @@ class QuantizeWeights(Budgeted):
     block: int | None = Field(
         None,
         ge=8,
-        le=65_536,
+        le=LARGEST_BLOCK,
         description="Weights of one output that share a scale, at most. None: 32; for int8 all of an output.",
     )
     symmetric: bool | None = Field(
@@ -175,6 +178,7 @@ class QuantizeWeights(Budgeted):
     def demands(self) -> frozenset[str]:
         also = {
             "asymmetric weights": self.may_shift_zero,
+            BLOCKS: (self.block or (32 if self.bits < 8 else LARGEST_BLOCK)) < LARGEST_BLOCK,
             UNUSUAL_BLOCKS: self.weights == "int4" and self.block not in (64, 128),
         }
         return frozenset({f"{self.weights} weights", *(name for name, demanded in also.items() if demanded)})

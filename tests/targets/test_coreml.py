@@ -57,6 +57,23 @@ def test_shared_weights_become_tables(done: Callable[..., Done]) -> None:
     assert target.size.ratio < 0.4
 
 
+def test_a_static_plan_keeps_its_own_scales(done: Callable[..., Done]) -> None:
+    target = done(steps=[{"type": "quantize.static"}], targets=[{"format": "coreml"}]).target("coreml/fp16")
+
+    assert target.placement.operators["constexpr_blockwise_shift_scale"] == 5
+    assert target.placement.operators["quantize"] >= 5
+    assert target.size.ratio < 0.35
+
+
+@pytest.mark.parametrize(("bits", "most"), [("int8", 0.3), ("int4", 0.18)])
+def test_stored_weights_are_packed(bits: str, most: float, done: Callable[..., Done]) -> None:
+    step = {"type": "quantize.weights", "weights": bits, "symmetric": True, "block": 65_536}
+    target = done(steps=[step], targets=[{"format": "coreml"}]).target("coreml/fp16")
+
+    assert target.placement.operators["constexpr_blockwise_shift_scale"] == 4, "one layer is too small to be worth it"
+    assert target.size.ratio < most
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_networks_are_converted(name: str, of_network: Callable[..., Done]) -> None:
     done = of_network(name, targets=[{"format": "coreml"}])

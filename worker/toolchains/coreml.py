@@ -18,6 +18,7 @@ import coremltools as ct
 import coremltools.optimize.coreml as cto
 import numpy as np
 import torch
+import torch.ao.quantization.fx._decomposed  # registers the operators of quantized programs
 
 from .artifacts import Arrays, Artifacts
 from .coreml_package import Package, copy_folder

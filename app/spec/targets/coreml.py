@@ -4,6 +4,7 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
+from app.spec.quantize import BLOCKS
 from app.spec.targets.base import AnyTarget, ToolchainName
 
 
@@ -11,8 +12,9 @@ class CoreMlTarget(AnyTarget):
     """A Core ML package (`.mlpackage`, zipped) for iOS 18, macOS 15 and later.
 
     Core ML runs on macOS alone: on other workers the package is converted and not executed, so that nothing is known
-    of its outputs and its speed. `share_weights` becomes palettization with the step's own tables. The file takes
-    `batch` rows at a time.
+    of its outputs and its speed. Static plans arrive with their own scales, stored weights as 8 or 4 bits with one
+    scale for each output, and `share_weights` as palettization with the step's own tables. The file takes `batch` rows
+    at a time.
     """
 
     toolchain: ClassVar[ToolchainName | None] = "coreml"
@@ -32,7 +34,7 @@ class CoreMlTarget(AnyTarget):
 
     @property
     def lacks(self) -> frozenset[str]:
-        return frozenset({"quantize.static", "quantize.aware", "quantize.dynamic", "quantize.weights"})
+        return frozenset({"quantize.dynamic", "int3 weights", "int2 weights", "asymmetric weights", BLOCKS})
 
     @property
     def timed(self) -> bool:

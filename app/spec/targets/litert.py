@@ -4,6 +4,7 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
+from app.spec.quantize import BLOCKS
 from app.spec.targets.base import AnyTarget, ToolchainName
 
 
@@ -32,4 +33,4 @@ class LiteRtTarget(AnyTarget):
     @property
     def lacks(self) -> frozenset[str]:
         """Its codes are symmetric and of 8 or 4 bits, with one scale for each output."""
-        return frozenset({"share_weights", "int3 weights", "int2 weights", "asymmetric weights"})
+        return frozenset({"share_weights", "int3 weights", "int2 weights", "asymmetric weights", BLOCKS})

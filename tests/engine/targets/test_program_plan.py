@@ -10,14 +10,14 @@ import pytest
 import torch
 from torch import nn
 
-from app.spec.quantize import QuantizeDynamic, QuantizeStatic, Skip
+from app.spec.quantize import LARGEST_BLOCK, QuantizeDynamic, QuantizeStatic, QuantizeWeights, Skip
 from tests.engine import zoo
 from tests.engine.channels.networks import as_program
 from tests.engine.orders import context, lowered, model_of, rows_of
 from worker.engine.errors import NoTrainableGraph, PlanNotSupported
 from worker.engine.model import Model, new_folder
 from worker.engine.passes import take
-from worker.engine.plan import Grid, StaticPlan
+from worker.engine.plan import Grid, StaticPlan, WeightsPlan
 from worker.engine.targets.program_plan import quantized_program
 
 IMAGES = np.random.default_rng(0).standard_normal((32, 3, 16, 16)).astype(np.float32)
@@ -91,6 +91,21 @@ def test_a_dynamic_plan_rounds_every_matrix_product(tmp_path: Path) -> None:
     assert decibels(exact, actual) > 25
     names = [str(node.target) for node in made.program.exported.graph.nodes]
     assert sum("choose_qparams" in name for name in names) == 9
+
+
+@pytest.mark.parametrize(("bits", "least"), [("int8", 45), ("int4", 15)])
+def test_stored_weights_keep_their_codes(bits: str, least: float, tmp_path: Path) -> None:
+    step = QuantizeWeights.model_validate({"weights": bits, "symmetric": True, "block": LARGEST_BLOCK})
+    model = planned(zoo.TransformerBlock().eval(), step, tmp_path, tokens=TOKENS)
+
+    made = quantized_program(model)
+
+    (exact,), (actual,) = model.program({"tokens": TOKENS}).values(), made.program({"tokens": TOKENS}).values()
+    assert isinstance(model.plan, WeightsPlan)
+    assert made.layers == len(model.plan.weights) - 1
+    assert made.left == ("embedding.weight",)
+    assert made.notes == ("Left in floating point, for want of an integer form: embedding.weight.",)
+    assert decibels(exact, actual) > least
 
 
 def test_learned_codes_are_kept(tmp_path: Path) -> None:

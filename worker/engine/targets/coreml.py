@@ -15,6 +15,7 @@ from worker.engine.runtimes.converted import Converted
 from worker.engine.runtimes.elsewhere import Elsewhere
 from worker.engine.targets import Delivery, Site, delivers, opens
 from worker.engine.targets.flat import save_flat
+from worker.engine.targets.program_plan import quantized_program
 from worker.engine.targets.program_values import with_shared_values
 from worker.engine.targets.usage import example_rows, usage
 from worker.engine.toolchain import Toolchain, started
@@ -24,14 +25,11 @@ PACKAGE = ".mlpackage.zip"
 
 @delivers(CoreMlTarget)
 def deliver_coreml(target: CoreMlTarget, model: Model, site: Site) -> Iterator[Delivery]:
-    """Write `model-<label>.mlpackage.zip`. Raises the toolchain's errors, `ExportFailed` and `ReexportFailed`."""
+    """Write `model-<label>.mlpackage.zip`. Raises the toolchain's errors and those of `quantized_program`."""
     with started("coreml", site.directory, site.progress) as coreml:
         baseline, _ = _converted(coreml, site.original.program, target, "original", precision="fp32")
-        notes: tuple[str, ...] = ()
-        program, shared = model.program, isinstance(model.plan, SharedPlan)
-        if isinstance(model.plan, SharedPlan):
-            program, left = with_shared_values(model, model.plan)
-            notes = tuple(f"Weight {name} is in no layer of the program, and is not shared." for name in left)
+        program, notes = _carried_out(model)
+        shared = isinstance(model.plan, SharedPlan)
         stem = f"model-{target.label.replace('/', '-')}"
         artifact, skipped = _converted(coreml, program, target, stem, precision=target.precision, shared=shared)
         notes = (*notes, *(f"Not compressed: {told}" for told in skipped))
@@ -39,6 +37,17 @@ def deliver_coreml(target: CoreMlTarget, model: Model, site: Site) -> Iterator[D
         exact = model is site.original and target.precision == "fp32"
         runtime, status = _runtime(coreml, baseline, artifact, target, site, notes)
         yield Delivery((file,), runtime, _usage(target, file, coreml, model.signature), exact, status)
+
+
+def _carried_out(model: Model) -> tuple[Program, tuple[str, ...]]:
+    """The program with the model's plan in it, and what to know of the plan."""
+    if model.plan is None:
+        return model.program, ()
+    if isinstance(model.plan, SharedPlan):
+        program, left = with_shared_values(model, model.plan)
+        return program, tuple(f"Weight {name} is in no layer of the program, and is not shared." for name in left)
+    made = quantized_program(model)
+    return made.program, made.notes
 
 
 @opens(CoreMlTarget)

@@ -5,7 +5,7 @@ looks for `dequantize -> operator -> quantize` and makes one integer kernel of i
 of a dequantize.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from operator import getitem
 from typing import Any
 
@@ -40,10 +40,17 @@ class Weight:
     scales: np.ndarray
     """float32, one for each channel along `axis`, or one for all."""
     axis: int
+    bits: int = 8
+    """Of a code."""
+
+    @property
+    def limits(self) -> tuple[int, int]:
+        """The codes that converters are told of: with 8 bits the symmetric ones."""
+        return (-HIGHEST, HIGHEST) if self.bits == 8 else (-(1 << (self.bits - 1)), (1 << (self.bits - 1)) - 1)
 
     def turned(self) -> "Weight":
         """Of the transposed matrix."""
-        return Weight(np.ascontiguousarray(self.codes.T), self.scales, 1 - self.axis)
+        return replace(self, codes=np.ascontiguousarray(self.codes.T), axis=1 - self.axis)
 
 
 def rounded(weight: np.ndarray, axis: int) -> Weight:
@@ -70,12 +77,12 @@ def dequantized(module: fx.GraphModule, name: str, weight: Weight) -> fx.Node:
     """An int8 constant and its dequantize, at the insertion point."""
     codes = constant(module, f"{name}_codes", weight.codes)
     if len(weight.scales) == 1 < weight.codes.shape[weight.axis]:
-        args = (codes, float(weight.scales[0]), 0, -HIGHEST, HIGHEST, torch.int8)
+        args = (codes, float(weight.scales[0]), 0, *weight.limits, torch.int8)
         return module.graph.call_function(CODES.dequantize_per_tensor.default, args)
     scales = constant(module, f"{name}_scales", weight.scales)
     zeros = constant(module, f"{name}_zeros", np.zeros(len(weight.scales), np.int64))
     return module.graph.call_function(
-        CODES.dequantize_per_channel.default, (codes, scales, zeros, weight.axis, -HIGHEST, HIGHEST, torch.int8)
+        CODES.dequantize_per_channel.default, (codes, scales, zeros, weight.axis, *weight.limits, torch.int8)
     )
 
 

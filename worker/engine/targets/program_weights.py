@@ -4,12 +4,19 @@ import numpy as np
 import onnx
 from torch import fx
 
-from worker.engine.aware.places import nodes_by_value
+from worker.engine.aware.places import nodes_by_value, split_bias
 from worker.engine.plan import WeightsPlan
 from worker.engine.program import Program
 from worker.engine.rescaling.index import GraphIndex
 from worker.engine.targets.program_codes import Weight
-from worker.engine.targets.program_layers import Places, found_at, transplant, transplant_constants, weighted_nodes
+from worker.engine.targets.program_layers import (
+    Places,
+    as_layers,
+    found_at,
+    transplant,
+    transplant_constants,
+    weighted_nodes,
+)
 from worker.engine.weights.grids import CodedWeight
 
 
@@ -22,7 +29,9 @@ def carry_out_weights(plan: WeightsPlan, named: Program, module: fx.GraphModule)
     graph = onnx.load(plan.graph).graph
     index, places = GraphIndex(graph), Places(nodes_by_value(named, module))
     done: set[str] = set()
-    for layer in weighted_nodes(graph):
+    layers = weighted_nodes(graph)
+    split_bias(module, graph, places, as_layers([layer for layer in layers if layer.input[1] in plan.weights]))
+    for layer in layers:
         here = found_at(layer, places.get(layer.output[0]))
         if here is None:
             continue
@@ -41,4 +50,4 @@ def _codes(weight: CodedWeight) -> Weight | None:
     if weight.grid.zeros is not None or weight.codes.shape[1] != 1:
         return None
     rows = (weight.codes[:, 0, : weight.layout.columns].astype(np.int16) - weight.grid.shape.middle).astype(np.int8)
-    return Weight(weight.layout.tensor(rows), weight.grid.scale.reshape(-1), weight.layout.axes[0])
+    return Weight(weight.layout.tensor(rows), weight.grid.scale.reshape(-1), weight.layout.axes[0], weight.bits)
