@@ -9,7 +9,15 @@ from onnx.helper import make_node
 
 from app.admission import admit_model
 from app.spec.compatibility import Compatibilities, Compatibility, CompatibilityOrder
-from app.spec.targets import ExecuTorchTarget, LiteRtTarget, OnnxTarget, OpenVinoTarget, Target, TorchScriptTarget
+from app.spec.targets import (
+    CoreMlTarget,
+    ExecuTorchTarget,
+    LiteRtTarget,
+    OnnxTarget,
+    OpenVinoTarget,
+    Target,
+    TorchScriptTarget,
+)
 from app.spec.work import ModelFile
 from tests.engine.compatibility.looks import fates, graph, order
 from tests.targets.conftest import LIMITS, toolchain
@@ -121,6 +129,23 @@ def test_litert_refuses_what_it_converts_and_cannot_load(workshop: Workshop, tmp
     (table,) = asked_of_program(Best(), workshop, tmp_path, LiteRtTarget())
 
     assert "STABLEHLO_SORT" in (table.refusal or "")
+
+
+def test_coreml_tells_what_it_has_no_converter_for(workshop: Workshop, tmp_path: Path) -> None:
+    toolchain("coreml")
+    (table,) = asked_of_program(Unusual(), workshop, tmp_path, CoreMlTarget())
+
+    assert fates(table)["aten.special_bessel_j0.default"] == {"unsupported": 1}
+    assert fates(table)["aten.relu.default"] == {"supported": 1}
+    assert "coremltools" in table.operators[0].source
+
+
+def test_coreml_shows_what_it_converts(workshop: Workshop, tmp_path: Path) -> None:
+    toolchain("coreml")
+    (table,) = asked_of_program(Running(), workshop, tmp_path, CoreMlTarget())
+
+    assert table.refusal is None
+    assert fates(table)["cumsum"] == {"supported": 1}
 
 
 def test_a_file_without_a_program_is_refused(digits_folder: Path, workshop: Workshop, tmp_path: Path) -> None:

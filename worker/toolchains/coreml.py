@@ -19,6 +19,8 @@ import coremltools.optimize.coreml as cto
 import numpy as np
 import torch
 import torch.ao.quantization.fx._decomposed  # registers the operators of quantized programs
+from coremltools.converters.mil.frontend.torch.torch_op_registry import _TORCH_OPS_REGISTRY
+from torch._ops import OpOverload
 
 from .artifacts import Arrays, Artifacts
 from .coreml_package import Package, copy_folder
@@ -36,6 +38,14 @@ STAMP = (1980, 1, 1, 0, 0, 0)
 def version() -> dict[str, Any]:
     """Of the converter, and whether Core ML itself is here."""
     return {"version": ct.__version__, "runs": platform.system() == "Darwin"}
+
+
+def compatibility(program: str) -> dict[str, Any]:
+    """Operators of the flat program as they are converted, by name and count, and those that no converter is for."""
+    exported = torch.export.load(program).run_decompositions({})
+    targets = Counter(str(node.target) for node in exported.graph.nodes if isinstance(node.target, OpOverload))
+    unknown = sorted(name for name in targets if _TORCH_OPS_REGISTRY.get_func(name) is None)
+    return {"operators": dict(targets), "unknown": unknown, "version": ct.__version__}
 
 
 def convert(

@@ -72,6 +72,7 @@ def knowledge(target: type) -> Knows:
     """What is known for a kind of target: by its own file, or by a dry run of its delivery."""
     # Imported here, because each registers itself with this module.
     from worker.engine.compatibility import (  # noqa: F401
+        coreml,
         dry_run,
         litert,
         onnx,

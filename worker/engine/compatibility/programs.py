@@ -1,11 +1,30 @@
 """Programs, by a converter's own registry of operators; where that knows all of them, by a dry run."""
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any
 
 from app.spec.compatibility import Compatibility
+from app.spec.targets import ToolchainName
 from worker.engine.compatibility import Look, Tally, table
 from worker.engine.compatibility.dry_run import by_delivery
+from worker.engine.targets.flat import save_flat
+from worker.engine.toolchain import started
+
+
+def by_toolchain(
+    name: ToolchainName, targets: tuple[Any, ...], look: Look, registry: Callable[[str], str]
+) -> Iterator[Compatibility]:
+    """The same, where a toolchain has the registry; `registry` names it, given its version.
+
+    A dry run says of an ONNX file that there is no program. Raises the toolchain's errors.
+    """
+    if look.model.reference is None:
+        yield from by_delivery(targets, look)
+        return
+    with started(name, look.directory, look.progress) as toolchain:
+        save_flat(look.model.program, targets[0].batch, toolchain.folder / "program.pt2")
+        found = toolchain.do("compatibility", program="program.pt2")
+    yield from by_registry(targets, look, found["operators"], found["unknown"], registry(found["version"]))
 
 
 def by_registry(
