@@ -10,6 +10,7 @@ from app.spec.work import ModelFile, WorkOrder
 from tests.engine.orders import signature_of
 from tests.engine.test_job import FAST, MODEL
 from tests.targets.conftest import Done, finished, run_usage, toolchain
+from tests.targets.networks import NAMES
 from worker.runtime.supervise import Workshop
 
 STATIC = {"type": "quantize.static"}
@@ -96,3 +97,11 @@ def test_resnet18_computes_the_same(resnet18: Path, workshop: Workshop, tmp_path
     target = finished(workshop, order, directory).target("openvino/fp32")
 
     assert target.parity[0].max_abs < 1e-4
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_networks_compute_the_same(name: str, of_network: Callable[..., Done]) -> None:
+    (logits,) = of_network(name, targets=[{"format": "openvino"}]).target("openvino/fp32").parity
+
+    assert logits.max_abs < 1e-4
+    assert logits.sqnr_db is None or logits.sqnr_db > 80
