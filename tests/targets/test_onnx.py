@@ -4,10 +4,15 @@ import subprocess
 import sys
 from collections.abc import Callable
 
+import onnx
 import pytest
+from onnx import helper
 
 from tests.targets.conftest import Done
 from tests.targets.networks import NAMES
+from worker.engine.errors import Unconvertible
+from worker.engine.onnx_file import default_opset
+from worker.engine.targets.opsets import in_opset
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -32,3 +37,25 @@ def test_one_plan_suits_every_profile(done: Callable[..., Done]) -> None:
         (logits,) = quantized.target(f"onnx/{profile}").parity
         assert logits.top1_agreement is not None
         assert logits.top1_agreement >= 0.99
+
+
+@pytest.mark.parametrize("steps", [[], [{"type": "quantize.static"}]], ids=["float", "int8"])
+def test_every_opset_computes_the_same(steps: list[object], done: Callable[..., Done]) -> None:
+    opsets = range(17, 22)
+    exported = done("digits.pt2", steps=steps, targets=[{"format": "onnx", "opset": opset} for opset in opsets])
+
+    results = [exported.target(f"onnx/x86-opset-{opset}").parity[0] for opset in opsets]
+    assert len({result.max_abs for result in results}) == 1
+    assert all(result.top1_agreement is not None and result.top1_agreement >= 0.99 for result in results)
+    written = [onnx.load(exported.folder / f"model-onnx-x86-opset-{opset}.onnx") for opset in opsets]
+    assert [default_opset(model) for model in written] == list(opsets)
+    assert [model.ir_version for model in written] == [8, 8, 9, 9, 10]
+
+
+def test_an_operator_that_an_opset_has_not_is_refused() -> None:
+    x, y = (helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [2]) for name in "xy")
+    graph = helper.make_graph([helper.make_node("Gelu", ["x"], ["y"])], "g", [x], [y])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)])
+
+    with pytest.raises(Unconvertible, match="opset 17"):
+        in_opset(model, 17)

@@ -2,6 +2,8 @@
 
 from typing import Literal
 
+from pydantic import Field
+
 from app.spec.targets.base import AnyTarget
 from app.spec.targets.tensorrt import TENSORRT_LACKS
 
@@ -18,14 +20,17 @@ class OnnxTarget(AnyTarget):
 
     format: Literal["onnx"] = "onnx"
     profile: OnnxProfile = "x86"
+    opset: int | None = Field(
+        None, ge=17, le=21, description="Versions of the operators, for older runtimes. None: as the graph needs them."
+    )
 
     @property
     def label(self) -> str:
-        return f"onnx/{self.profile}"
+        return f"onnx/{self.profile}" if self.opset is None else f"onnx/{self.profile}-opset-{self.opset}"
 
     @property
     def title(self) -> str:
-        return f"ONNX for {self.profile}"
+        return f"ONNX for {self.profile}" if self.opset is None else f"ONNX for {self.profile}, opset {self.opset}"
 
     @property
     def lacks(self) -> frozenset[str]:

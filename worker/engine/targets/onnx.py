@@ -21,6 +21,7 @@ from worker.engine.targets.onnx_profiles import PROFILES
 from worker.engine.targets.onnx_shared import lower_shared, lower_shared_as_floats
 from worker.engine.targets.onnx_static import lower_static
 from worker.engine.targets.onnx_weights import lower_weights, lower_weights_for_tensorrt
+from worker.engine.targets.opsets import in_opset
 from worker.engine.targets.tensorrt.releases import RELEASES
 from worker.engine.targets.tensorrt.rules import require_rules
 from worker.engine.targets.usage import example_rows, usage
@@ -28,20 +29,22 @@ from worker.engine.targets.usage import example_rows, usage
 
 @delivers(OnnxTarget)
 def deliver_onnx(target: OnnxTarget, model: Model, site: Site) -> Iterator[Delivery]:
-    """Write `model-onnx-<profile>.onnx`, and `….onnx.data` if it is larger than 2 GB.
+    """Write `model-<label>.onnx`, and `….onnx.data` if it is larger than 2 GB.
 
-    Raises `PlanNotSupported`, `RuleViolated`.
+    Raises `PlanNotSupported`, `Unconvertible`, `RuleViolated`.
     """
-    lowered = lower(target, model)
+    lowered = in_opset(lower(target, model), target.opset)
     if target.profile == "tensorrt":
         require_rules(lowered, RELEASES["trt10"])
     forget_origins(lowered)
     keep_used_domains(lowered)
     describe(lowered, target, site.origin)
-    files = save(lowered, site.out / f"model-onnx-{target.profile}.onnx")
+    files = save(lowered, site.out / f"model-{target.label.replace('/', '-')}.onnx")
     del lowered  # its tensors need not be held while the file is measured
     runtime = OnnxRuntime(site.original.graph, files[0], site.threads, site.scratch)
-    yield Delivery(tuple(files), runtime, _usage(target, files, model.signature))
+    # What the model's own export makes of it is compared when it is opened; a converted opset is new.
+    exact = model is site.original and target.opset is not None
+    yield Delivery(tuple(files), runtime, _usage(target, files, model.signature), exact)
 
 
 @opens(OnnxTarget)

@@ -12,7 +12,7 @@ from onnx import GraphProto, ModelProto, TensorProto
 
 from worker.engine.errors import PlanNotSupported
 from worker.engine.plan import WeightsPlan
-from worker.engine.targets.half import with_opset
+from worker.engine.targets.opsets import with_opset
 from worker.engine.targets.packing import (
     add_constant,
     add_node,
