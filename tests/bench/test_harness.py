@@ -73,8 +73,9 @@ def test_pictures_are_smooth_and_normalised_and_repeat() -> None:
 
 
 def test_a_process_under_watch_is_this_one_too() -> None:
+    size = 8 * SIXTY_FOUR  # far more than a kernel may take back meanwhile of what a long test run has left cold
     with watching(os.getpid()) as seen:
-        held = np.ones(SIXTY_FOUR, np.uint8)
+        held = np.ones(size, np.uint8)
         assert held[-1] == 1
-    assert seen.growth_mb > 0.9 * SIXTY_FOUR / MB
+    assert seen.growth_mb > 0.8 * size / MB
     assert seen.after >= seen.before
