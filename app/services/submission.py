@@ -210,6 +210,10 @@ def _check_speed_limit(spec: JobSpec) -> None:
 
 def _check_targets(spec: JobSpec, info: ModelInfo) -> None:
     for position, target in enumerate(spec.targets):
+        if target.needs_calibration and spec.data.calibration is None:
+            raise NeedsData(
+                f"{target.label} measures on calibration data; the job names none.", pointer=f"/targets/{position}"
+            )
         if target.needs_program and info.format == "onnx":
             raise StepNotApplicable(
                 f"{target.label} is made from a PyTorch program; the model is an ONNX file.",

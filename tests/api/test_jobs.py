@@ -320,6 +320,15 @@ def test_executorch_refuses_weights_that_no_kernel_unpacks(step: dict[str, objec
     assert f"{step['type']} cannot be delivered for executorch" in answer.text
 
 
+def test_a_target_that_measures_by_itself_needs_calibration_data(client: httpx.Client) -> None:
+    model = uploaded(client, inputs=[value("x", ["n", 4])], outputs=[value("y", ["n", 4])])
+    answer = client.post("/jobs/validate", json={"model": model, "targets": [{"format": "openvino", "nncf": "full"}]})
+
+    assert answer.status_code == 422
+    assert answer.json()["errors"][0]["pointer"] == "/targets/0"
+    assert "calibration" in answer.text
+
+
 def test_the_service_and_the_worker_know_the_same_last_opset() -> None:
     assert OnnxTarget(profile="tensorrt").last_opset == RELEASES["trt10"].last_opset
     assert {name: TensorRtTarget(profile=name).last_opset for name in RELEASES} == {

@@ -76,6 +76,17 @@ def test_every_plan_arrives(step: dict[str, object], most: float, done: Callable
     assert target.metrics[0].drop < 0.02
 
 
+@pytest.mark.parametrize(("how", "integer"), [("weights", 0), ("full", 5)])
+def test_nncf_quantizes_in_place_of_a_step(how: str, integer: int, done: Callable[..., Done]) -> None:
+    label = f"openvino/fp32-nncf-{how}"
+    target = done(targets=[{"format": "openvino", "nncf": how}]).target(label)
+
+    assert target.size.ratio < 0.35
+    assert target.placement.integer == integer
+    assert target.parity[0].top1_agreement is not None
+    assert target.parity[0].top1_agreement >= 0.99
+
+
 def test_usage_is_code_that_runs(done: Callable[..., Done]) -> None:
     exported = done(targets=[{"format": "openvino"}])
 

@@ -49,7 +49,7 @@ def run(order: WorkOrder, directory: Path, progress: Progress) -> WorkResult:
     out = directory / OUT
     out.mkdir(exist_ok=True)
     origin = Origin(order.job, recipe_digest(spec), order.model.sha256)
-    site = Site(original, origin, directory, out, scratch, order.threads, progress)
+    site = Site(original, origin, directory, out, scratch, order.threads, progress, data.get("calibration"))
     delivered = deliver_all(
         order, site, taken.model, data, lambda name, number: stages.begin(name, 2 + len(spec.steps) + number)
     )

@@ -3,6 +3,8 @@
 Sources: https://docs.openvino.ai (model conversion, CPU plugin, runtime properties).
 """
 
+import contextlib
+import io
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -11,7 +13,7 @@ import numpy as np
 import openvino as ov
 from openvino.frontend import FrontEndManager
 
-from .artifacts import Arrays, Artifacts
+from .artifacts import Arrays, Artifacts, arrays
 
 COMPUTE = {"Convolution", "GroupConvolution", "FullyConnected", "MatMul", "Deconvolution", "ConvolutionBackpropData"}
 """Layer types of the compiled graph that multiply and add."""
@@ -22,11 +24,28 @@ def version() -> dict[str, Any]:
     return {"version": ov.__version__.split("-")[0]}
 
 
-def convert(model: str, into: str, precision: str) -> dict[str, Any]:
-    """The ONNX file `model` as IR: `<into>.xml` and `<into>.bin`; "fp16" stores float weights in 16 bits."""
+def convert(model: str, into: str, precision: str, nncf: str | None, rows: list[str]) -> dict[str, Any]:
+    """The ONNX file `model` as IR: `<into>.xml` and `<into>.bin`; "fp16" stores float weights in 16 bits.
+
+    `nncf`: "weights" stores weights in 8 bits; "full" quantizes activations as well, on the batches of `rows`.
+    """
     converted = ov.convert_model(model)
+    if nncf is not None:
+        converted = _compressed(converted, nncf, rows)
     ov.save_model(converted, f"{into}.xml", compress_to_fp16=precision == "fp16")
     return {"files": [f"{into}.xml", f"{into}.bin"]}
+
+
+def _compressed(model: ov.Model, how: str, rows: list[str]) -> ov.Model:
+    # Imported here: it takes seconds, and few jobs want it.
+    import nncf
+
+    with contextlib.redirect_stdout(io.StringIO()):  # progress bars
+        if how == "weights":
+            return nncf.compress_weights(model, mode=nncf.CompressWeightsMode.INT8_SYM)
+        names = [entry.get_any_name() for entry in model.inputs]
+        batches = nncf.Dataset(rows, lambda name: {key: arrays(name)[key] for key in names})
+        return nncf.quantize(model, batches, subset_size=len(rows))
 
 
 class _Compiled:

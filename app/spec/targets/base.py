@@ -49,6 +49,11 @@ class AnyTarget(Frozen):
         return None
 
     @property
+    def needs_calibration(self) -> bool:
+        """Whether it measures on the job's calibration data by itself."""
+        return False
+
+    @property
     def timed(self) -> bool:
         """Whether some worker can measure its speed."""
         return True

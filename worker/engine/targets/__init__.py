@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 from app.spec.report import Status
 from app.spec.targets import Target
+from worker.engine.data import Rows
 from worker.engine.errors import NotReopened
 from worker.engine.measure.runtime import Runtime
 from worker.engine.model import Model
@@ -37,6 +38,8 @@ class Site:
     scratch: Path
     threads: int
     progress: Progress
+    calibration: Rows | None = None
+    """For targets that measure by themselves."""
 
 
 @dataclass(frozen=True)

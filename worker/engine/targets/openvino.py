@@ -1,13 +1,18 @@
 """The `openvino` target: the graph as the `onnx` target would deliver it, converted to OpenVINO's own format."""
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import numpy as np
 import onnx
 
 from app.spec.signature import Signature
 from app.spec.targets import OnnxTarget, OpenVinoTarget
+from worker.engine.data import Rows
+from worker.engine.errors import CalibrationFailed
+from worker.engine.measure.batching import BatchRange
+from worker.engine.measure.running import filled
 from worker.engine.model import Model
 from worker.engine.plan import SharedPlan
 from worker.engine.runtimes.elsewhere import Elsewhere
@@ -17,18 +22,22 @@ from worker.engine.targets.onnx_shared import lower_shared_as_floats
 from worker.engine.targets.usage import example_rows, usage
 from worker.engine.toolchain import Toolchain, started
 
+CALIBRATION_ROWS, CALIBRATION_BATCH = 300, 16
+"""As many as NNCF looks at if it is not told otherwise, and how many of them at once."""
+
 
 @delivers(OpenVinoTarget)
 def deliver_openvino(target: OpenVinoTarget, model: Model, site: Site) -> Iterator[Delivery]:
     """Write `model-openvino-<precision>.xml` and `….bin`. Raises the toolchain's errors."""
     with started("openvino", site.directory, site.progress) as openvino:
         version = openvino.do("version")["version"]
-        stem = f"model-openvino-{target.precision}"
+        stem = f"model-{target.label.replace('/', '-')}"
         baseline = _converted(openvino, onnx.load(site.original.graph), "original", "fp32")
-        artifact = _converted(openvino, _lowered(model), stem, target.precision)
+        rows = _calibration(openvino, model.signature, site.calibration) if target.needs_calibration else []
+        artifact = _converted(openvino, _lowered(model), stem, target.precision, nncf=target.nncf, rows=rows)
         files = tuple(Path(shutil.copyfile(openvino.folder / name, site.out / name)) for name in artifact)
         runtime = Elsewhere(openvino, f"OpenVINO {version}", baseline, artifact, site.threads)
-        exact = model is site.original and target.precision == "fp32"
+        exact = model is site.original and target.precision == "fp32" and target.nncf is None
         yield Delivery(files, runtime, _usage(target, files, version, model.signature), exact)
 
 
@@ -66,7 +75,23 @@ def _lowered(model: Model) -> onnx.ModelProto:
     return lower_shared_as_floats(model.plan) if isinstance(model.plan, SharedPlan) else lower(OnnxTarget(), model)
 
 
-def _converted(openvino: Toolchain, graph: onnx.ModelProto, stem: str, precision: str) -> tuple[str, ...]:
+def _calibration(openvino: Toolchain, signature: Signature, rows: Rows | None) -> list[str]:
+    """Names of files with the rows that NNCF measures on, a batch each; other rows than these are not looked at."""
+    if rows is None:
+        raise CalibrationFailed("There are no calibration rows.")
+    size, names = BatchRange.of(signature).nearest(CALIBRATION_BATCH), []
+    for number, (feeds, _) in enumerate(rows.sample(CALIBRATION_ROWS, seed=0).batches(size)):
+        names.append(f"calibration-{number}.npz")
+        with (openvino.folder / names[-1]).open("wb") as file:
+            np.savez(file, **filled(feeds, size))  # type: ignore[arg-type]  # numpy types its own option first
+    return names
+
+
+def _converted(
+    openvino: Toolchain, graph: onnx.ModelProto, stem: str, precision: str, *, nncf: str | None = None,
+    rows: Sequence[str] = (),
+) -> tuple[str, ...]:  # fmt: skip
     # The tensors beside the graph: a protobuf message ends at 2 GB, and reading it back costs less memory so.
     onnx.save(graph, openvino.folder / f"{stem}.onnx", save_as_external_data=True, location=f"{stem}.tensors")
-    return tuple(openvino.do("convert", model=f"{stem}.onnx", into=stem, precision=precision)["files"])
+    made = openvino.do("convert", model=f"{stem}.onnx", into=stem, precision=precision, nncf=nncf, rows=list(rows))
+    return tuple(made["files"])
