@@ -69,10 +69,13 @@ def _target(target: TargetReport) -> Iterator[str]:
             ),
         )  # fmt: skip
     yield from ("", "### Placement", "")
-    yield (
+    kernels = (
         f"{target.placement.integer} compute nodes run on integer kernels, {target.placement.floating} in floating "
-        f"point. {GRAPHS[target.status]}: {markdown(figures.operators(target.placement))}."
+        "point. "
     )
+    if target.status == "converted, not executed":  # which kernels, is decided where it runs
+        kernels = ""
+    yield f"{kernels}{GRAPHS[target.status]}: {markdown(figures.operators(target.placement))}."
     if target.placement.fallback:
         yield from ("", f"Left to slower kernels: {markdown(figures.left(target.placement))}.")
     if target.profile is not None:

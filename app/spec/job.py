@@ -108,6 +108,9 @@ class JobSpec(Frozen):
     @classmethod
     def _each_target_once(cls, targets: tuple[Target, ...], info: ValidationInfo) -> tuple[Target, ...]:
         # Artifacts of several jobs may be for one target: comparing them is what they are named for.
-        if len(set(targets)) != len(targets) and not info.data.get("artifacts"):
-            raise ValueError("a target is listed twice")
+        # Files are called after labels, so that what only a parameter tells apart would be written twice.
+        labels = [target.label for target in targets]
+        twice = sorted({label for label in labels if labels.count(label) > 1})
+        if twice and not info.data.get("artifacts"):
+            raise ValueError(f"a target is listed twice: {twice[0]}")
         return targets

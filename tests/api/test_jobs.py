@@ -298,6 +298,15 @@ def test_a_target_reads_no_newer_opset(client: httpx.Client) -> None:
     assert client.post("/jobs/validate", json={"model": older, "targets": targets}).status_code == 200
 
 
+def test_targets_that_would_write_the_same_file_are_refused(client: httpx.Client) -> None:
+    model = uploaded(client, inputs=[value("x", ["n", 4])], outputs=[value("y", ["n", 4])])
+    targets = [{"format": "triton"}, {"format": "triton", "name": "b"}]
+    answer = client.post("/jobs/validate", json={"model": model, "targets": targets})
+
+    assert answer.status_code == 422
+    assert "triton/onnx" in answer.text
+
+
 @pytest.mark.parametrize("made_from_programs", ["litert", "torchscript", "executorch"])
 def test_a_target_made_from_programs_refuses_onnx(made_from_programs: str, client: httpx.Client) -> None:
     model = uploaded(client, inputs=[value("x", ["n", 4])], outputs=[value("y", ["n", 4])])

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import nn
 
+from app.report import render_markdown
 from app.spec.job import JobSpec
 from app.spec.signature import Dimension, Signature, TensorSpec
 from app.spec.work import WorkOrder
@@ -47,6 +48,15 @@ def test_half_precision_halves_the_file(done: Callable[..., Done]) -> None:
 
     assert target.size.ratio < 0.65
     assert target.verdict == "unchanged", "smaller, but nobody has seen its outputs"
+
+
+def test_what_was_not_executed_does_not_judge_the_job(done: Callable[..., Done]) -> None:
+    targets = [{"format": "coreml"}, {"format": "onnx"}]
+    report = done(steps=[{"type": "quantize.weights", "symmetric": True}], targets=targets).report
+
+    assert report.verdict == report.targets[1].verdict == "improved"
+    text = render_markdown(report)
+    assert text.count("compute nodes run on integer kernels") == 1, "where it was run"
 
 
 def test_shared_weights_become_tables(done: Callable[..., Done]) -> None:

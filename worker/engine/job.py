@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from app.spec.job import JobSpec, Role
-from app.spec.report import ModelSummary, Report, Verdict
+from app.spec.report import ModelSummary, Report, TargetReport, Verdict
 from app.spec.work import ArtifactFile, WorkOrder, WorkResult
 from worker.engine.checkpoints import FOLDER as CHECKPOINTS
 from worker.engine.checkpoints import Checkpoints
@@ -58,7 +58,7 @@ def run(order: WorkOrder, directory: Path, progress: Progress) -> WorkResult:
         job=order.job,
         recipe_sha256=recipe_digest(spec),
         seed=spec.seed,
-        verdict=min((target.verdict for target in delivered.reports), key=WORST_FIRST.index),
+        verdict=_verdict(delivered.reports),
         model=ModelSummary(
             format=order.model.info.format,
             sha256=order.model.sha256,
@@ -124,3 +124,9 @@ def recipe_digest(spec: JobSpec) -> str:
     decides = {"steps", "targets", "seed", *(("artifacts",) if spec.artifacts else ())}
     recipe = spec.model_dump(mode="json", include=decides)
     return hashlib.sha256(json.dumps(recipe, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def _verdict(reports: list[TargetReport]) -> Verdict:
+    """The worst of those that were run; of all of them where none was."""
+    run = [report for report in reports if report.status != "converted, not executed"] or reports
+    return min((report.verdict for report in run), key=WORST_FIRST.index)

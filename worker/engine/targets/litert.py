@@ -97,7 +97,7 @@ rows = {{
 """
     return usage(
         target.title, [file.name], f"ai-edge-litert=={version} numpy", code, model.signature,
-        f"The file takes {target.batch} rows in one call: run more in several, or export with another `batch`.",
+        f"The file takes {counted(target.batch, 'row')} in one call: run more in several, or set another `batch`.",
         *([CODED_NOTE] if static else []),
         "Measured with the XNNPACK delegate, which the interpreter applies by itself.",
     )  # fmt: skip
