@@ -42,3 +42,11 @@ def test_another_format_is_estimated_by_the_same_layers(done: Callable[..., Done
     assert onnx.estimate.family == "convolutional, int8"
     assert openvino.estimate == onnx.estimate
     assert openvino.size_bytes != onnx.size_bytes
+
+
+def test_what_cannot_run_there_is_not_estimated(of_network: Callable[..., Done]) -> None:
+    for target in ({"format": "tensorrt"}, {"format": "torchscript"}):
+        cell = estimated(of_network, "resnet18" if target["format"] == "tensorrt" else "mobilenet_v2", targets=[target])
+
+        assert cell.failure is not None
+        assert cell.failure.code == "device.no_runtime"

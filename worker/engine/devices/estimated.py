@@ -7,10 +7,10 @@ from typing import Final
 from app.spec.device_report import DeviceFacts, DeviceRun, Estimate
 from app.spec.devices import EstimatedDevice
 from app.spec.devices.published import published
-from app.spec.targets import OnnxTarget
+from app.spec.targets import CoreMlTarget, OnnxTarget, Target, TensorRtTarget, TorchScriptTarget
 from app.spec.units import counted
 from worker.engine.devices import runs_on
-from worker.engine.devices.errors import NotFitted
+from worker.engine.devices.errors import NoRuntimeThere, NotFitted
 from worker.engine.devices.roofline import Cost, Fitted, family_of, fitted
 from worker.engine.devices.trial import Trial
 from worker.engine.devices.workload import Workload, published_layers, workload_of
@@ -21,7 +21,12 @@ MOST_MEMORY: Final = 0.5
 
 @runs_on(EstimatedDevice)
 def estimate(device: EstimatedDevice, trial: Trial) -> DeviceRun:
-    """Latency alone. Raises `NotFitted` for what is unlike the networks whose latencies are published."""
+    """Latency alone. Raises `NotFitted` for what is unlike the networks whose latencies are published.
+
+    Raises `NoRuntimeThere` for formats that the device cannot run.
+    """
+    if not runs_there(trial.target, device):
+        raise NoRuntimeThere(f"{trial.target.label} does not run on this device.")
     workload = workload_of(graph_of(trial), trial.signature, trial.timed_batch)
     family = family_of(depthwise=workload.depthwise, integer=workload.mostly_integer)
     fit = fitted(device.published, device.run.threads, family)
@@ -55,6 +60,17 @@ def estimate(device: EstimatedDevice, trial: Trial) -> DeviceRun:
         facts=DeviceFacts(cpu=device.published.processor),
         notes=(*notes(trial, workload, fit), f"Published: {source.url}, read on {source.retrieved}."),
     )
+
+
+def runs_there(target: Target, device: EstimatedDevice) -> bool:
+    """Whether the format has a runtime there: the devices have ARM processors, some an NVIDIA GPU, none is Apple's."""
+    match target:
+        case CoreMlTarget() | TorchScriptTarget(engine="x86"):
+            return False
+        case TensorRtTarget():
+            return device.published.kind == "gpu"
+        case _:
+            return True
 
 
 def graph_of(trial: Trial) -> Path:
