@@ -41,5 +41,11 @@ def parse(prefix: Prefix, text: str) -> UUID:
 
 
 NAMES: dict[Prefix, str] = {
-    "mdl": "model", "ds": "data set", "job": "job", "art": "artifact", "upl": "upload", "agt": "agent", "tsk": "task",
-}  # fmt: skip
+    "mdl": "model",
+    "ds": "data set",
+    "job": "job",
+    "art": "artifact",
+    "upl": "upload",
+    "agt": "agent",
+    "tsk": "task",
+}

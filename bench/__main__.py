@@ -27,9 +27,19 @@ from bench.harness.scene import Scene, Story
 from worker.engine.measure.machine import describe_machine, load_average
 
 NAMES = (
-    "resnet50", "digits", "quantizer", "options", "calibration", "pruning", "weights", "distillation", "requests",
-    "upload", "streaming", "estimates",
-)  # fmt: skip
+    "resnet50",
+    "digits",
+    "quantizer",
+    "options",
+    "calibration",
+    "pruning",
+    "weights",
+    "distillation",
+    "requests",
+    "upload",
+    "streaming",
+    "estimates",
+)
 PAGE = Path(__file__).parents[1] / "docs" / "benchmarks.md"
 
 

@@ -38,13 +38,15 @@ def quantized(client: Client, model: Path, data: Path, *, budget_s: float) -> Re
     """The report of the demo's job."""
     spec = {"splits": {"calibration": 0.25, "test": 0.75}, "preprocess": {"image": [{"type": "to_float"}]}}
     dataset = client.upload("datasets", data, spec=json.dumps(spec))
-    job = client.submit({
-        "model": client.upload("models", model),
-        "data": {"calibration": dataset, "test": dataset},
-        "steps": [{"type": "quantize.static"}],
-        "targets": [{"format": "onnx", "profile": "x86"}],
-        "evaluate": {"metrics": ["top1"], "latency": {"batch": [1, 64], "threads": 1, "budget_s": budget_s}},
-    })  # fmt: skip
+    job = client.submit(
+        {
+            "model": client.upload("models", model),
+            "data": {"calibration": dataset, "test": dataset},
+            "steps": [{"type": "quantize.static"}],
+            "targets": [{"format": "onnx", "profile": "x86"}],
+            "evaluate": {"metrics": ["top1"], "latency": {"batch": [1, 64], "threads": 1, "budget_s": budget_s}},
+        }
+    )
     client.finished(job)
     return client.report(job)
 

@@ -20,19 +20,23 @@ from app.spec.training import Training
 from bench.harness.figures import Figure
 from bench.harness.scene import Scene
 from examples import digits
-from tests.engine.orders import lowered, outputs_of
-from tests.engine.trainings import digits_model, digits_rows, top1, training_context
-from worker.engine.data import Rows
+from tests.support.engine.orders import lowered, outputs_of
+from tests.support.engine.trainings import digits_model, digits_rows, top1, training_context
+from worker.engine.context import Changed
+from worker.engine.data.rows import Rows
 from worker.engine.model import Model
-from worker.engine.passes import Changed, take
+from worker.engine.passes.table import apply_step
 
 SEEDS = (0, 1, 2)
 WIDTH = 4
 PLAN = {"epochs": 12, "batch": 32, "learning_rate": 0.01}
 AWARE = {"epochs": 5, "batch": 32}
 TEMPERATURES: dict[DistillLoss, tuple[float, ...]] = {
-    "dist": (1, 2, 4), "kd": (1, 2, 4, 8), "kd_standardized": (1, 2, 4), "mse": (1,),
-}  # fmt: skip
+    "dist": (1, 2, 4),
+    "kd": (1, 2, 4, 8),
+    "kd_standardized": (1, 2, 4),
+    "mse": (1,),
+}
 ALPHAS = (0.3, 0.5, 0.7, 0.9)
 BITS = (("int2", "int8"), ("int4", "int4"))
 
@@ -78,7 +82,7 @@ class Setting:
     def _taken(self, step: Training, model: Model, seed: int) -> Changed:
         rows = {"train": self.train, "validation": self.validation}
         context = training_context(self.folder, rows, seed=seed)
-        return take(step, model, replace(context, original=self.teacher))
+        return apply_step(step, model, replace(context, original=self.teacher))
 
 
 def _sweep() -> Iterator[tuple[str, Distill]]:

@@ -33,10 +33,13 @@ def tell(_scene: Scene) -> list[Figure]:
         medians = [fit.median_error for fit in found.values()]
         figures.append(
             Figure(
-                f"{family.name}, all devices", median(medians), bound=at_most(TYPICAL[family.name]),
-                low=min(min(fit.errors) for fit in found.values()), high=max(fit.worst_error for fit in found.values()),
+                f"{family.name}, all devices",
+                median(medians),
+                bound=at_most(TYPICAL[family.name]),
+                low=min(min(fit.errors) for fit in found.values()),
+                high=max(fit.worst_error for fit in found.values()),
             )
-        )  # fmt: skip
+        )
         figures += [
             Figure(f"{family.name}, {name}", fit.median_error, low=min(fit.errors), high=fit.worst_error)
             for name, fit in found.items()

@@ -19,7 +19,7 @@ from bench.harness.figures import Figure
 from bench.harness.scene import Scene
 from bench.harness.subjects import INPUT, export_network, pictures
 from examples.digits import TRAIN_ROWS, all_digits, digits_cnn, export_onnx, trained
-from tests.engine.orders import changed, lowered, outputs_of, rows_of, sqnr_db
+from tests.support.engine.orders import changed, lowered, outputs_of, rows_of, sqnr_db
 
 Arrays = dict[str, np.ndarray]
 SEEDS = (0, 1, 2)

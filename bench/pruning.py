@@ -13,19 +13,27 @@ import torch
 from app.spec.prune import PruneChannels
 from bench.harness.figures import Figure, at_most
 from bench.harness.scene import Scene
-from tests.engine.channels.networks import torchvision_program
-from worker.engine.channels.analysis import analyse
-from worker.engine.channels.choosing import candidates, choose
-from worker.engine.channels.cost import Cost, cost_of
-from worker.engine.channels.exactness import TOLERANCE, require_exact
-from worker.engine.channels.importance import by_norm
-from worker.engine.channels.removal import removed
-from worker.engine.program import Program
+from tests.support.engine.pruned_networks import torchvision_program
+from worker.engine.pruning.channels.analysis import analyse
+from worker.engine.pruning.channels.choosing import candidates, choose
+from worker.engine.pruning.channels.cost import Cost, cost_of
+from worker.engine.pruning.channels.exactness import TOLERANCE, require_exact
+from worker.engine.pruning.channels.importance import by_norm
+from worker.engine.pruning.channels.removal import removed
+from worker.engine.torch_program.program import Program
 
 NETWORKS = (
-    "resnet18", "resnet50", "mobilenet_v2", "efficientnet_b0", "densenet121", "convnext_tiny", "vit_b_16", "swin_t",
-    "shufflenet_v2_x1_0", "resnext50_32x4d",
-)  # fmt: skip
+    "resnet18",
+    "resnet50",
+    "mobilenet_v2",
+    "efficientnet_b0",
+    "densenet121",
+    "convnext_tiny",
+    "vit_b_16",
+    "swin_t",
+    "shufflenet_v2_x1_0",
+    "resnext50_32x4d",
+)
 SIDE = 224
 SECONDS = 5.0
 """An analysis may take so long on one core."""

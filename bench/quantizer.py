@@ -32,9 +32,9 @@ from bench.harness.figures import Bound, Figure, at_most
 from bench.harness.reader import RowReader
 from bench.harness.scene import Scene
 from bench.harness.subjects import INPUT, export_network, pictures
-from tests.engine.orders import changed, lowered, outputs_of, rows_of, sqnr_db
+from tests.support.engine.orders import changed, lowered, outputs_of, rows_of, sqnr_db
 from worker.engine.measure.latency import measure_latency
-from worker.engine.runtimes.ort import OnnxRuntime
+from worker.engine.targets.onnx.runtime import OnnxRuntime
 
 NETWORKS = ("resnet50", "resnet18")
 NOT_SLOWER = 1.10
@@ -149,9 +149,18 @@ def by_library(prepared: Path, ranges: TensorsData, way: Way, folder: Path) -> P
     mode = () if way.form == "QDQ" else (QuantizationMode.QLinearOps, True)
     quantizer = QDQQuantizer if way.form == "QDQ" else ONNXQuantizer
     lowered = quantizer(
-        onnx.load(prepared), way.per_channel, way.reduce_range, *mode, weights, activations, copy.deepcopy(ranges),
-        [], [], OPERATORS, {},
-    )  # fmt: skip
+        onnx.load(prepared),
+        way.per_channel,
+        way.reduce_range,
+        *mode,
+        weights,
+        activations,
+        copy.deepcopy(ranges),
+        [],
+        [],
+        OPERATORS,
+        {},
+    )
     lowered.quantize_model()
     path = folder / f"library-{WAYS.index(way)}.onnx"
     lowered.model.save_model_to_file(path)

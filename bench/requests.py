@@ -23,9 +23,9 @@ from bench.harness.client import Client, connected
 from bench.harness.figures import Figure
 from bench.harness.scene import Scene
 from bench.harness.service import Service, alone, embedded
-from tests.files import npz_bytes, onnx_classifier
-from tests.runtime.orders import prepare
-from worker.runtime.supervise import Limits, Listeners, Workshop
+from tests.support.files import npz_bytes, onnx_classifier
+from tests.support.runtime.orders import prepare
+from worker.runtime.job_sandbox import JobSandbox, Limits, Listeners
 
 ROUNDS, BLOCK = 10, 200
 STARTS = 20
@@ -126,11 +126,11 @@ def first_lines(folder: Path, count: int) -> list[float]:
     folder.mkdir()
     waits: list[float] = []
     entry = "bench.harness.first_line:say"
-    with Workshop(folder / "scratch", sandbox="best-effort", threads=1, entry=entry) as workshop:
+    with JobSandbox(folder / "scratch", sandbox="best-effort", threads=1, entry=entry) as job_sandbox:
         for number in range(count + 1):
             said: list[float] = []
             asked = time.perf_counter()
-            workshop.run(
+            job_sandbox.run(
                 prepare(folder / f"job-{number}"),
                 Limits(wall_s=60, memory_bytes=4 * GIB, file_bytes=GIB),
                 Listeners(on_log=lambda _, said=said: said.append(time.perf_counter())),  # type: ignore[misc]

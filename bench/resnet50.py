@@ -14,7 +14,7 @@ from bench.harness.figures import Figure, at_least, at_most
 from bench.harness.scene import Scene
 from bench.harness.service import embedded
 from bench.harness.subjects import export_network, save_pictures
-from tests.engine.orders import executed
+from tests.support.engine.orders import executed
 
 CONVOLUTIONS = 53
 CALIBRATION, TEST = 32, 16
@@ -35,8 +35,14 @@ def tell(scene: Scene) -> list[Figure]:
     (speed,), (output,) = target.latency, target.parity
     counted = convolutions(artifact, scene.folder)
     return [
-        Figure("speed-up of the median, batch 1, 1 thread", speed.speedup, "x", at_least(2.5),
-               speed.speedup_low, speed.speedup_high),
+        Figure(
+            "speed-up of the median, batch 1, 1 thread",
+            speed.speedup,
+            "x",
+            at_least(2.5),
+            speed.speedup_low,
+            speed.speedup_high,
+        ),
         Figure("latency before, median", speed.before.p50_ms, "ms"),
         Figure("latency after, median", speed.after.p50_ms, "ms"),
         Figure("size after / before", target.size.ratio, "", at_most(0.30)),
@@ -46,20 +52,22 @@ def tell(scene: Scene) -> list[Figure]:
         Figure("other convolutions in it", sum(counted.values()) - counted["QLinearConv"], "", at_most(0)),
         Figure("signal to noise of the logits", output.sqnr_db or 0.0, "dB"),
         Figure("job, from opening to report", report.seconds, "s"),
-    ]  # fmt: skip
+    ]
 
 
 def submit(client: Client, model: Path, data: Path, *, runs: int) -> str:
     """Upload both files and queue the job; its id."""
     splits = {"splits": {"calibration": CALIBRATION / (CALIBRATION + TEST), "test": TEST / (CALIBRATION + TEST)}}
     dataset = client.upload("datasets", data, spec=json.dumps(splits))
-    return client.submit({
-        "model": client.upload("models", model),
-        "data": {"calibration": dataset, "test": dataset},
-        "steps": [{"type": "quantize.static"}],
-        "targets": [{"format": "onnx", "profile": "x86"}],
-        "evaluate": {"metrics": [], "latency": {"threads": 1, "runs": runs, "budget_s": BUDGET_SECONDS}},
-    })  # fmt: skip
+    return client.submit(
+        {
+            "model": client.upload("models", model),
+            "data": {"calibration": dataset, "test": dataset},
+            "steps": [{"type": "quantize.static"}],
+            "targets": [{"format": "onnx", "profile": "x86"}],
+            "evaluate": {"metrics": [], "latency": {"threads": 1, "runs": runs, "budget_s": BUDGET_SECONDS}},
+        }
+    )
 
 
 def convolutions(artifact: Path, folder: Path) -> Counter[str]:

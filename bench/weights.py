@@ -18,8 +18,8 @@ from bench.harness import minilm
 from bench.harness.figures import Bound, Figure, at_least, at_most
 from bench.harness.scene import Scene
 from examples.digits import all_digits, export_onnx, train_digits_cnn
-from tests.engine.orders import changed, lowered, outputs_of, rows_of
-from worker.engine.data import Rows
+from tests.support.engine.orders import changed, lowered, outputs_of, rows_of
+from worker.engine.data.rows import Rows
 
 CALIBRATION, TEST = 128, 256
 MINILM: dict[str, tuple[Step, Bound | None, Bound | None]] = {

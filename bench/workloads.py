@@ -13,15 +13,22 @@ from typing import Any
 import torch
 from torch import nn
 
-from worker.engine.architectures import torchvision
+from worker.engine.torch_program.architectures import torchvision
 
 FILE = Path(__file__).parents[1] / "worker" / "engine" / "devices" / "workloads.json"
 NETWORKS: dict[str, tuple[str, int]] = {
-    "squeezenet": ("squeezenet1_1", 227), "mobilenet_v2": ("mobilenet_v2", 224),
-    "mobilenet_v3": ("mobilenet_v3_large", 224), "shufflenet_v2": ("shufflenet_v2_x1_0", 224),
-    "mnasnet": ("mnasnet1_0", 224), "efficientnet_b0": ("efficientnet_b0", 224), "googlenet": ("googlenet", 224),
-    "resnet18": ("resnet18", 224), "alexnet": ("alexnet", 227), "vgg16": ("vgg16", 224), "resnet50": ("resnet50", 224),
-}  # fmt: skip
+    "squeezenet": ("squeezenet1_1", 227),
+    "mobilenet_v2": ("mobilenet_v2", 224),
+    "mobilenet_v3": ("mobilenet_v3_large", 224),
+    "shufflenet_v2": ("shufflenet_v2_x1_0", 224),
+    "mnasnet": ("mnasnet1_0", 224),
+    "efficientnet_b0": ("efficientnet_b0", 224),
+    "googlenet": ("googlenet", 224),
+    "resnet18": ("resnet18", 224),
+    "alexnet": ("alexnet", 227),
+    "vgg16": ("vgg16", 224),
+    "resnet50": ("resnet50", 224),
+}
 """By the published name: torchvision's, and the width of the input."""
 STRIDES = ((64, 1), (128, 2), (128, 1), (256, 2), (256, 1), (512, 2), *(((512, 1),) * 5), (1024, 2), (1024, 1))
 """Output channels and stride of each pair of a depthwise and a pointwise convolution."""
@@ -72,10 +79,12 @@ class Detector(nn.Module):
 
 def is_winograd(module: nn.Module) -> bool:
     """Whether fast convolution applies (arXiv:1509.09308): windows of 3, no stride, all channels summed."""
-    return (
-        isinstance(module, nn.Conv2d)
-        and (module.kernel_size, module.stride, module.dilation, module.groups) == ((3, 3), (1, 1), (1, 1), 1)
-    )  # fmt: skip
+    return isinstance(module, nn.Conv2d) and (module.kernel_size, module.stride, module.dilation, module.groups) == (
+        (3, 3),
+        (1, 1),
+        (1, 1),
+        1,
+    )
 
 
 def layers_of(network: nn.Module, width: int) -> list[list[int]]:

@@ -46,8 +46,10 @@ def release() -> tuple[str, dict[str, str]]:
         signed.flush()
         told = subprocess.run(  # noqa: S603  # Debian's own tool and key, no shell
             ["/usr/bin/gpgv", "--quiet", "--keyring", KEYRING, "--output", "-", signed.name],
-            check=True, capture_output=True, text=True,
-        ).stdout  # fmt: skip
+            check=True,
+            capture_output=True,
+            text=True,
+        ).stdout
     (date,) = (line.partition(": ")[2] for line in told.splitlines() if line.startswith("Date: "))
     rows = (line.split() for line in told.partition("\nSHA256:\n")[2].splitlines())
     when = email.utils.parsedate_to_datetime(date.replace("UTC", "+0000"))
@@ -99,10 +101,25 @@ def wheels() -> Iterator[str]:
 def download(pin: str, machine: str, folder: str) -> None:
     tags = [option for minor in GLIBCS for option in ("--platform", f"manylinux_2_{minor}_{machine}")]
     subprocess.run(  # noqa: S603  # pip, no shell
-        [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:", *tags,
-         "--python-version", "3.11", "--implementation", "cp", "--dest", folder, pin],
+        [
+            sys.executable,
+            "-m",
+            "pip",
+            "download",
+            "--quiet",
+            "--no-deps",
+            "--only-binary=:all:",
+            *tags,
+            "--python-version",
+            "3.11",
+            "--implementation",
+            "cp",
+            "--dest",
+            folder,
+            pin,
+        ],
         check=True,
-    )  # fmt: skip
+    )
 
 
 def fetched(path: str) -> bytes:

@@ -24,11 +24,22 @@ def digits_cnn(seed: int = 0, width: int = 32) -> nn.Module:
     """The network, fresh: float images [rows, 1, 8, 8] in 0..1 to logits [rows, 10]; `width`: its first channels."""
     torch.manual_seed(seed)
     return nn.Sequential(
-        nn.Conv2d(1, width, 3, padding=1), nn.BatchNorm2d(width), nn.ReLU(),
-        nn.Conv2d(width, 2 * width, 3, padding=1), nn.BatchNorm2d(2 * width), nn.ReLU(), nn.MaxPool2d(2),
-        nn.Conv2d(2 * width, 4 * width, 3, padding=1), nn.BatchNorm2d(4 * width), nn.ReLU(), nn.MaxPool2d(2),
-        nn.Flatten(), nn.Linear(16 * width, 4 * width), nn.ReLU(), nn.Linear(4 * width, 10),
-    )  # fmt: skip
+        nn.Conv2d(1, width, 3, padding=1),
+        nn.BatchNorm2d(width),
+        nn.ReLU(),
+        nn.Conv2d(width, 2 * width, 3, padding=1),
+        nn.BatchNorm2d(2 * width),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Conv2d(2 * width, 4 * width, 3, padding=1),
+        nn.BatchNorm2d(4 * width),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Flatten(),
+        nn.Linear(16 * width, 4 * width),
+        nn.ReLU(),
+        nn.Linear(4 * width, 10),
+    )
 
 
 def train_digits_cnn(seed: int = 0) -> nn.Module:
@@ -77,9 +88,14 @@ def export_onnx(model: nn.Module, path: Path) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the exporter uses what torch itself has deprecated
         exported = torch.onnx.export(
-            _program(model), dynamo=True, opset_version=20, input_names=["image"], output_names=["logits"],
-            verbose=False, external_data=False,
-        )  # fmt: skip
+            _program(model),
+            dynamo=True,
+            opset_version=20,
+            input_names=["image"],
+            output_names=["logits"],
+            verbose=False,
+            external_data=False,
+        )
         exported.save(path)
 
 

@@ -83,14 +83,12 @@ SHAPES: dict[str, Callable[[Grid, Grid], Grid]] = {
         np.minimum(_disc(u, v, 0.48, -0.42, 0.3), _disc(u, v, 0.48, 0.42, 0.3)),
         np.maximum((abs(u) - 0.85 - v * 0.8) * 0.7, v - 0.3),
     ),
-    "arrow": lambda u, v: np.minimum(
-        _box(u, v, 0.26, 0.6, 0, -0.35), np.maximum((abs(u) * 0.9 + v - 0.95) * 0.7, -v)
-    ),
+    "arrow": lambda u, v: np.minimum(_box(u, v, 0.26, 0.6, 0, -0.35), np.maximum((abs(u) * 0.9 + v - 0.95) * 0.7, -v)),
     "ell": lambda u, v: np.minimum(_box(u, v, 0.26, 0.85, -0.5), _box(u, v, 0.75, 0.26, 0, -0.6)),
     "tee": lambda u, v: np.minimum(_box(u, v, 0.26, 0.85), _box(u, v, 0.8, 0.26, 0, 0.6)),
     "hourglass": lambda u, v: np.maximum((abs(u) - abs(v)) * 0.7 - 0.08, abs(v) - 0.85),
     "pair": lambda u, v: np.minimum(_disc(u, v, 0.44, -0.5), _disc(u, v, 0.44, 0.5)),
-}  # fmt: skip
+}
 """Signed distance by class, in units of the shape's radius: negative inside; `u` to the right, `v` upwards."""
 
 

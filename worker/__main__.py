@@ -10,7 +10,7 @@ from pathlib import Path
 from app.errors import PareError
 from app.logging import configure
 from app.settings import Settings, load
-from worker.engine.environments import NAMES, Environments
+from worker.engine.toolchains.environments import NAMES, Environments
 from worker.runtime.installing import install, tell
 
 

@@ -56,9 +56,7 @@ def enrol(options: argparse.Namespace) -> int:
 def run(options: argparse.Namespace) -> int:
     """Take tasks until told to stop."""
     enrolment = Enrolment.load(options.state)
-    client = Client(
-        enrolment.server, enrolment.credential, allow_http=enrolment.allow_http, ca_file=enrolment.ca_file
-    )  # fmt: skip
+    client = Client(enrolment.server, enrolment.credential, allow_http=enrolment.allow_http, ca_file=enrolment.ca_file)
     if not facts()["runtimes"]:
         print("pare-agent: no runtime is installed: pip install 'pare-agent[onnx]' or [litert]", file=sys.stderr)
         return 1
@@ -89,9 +87,11 @@ def _parser() -> argparse.ArgumentParser:
     running = commands.add_parser("run", help="take tasks until SIGTERM")
     running.set_defaults(command=run)
     running.add_argument(
-        "--memory-mib", type=_positive, default=int(memory_bytes() * MEMORY_SHARE) // MIB,
+        "--memory-mib",
+        type=_positive,
+        default=int(memory_bytes() * MEMORY_SHARE) // MIB,
         help="of a task (%(default)s)",
-    )  # fmt: skip
+    )
     running.add_argument("--cache-mib", type=_positive, default=2048, help="of downloaded files (%(default)s)")
     running.add_argument("--interpreter", help="command that runs Python for a task, such as 'taskset -c 3 python3'")
     for command in (enrolling, running):

@@ -155,7 +155,7 @@ class Agent:
 
     def _say(
         self, task: dict[str, Any], what: str, body: dict[str, Any], give_up: Callable[[], bool]
-    ) -> Refused | None:  # fmt: skip
+    ) -> Refused | None:
         """Tell the service, again while it is away and `give_up` says no; its refusal if it did not want to hear."""
         wait = FIRST_WAIT_S
         while True:

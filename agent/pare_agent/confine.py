@@ -51,8 +51,10 @@ def confine(work: Path, *, memory_bytes: int, cpu_s: float, file_bytes: int) -> 
         resource.setrlimit(limit, (held, held))
     missing = []
     for layer, apply in (
-        ("privileges", _keep_privileges_down), ("network", _leave_the_network), ("files", lambda: _landlock(work)),
-    ):  # fmt: skip
+        ("privileges", _keep_privileges_down),
+        ("network", _leave_the_network),
+        ("files", lambda: _landlock(work)),
+    ):
         try:
             apply()
         except (OSError, AttributeError):

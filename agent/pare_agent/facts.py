@@ -16,10 +16,20 @@ RUNTIMES = {
 }
 """By the service's names: the distributions that bring each."""
 ARM_PARTS = {
-    "0xd03": "Cortex-A53", "0xd04": "Cortex-A35", "0xd05": "Cortex-A55", "0xd07": "Cortex-A57", "0xd08": "Cortex-A72",
-    "0xd09": "Cortex-A73", "0xd0a": "Cortex-A75", "0xd0b": "Cortex-A76", "0xd0d": "Cortex-A77", "0xd41": "Cortex-A78",
-    "0xd42": "Cortex-A78AE", "0xd44": "Cortex-X1", "0xd4b": "Cortex-A78C",
-}  # fmt: skip
+    "0xd03": "Cortex-A53",
+    "0xd04": "Cortex-A35",
+    "0xd05": "Cortex-A55",
+    "0xd07": "Cortex-A57",
+    "0xd08": "Cortex-A72",
+    "0xd09": "Cortex-A73",
+    "0xd0a": "Cortex-A75",
+    "0xd0b": "Cortex-A76",
+    "0xd0d": "Cortex-A77",
+    "0xd41": "Cortex-A78",
+    "0xd42": "Cortex-A78AE",
+    "0xd44": "Cortex-X1",
+    "0xd4b": "Cortex-A78C",
+}
 """ARM's part numbers, which its kernels give in place of a name (Main ID Register of each core's reference manual)."""
 LONGEST = 200
 
@@ -73,9 +83,7 @@ def _cpu(root: Path, fields: dict[str, str]) -> str:
     except OSError:
         model = ""
     part = ARM_PARTS.get(fields.get("CPU part", "")) if fields.get("CPU implementer") == "0x41" else None
-    return (
-        model.strip("\0 \n") or fields.get("model name") or fields.get("Hardware") or part or platform.machine()
-    )  # fmt: skip
+    return model.strip("\0 \n") or fields.get("model name") or fields.get("Hardware") or part or platform.machine()
 
 
 def _cpuinfo(root: Path) -> dict[str, str]:

@@ -43,14 +43,20 @@ def measure(order: dict[str, Any], cores: int) -> dict[str, Any]:
     baseline = opened(Path("baseline"), threads)
     before, after = take_turns(
         (baseline.bound(timed), artifact.bound(timed)),
-        runs=timing["runs"], budget_s=timing["budget_s"], seed=order["seed"],
-    )  # fmt: skip
+        runs=timing["runs"],
+        budget_s=timing["budget_s"],
+        seed=order["seed"],
+    )
     return {
-        "runtime": artifact.runtime, "load_ms": load_ms, "peak_memory_bytes": peak,
-        "before_ns": before.astype(int).tolist(), "after_ns": after.astype(int).tolist(),
+        "runtime": artifact.runtime,
+        "load_ms": load_ms,
+        "peak_memory_bytes": peak,
+        "before_ns": before.astype(int).tolist(),
+        "after_ns": after.astype(int).tolist(),
         "batch": max((len(rows) for rows in timed.values() if rows.ndim), default=1),
-        "threads": threads, "notes": notes,
-    }  # fmt: skip
+        "threads": threads,
+        "notes": notes,
+    }
 
 
 def batches(path: Path) -> Iterator[tuple[str, Arrays]]:

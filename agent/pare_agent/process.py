@@ -50,16 +50,23 @@ def run(order: dict[str, Any], work: Path, bounds: Bounds, should_stop: Callable
     """Have the order carried out in `work`, where its files lie. Raises `TaskFailed`, `Stopped`."""
     deadline_s = float(order["deadline_s"])
     limits = {
-        "memory_bytes": bounds.memory_bytes, "cpu_s": deadline_s * cores(), "file_bytes": LARGEST_OUTPUTS,
-    }  # fmt: skip
+        "memory_bytes": bounds.memory_bytes,
+        "cpu_s": deadline_s * cores(),
+        "file_bytes": LARGEST_OUTPUTS,
+    }
     request = {"order": order, "limits": limits, "cores": cores(), "path": _import_path()}
     (work / child.REQUEST).write_text(json.dumps(request), encoding="utf-8")
     command = [*bounds.interpreter, str(Path(child.__file__).resolve())]
     with (work / LOG).open("wb") as log:
         process = subprocess.Popen(  # noqa: S603  # our own file, no shell
-            command, cwd=work, env=_environment(work), stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+            command,
+            cwd=work,
+            env=_environment(work),
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
             start_new_session=True,
-        )  # fmt: skip
+        )
     try:
         _watch(process, time.monotonic() + deadline_s, deadline_s, bounds.memory_bytes, should_stop)
     finally:
@@ -68,9 +75,12 @@ def run(order: dict[str, Any], work: Path, bounds: Bounds, should_stop: Callable
 
 
 def _watch(
-    process: subprocess.Popen[bytes], deadline: float, deadline_s: float, memory_bytes: int,
+    process: subprocess.Popen[bytes],
+    deadline: float,
+    deadline_s: float,
+    memory_bytes: int,
     should_stop: Callable[[], bool],
-) -> None:  # fmt: skip
+) -> None:
     while process.poll() is None:
         if should_stop():
             raise Stopped
@@ -107,9 +117,15 @@ def _answer(work: Path, status: int) -> dict[str, Any]:
 def _environment(work: Path) -> dict[str, str]:
     kept = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
     return {
-        **kept, "HOME": str(work), "TMPDIR": str(work), "ORT_DISABLE_TELEMETRY": "1", "MALLOC_ARENA_MAX": "2",
-        "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1",
-    }  # fmt: skip
+        **kept,
+        "HOME": str(work),
+        "TMPDIR": str(work),
+        "ORT_DISABLE_TELEMETRY": "1",
+        "MALLOC_ARENA_MAX": "2",
+        "OPENBLAS_NUM_THREADS": "1",
+        "OMP_NUM_THREADS": "1",
+        "PYTHONDONTWRITEBYTECODE": "1",
+    }
 
 
 def _import_path() -> list[str]:

@@ -87,9 +87,7 @@ class LiteRtModel:
         return [self._call(feeds, place) for place in places]
 
     def _call(self, feeds: Arrays, place: np.ndarray) -> Callable[[], None]:
-        given = [
-            (detail["index"], _fitting(name, feeds[name], place, detail)) for name, detail in self._inputs.items()
-        ]  # fmt: skip
+        given = [(detail["index"], _fitting(name, feeds[name], place, detail)) for name, detail in self._inputs.items()]
 
         def call() -> None:
             for index, array in given:

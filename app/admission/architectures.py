@@ -1,7 +1,7 @@
 """What is known about torchvision's networks without torchvision: their weights by name, and what they take.
 
-The table is written by `python -m worker.engine.architecture_table` from the pinned torchvision: gzipped lines of
-JSON, the first about the table, each other one about a network. Only the line asked for is parsed.
+The table is written by `python -m worker.engine.torch_program.architecture_table` from the pinned torchvision:
+gzipped lines of JSON, the first about the table, each other one about a network. Only the line asked for is parsed.
 """
 
 import difflib

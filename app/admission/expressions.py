@@ -22,20 +22,64 @@ _TOKEN = re.compile(
     re.ASCII,
 )
 _SYMBOL = re.compile(r"[a-z]{1,8}\d{1,9}", re.ASCII)
-_FUNCTIONS = frozenset({
-    "Abs", "Add", "And", "CeilDiv", "CeilToInt", "CleanDiv", "Eq", "Equality", "FloatTrueDiv", "FloorDiv",
-    "FloorToInt", "Ge", "GreaterThan", "Gt", "Identity", "IntTrueDiv", "Integer", "Le", "LessThan", "Lt", "Max", "Min",
-    "Mod", "ModularIndexing", "Mul", "Ne", "Not", "Or", "Pow", "PythonMod", "Rational", "RoundToInt",
-    "StrictGreaterThan", "StrictLessThan", "ToFloat", "TruncToInt", "Unequality", "Where", "ceiling", "floor",
-    "max", "min",
-})  # fmt: skip
+_FUNCTIONS = frozenset(
+    {
+        "Abs",
+        "Add",
+        "And",
+        "CeilDiv",
+        "CeilToInt",
+        "CleanDiv",
+        "Eq",
+        "Equality",
+        "FloatTrueDiv",
+        "FloorDiv",
+        "FloorToInt",
+        "Ge",
+        "GreaterThan",
+        "Gt",
+        "Identity",
+        "IntTrueDiv",
+        "Integer",
+        "Le",
+        "LessThan",
+        "Lt",
+        "Max",
+        "Min",
+        "Mod",
+        "ModularIndexing",
+        "Mul",
+        "Ne",
+        "Not",
+        "Or",
+        "Pow",
+        "PythonMod",
+        "Rational",
+        "RoundToInt",
+        "StrictGreaterThan",
+        "StrictLessThan",
+        "ToFloat",
+        "TruncToInt",
+        "Unequality",
+        "Where",
+        "ceiling",
+        "floor",
+        "max",
+        "min",
+    }
+)
 _CONSTANTS = frozenset({"True", "False", "true", "false", "oo", "int_oo", "zoo", "inf"})
 _ASSUMPTIONS = frozenset({"positive", "integer", "nonnegative", "nonzero", "real", "finite", "zero", "negative"})
 _SIZES = frozenset({"size", "stride", "storage_offset", "dim"})
 _LEVELS: tuple[frozenset[str], ...] = (
-    frozenset({"or"}), frozenset({"and"}), frozenset({"==", "!=", "<", ">", "<=", ">="}), frozenset({"|"}),
-    frozenset({"&"}), frozenset({"+", "-"}), frozenset({"*", "/", "//", "%"}),
-)  # fmt: skip
+    frozenset({"or"}),
+    frozenset({"and"}),
+    frozenset({"==", "!=", "<", ">", "<=", ">="}),
+    frozenset({"|"}),
+    frozenset({"&"}),
+    frozenset({"+", "-"}),
+    frozenset({"*", "/", "//", "%"}),
+)
 _INFIX = {"Add": " + ", "Mul": "*", "FloorDiv": " // ", "Pow": "**", "Mod": " % ", "PythonMod": " % "}
 
 

@@ -33,9 +33,15 @@ MAX_CLASSES = 32_767
 MAX_CLASS_NAMES = 256 << 10
 """Characters in the names of all classes together: they are shown with the data set."""
 SPLITS = {
-    "train": "train", "training": "train", "val": "validation", "valid": "validation", "validation": "validation",
-    "test": "test", "testing": "test", "calibration": "calibration",
-}  # fmt: skip
+    "train": "train",
+    "training": "train",
+    "val": "validation",
+    "valid": "validation",
+    "validation": "validation",
+    "test": "test",
+    "testing": "test",
+    "calibration": "calibration",
+}
 """Folders that are taken for a split, and its name."""
 
 
@@ -226,9 +232,16 @@ def _indexed(pictures: Iterator[Member]) -> Index:
     order = np.empty(len(classes), np.int16)
     order[[layout.classes[name] for name in classes]] = np.arange(len(classes))
     return Index(
-        np.array(start), np.array(packed), np.array(size), np.array(crc, np.uint32), np.array(deflated, bool),
-        order[np.array(label)], np.array(split), tuple(classes), tuple(layout.splits),
-    )  # fmt: skip
+        np.array(start),
+        np.array(packed),
+        np.array(size),
+        np.array(crc, np.uint32),
+        np.array(deflated, bool),
+        order[np.array(label)],
+        np.array(split),
+        tuple(classes),
+        tuple(layout.splits),
+    )
 
 
 def read_image_folder(folder: ImageFolder, spec: DatasetSpec) -> DatasetInfo:

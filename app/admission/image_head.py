@@ -14,8 +14,12 @@ MAX_SEGMENTS = 1_000
 
 _PNG = b"\x89PNG\r\n\x1a\n"
 _PNG_DEPTHS: dict[int, frozenset[int]] = {
-    0: frozenset({1, 2, 4, 8}), 2: frozenset({8}), 3: frozenset({1, 2, 4, 8}), 4: frozenset({8}), 6: frozenset({8}),
-}  # fmt: skip
+    0: frozenset({1, 2, 4, 8}),
+    2: frozenset({8}),
+    3: frozenset({1, 2, 4, 8}),
+    4: frozenset({8}),
+    6: frozenset({8}),
+}
 """Bits per channel by colour type. Decoders disagree on how sixteen bits become eight, so they are left out."""
 _IHDR = struct.Struct(">4s2L5BL")
 _SOI, _SOS, _EOI, _EXIF_SEGMENT = 0xD8, 0xDA, 0xD9, 0xE1

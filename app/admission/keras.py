@@ -23,16 +23,48 @@ MEMBERS = frozenset({CONFIG, WEIGHTS, "metadata.json"})
 FLOAT32_BYTES = 4
 SAVE = "Save the whole model with Keras 3: model.save('model.keras')."
 OWN_LAYERS = "Build the model of Keras's own layers; or send an ONNX file: model.export('model.onnx', format='onnx')."
-_MODULES = frozenset({
-    "keras", "keras.layers", "keras.models", "keras.initializers", "keras.regularizers", "keras.constraints",
-    "keras.dtype_policies", "keras.src.models.functional", "keras.src.engine.functional",
-})  # fmt: skip
-_SETTINGS = frozenset({
-    "DTypePolicy", "Policy", "Zeros", "Ones", "Constant", "RandomNormal", "RandomUniform", "TruncatedNormal",
-    "VarianceScaling", "GlorotNormal", "GlorotUniform", "HeNormal", "HeUniform", "LecunNormal", "LecunUniform",
-    "Orthogonal", "Identity", "L1", "L2", "L1L2", "OrthogonalRegularizer", "MaxNorm", "NonNeg", "UnitNorm",
-    "MinMaxNorm",
-})  # fmt: skip
+_MODULES = frozenset(
+    {
+        "keras",
+        "keras.layers",
+        "keras.models",
+        "keras.initializers",
+        "keras.regularizers",
+        "keras.constraints",
+        "keras.dtype_policies",
+        "keras.src.models.functional",
+        "keras.src.engine.functional",
+    }
+)
+_SETTINGS = frozenset(
+    {
+        "DTypePolicy",
+        "Policy",
+        "Zeros",
+        "Ones",
+        "Constant",
+        "RandomNormal",
+        "RandomUniform",
+        "TruncatedNormal",
+        "VarianceScaling",
+        "GlorotNormal",
+        "GlorotUniform",
+        "HeNormal",
+        "HeUniform",
+        "LecunNormal",
+        "LecunUniform",
+        "Orthogonal",
+        "Identity",
+        "L1",
+        "L2",
+        "L1L2",
+        "OrthogonalRegularizer",
+        "MaxNorm",
+        "NonNeg",
+        "UnitNorm",
+        "MinMaxNorm",
+    }
+)
 _MARKS = frozenset({"__keras_tensor__", "__tuple__"})
 _ALLOWED = LAYERS.keys() | CONTAINERS | _SETTINGS | _MARKS | {"InputLayer"}
 _COMPILED = ("compile_config", "training_config")
@@ -78,10 +110,13 @@ def _described(config: dict[str, Any], weights_bytes: int) -> ModelInfo:
     if network.parameters * FLOAT32_BYTES > weights_bytes:
         raise Broken(f"its layers have {network.parameters} weights, for which its file is too short")
     return ModelInfo(
-        format="keras", signature=_signature(network), parameters=network.parameters, nodes=len(network.layers),
+        format="keras",
+        signature=_signature(network),
+        parameters=network.parameters,
+        nodes=len(network.layers),
         operators={f"keras.{name}": count for name, count in Counter(network.layers).most_common()},
         warnings=tuple(_warnings(network)),
-    )  # fmt: skip
+    )
 
 
 def _require_harmless(config: dict[str, Any]) -> None:

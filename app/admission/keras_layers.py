@@ -240,10 +240,25 @@ def _recurrent(gates: int) -> Rule:
 
 
 LAYERS: dict[str, Rule] = {
-    **dict.fromkeys((
-        "Activation", "ReLU", "LeakyReLU", "ELU", "Softmax", "Dropout", "SpatialDropout1D", "SpatialDropout2D",
-        "SpatialDropout3D", "GaussianNoise", "GaussianDropout", "ActivityRegularization", "Rescaling", "Identity",
-    ), _same),
+    **dict.fromkeys(
+        (
+            "Activation",
+            "ReLU",
+            "LeakyReLU",
+            "ELU",
+            "Softmax",
+            "Dropout",
+            "SpatialDropout1D",
+            "SpatialDropout2D",
+            "SpatialDropout3D",
+            "GaussianNoise",
+            "GaussianDropout",
+            "ActivityRegularization",
+            "Rescaling",
+            "Identity",
+        ),
+        _same,
+    ),
     **dict.fromkeys(("Conv1D", "Conv2D", "Conv3D"), _conv),
     **dict.fromkeys(("DepthwiseConv1D", "DepthwiseConv2D"), _depthwise),
     **dict.fromkeys(("SeparableConv1D", "SeparableConv2D"), _separable),
@@ -257,7 +272,14 @@ LAYERS: dict[str, Rule] = {
     "BatchNormalization": _normalized("moving_mean", "moving_variance"),
     "LayerNormalization": _normalized(),
     "GroupNormalization": _normalized(),
-    "Dense": _dense, "Embedding": _embedding, "Flatten": _flat, "Reshape": _reshaped, "Permute": _permuted,
-    "RepeatVector": _repeated, "Concatenate": _concatenated,
-    "SimpleRNN": _recurrent(1), "GRU": _recurrent(3), "LSTM": _recurrent(4),
-}  # fmt: skip
+    "Dense": _dense,
+    "Embedding": _embedding,
+    "Flatten": _flat,
+    "Reshape": _reshaped,
+    "Permute": _permuted,
+    "RepeatVector": _repeated,
+    "Concatenate": _concatenated,
+    "SimpleRNN": _recurrent(1),
+    "GRU": _recurrent(3),
+    "LSTM": _recurrent(4),
+}

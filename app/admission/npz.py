@@ -23,10 +23,19 @@ MAX_HEADER_BYTES = 10_000  # numpy's own max_header_size
 SUFFIX = ".npy"
 _MAGIC = b"\x93NUMPY"
 _DTYPES: dict[str, DType] = {
-    "<f8": "float64", "<f4": "float32", "<f2": "float16",
-    "<i8": "int64", "<i4": "int32", "<i2": "int16", "|i1": "int8",
-    "<u8": "uint64", "<u4": "uint32", "<u2": "uint16", "|u1": "uint8", "|b1": "bool",
-}  # fmt: skip
+    "<f8": "float64",
+    "<f4": "float32",
+    "<f2": "float16",
+    "<i8": "int64",
+    "<i4": "int32",
+    "<i2": "int16",
+    "|i1": "int8",
+    "<u8": "uint64",
+    "<u4": "uint32",
+    "<u2": "uint16",
+    "|u1": "uint8",
+    "|b1": "bool",
+}
 
 
 def read_npz(file: BinaryIO, size: int, *, max_inflated_bytes: int) -> DatasetInfo:
@@ -79,8 +88,9 @@ def scan_array(archive: Archive, member: Member) -> Scanned:
     dtype = np.dtype(code)
     announced = prod(shape) * dtype.itemsize
     if announced != member.size - header.bytes:
-        raise Broken(f"array {name!r} of shape {list(shape)} needs {announced} bytes, its data has "
-                     f"{member.size - header.bytes}")  # fmt: skip
+        raise Broken(
+            f"array {name!r} of shape {list(shape)} needs {announced} bytes, its data has {member.size - header.bytes}"
+        )
     if announced == 0:
         raise NoRows(f"Array {name!r} has shape {list(shape)}.")
     return Scanned(code, shape, _values(_whole_items(rest, chunks, dtype), name, code))

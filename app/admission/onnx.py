@@ -30,9 +30,20 @@ _SHAPE: Layout = {1: _BYTES}
 _DIM: Layout = {1: _INT, 2: _BYTES}
 _OTHER_TYPES = {4: "sequence", 5: "map", 7: "opaque value", 8: "sparse tensor", 9: "optional value"}
 _DTYPES: dict[int, DType] = {
-    1: "float32", 2: "uint8", 3: "int8", 4: "uint16", 5: "int16", 6: "int32", 7: "int64", 9: "bool", 10: "float16",
-    11: "float64", 12: "uint32", 13: "uint64", 16: "bfloat16",
-}  # fmt: skip
+    1: "float32",
+    2: "uint8",
+    3: "int8",
+    4: "uint16",
+    5: "int16",
+    6: "int32",
+    7: "int64",
+    9: "bool",
+    10: "float16",
+    11: "float64",
+    12: "uint32",
+    13: "uint64",
+    16: "bfloat16",
+}
 
 
 @dataclass(frozen=True)
@@ -81,9 +92,14 @@ class _Model:
                 remedy="Give the axis its size, or a name if it is dynamic, and export again.",
             )
         info = ModelInfo(
-            format="onnx", signature=signature, parameters=reader.parameters, nodes=sizes,
-            operators=dict(reader.operators), opset=opset, warnings=_warnings(signature, trains=reader.trains),
-        )  # fmt: skip
+            format="onnx",
+            signature=signature,
+            parameters=reader.parameters,
+            nodes=sizes,
+            operators=dict(reader.operators),
+            opset=opset,
+            warnings=_warnings(signature, trains=reader.trains),
+        )
         return OnnxFile(info, tuple(reader.externals))
 
     def _parts(self, span: Span) -> "_Parts":

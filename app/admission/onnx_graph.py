@@ -30,9 +30,17 @@ _GRAPH: Layout = dict.fromkeys((1, 5, 11, 12, 15), _BYTES)
 _NODE: Layout = dict.fromkeys((1, 2, 4, 5, 7, 8), _BYTES)
 _FUNCTION: Layout = dict.fromkeys((1, 4, 5, 7, 9, 10, 11, 13), _BYTES)
 _ATTRIBUTE: Layout = {
-    1: _BYTES, 2: frozenset({FIXED32}), 3: _INT, 5: _BYTES, 6: _BYTES, 8: frozenset({VARINT, LENGTH}), 10: _BYTES,
-    11: _BYTES, 22: _BYTES, 23: _BYTES,
-}  # fmt: skip
+    1: _BYTES,
+    2: frozenset({FIXED32}),
+    3: _INT,
+    5: _BYTES,
+    6: _BYTES,
+    8: frozenset({VARINT, LENGTH}),
+    10: _BYTES,
+    11: _BYTES,
+    22: _BYTES,
+    23: _BYTES,
+}
 _NAME, _I, _T, _G, _INTS, _TENSORS, _GRAPHS, _SPARSE, _SPARSES = 1, 3, 5, 6, 8, 10, 11, 22, 23
 
 _READ = frozenset({"shape", "value_int", "value_ints", "training_mode"})

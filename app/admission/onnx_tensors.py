@@ -16,16 +16,49 @@ _INT, _BYTES = frozenset({VARINT}), frozenset({LENGTH})
 _DIMS, _TYPE, _SEGMENT, _FLOAT, _INT32, _STRING, _INT64 = 1, 2, 3, 4, 5, 6, 7
 _NAME, _RAW, _DOUBLE, _UINT64, _EXTERNAL, _LOCATION = 8, 9, 10, 11, 13, 14
 _TENSOR = {
-    _DIMS: _VARINTS, _TYPE: _INT, _SEGMENT: _BYTES, _FLOAT: _FLOATS, _INT32: _VARINTS, _STRING: _BYTES,
-    _INT64: _VARINTS, _NAME: _BYTES, _RAW: _BYTES, _DOUBLE: _DOUBLES, _UINT64: _VARINTS, _EXTERNAL: _BYTES,
+    _DIMS: _VARINTS,
+    _TYPE: _INT,
+    _SEGMENT: _BYTES,
+    _FLOAT: _FLOATS,
+    _INT32: _VARINTS,
+    _STRING: _BYTES,
+    _INT64: _VARINTS,
+    _NAME: _BYTES,
+    _RAW: _BYTES,
+    _DOUBLE: _DOUBLES,
+    _UINT64: _VARINTS,
+    _EXTERNAL: _BYTES,
     _LOCATION: _INT,
-}  # fmt: skip
+}
 _ENTRY = {1: _BYTES, 2: _BYTES}
 INT64, STRING = 7, 8
 _BITS = {
-    1: 32, 2: 8, 3: 8, 4: 16, 5: 16, 6: 32, 7: 64, 9: 8, 10: 16, 11: 64, 12: 32, 13: 64, 14: 64, 15: 128, 16: 16,
-    17: 8, 18: 8, 19: 8, 20: 8, 21: 4, 22: 4, 23: 4, 24: 8, 25: 2, 26: 2,
-}  # fmt: skip
+    1: 32,
+    2: 8,
+    3: 8,
+    4: 16,
+    5: 16,
+    6: 32,
+    7: 64,
+    9: 8,
+    10: 16,
+    11: 64,
+    12: 32,
+    13: 64,
+    14: 64,
+    15: 128,
+    16: 16,
+    17: 8,
+    18: 8,
+    19: 8,
+    20: 8,
+    21: 4,
+    22: 4,
+    23: 4,
+    24: 8,
+    25: 2,
+    26: 2,
+}
 """Bits of an element by TensorProto.DataType."""
 _FIELD = {1: _FLOAT, 14: _FLOAT, 7: _INT64, STRING: _STRING, 11: _DOUBLE, 15: _DOUBLE, 12: _UINT64, 13: _UINT64}
 """The field that holds typed data; all other types use int32_data."""
@@ -158,9 +191,12 @@ def _external(walker: Walker, tensor: Tensor, entries: list[Value], data: dict[i
                 raise Broken(f"tensor {tensor.name[:80]!r} says twice where its data is")
             said[pair.get(1, "")] = pair.get(2, "")
     place = External(
-        tensor.name, said.get("location", ""), _number(said.get("offset", "0")), _optional(said.get("length")),
+        tensor.name,
+        said.get("location", ""),
+        _number(said.get("offset", "0")),
+        _optional(said.get("length")),
         data_bytes(tensor),
-    )  # fmt: skip
+    )
     return Tensor(tensor.name, tensor.type, tensor.dims, None, place)
 
 

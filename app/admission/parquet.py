@@ -45,8 +45,15 @@ _FOOTER = Struct({2: ListOf(_ELEMENT), 3: int, 4: ListOf(_GROUP), 8: bool})
 
 _PHYSICAL: dict[int, DType] = {0: "bool", 1: "int32", 2: "int64", 4: "float32", 5: "float64"}
 _CONVERTED: dict[int, DType] = {
-    11: "uint8", 12: "uint16", 13: "uint32", 14: "uint64", 15: "int8", 16: "int16", 17: "int32", 18: "int64",
-}  # fmt: skip
+    11: "uint8",
+    12: "uint16",
+    13: "uint32",
+    14: "uint64",
+    15: "int8",
+    16: "int16",
+    17: "int32",
+    18: "int64",
+}
 _BYTE_ARRAY, _FIXED, _LIST, _MAP, _UTF8 = 6, 7, 3, 1, 0
 _LOGICAL_STRING, _LOGICAL_LIST, _LOGICAL_INTEGER, _LOGICAL_FLOAT16 = 1, 3, 10, 15
 _REPEATED = 2

@@ -16,18 +16,44 @@ from app.admission.errors import Broken, Unsafe
 MAX_OPCODES = 200_000
 MAX_RANK = 64
 _ITEM_BYTES = {
-    "Double": 8, "Float": 4, "Half": 2, "BFloat16": 2, "Long": 8, "Int": 4, "Short": 2, "Char": 1, "Byte": 1, "Bool": 1,
-    "ComplexFloat": 8, "ComplexDouble": 16,
-}  # fmt: skip
+    "Double": 8,
+    "Float": 4,
+    "Half": 2,
+    "BFloat16": 2,
+    "Long": 8,
+    "Int": 4,
+    "Short": 2,
+    "Char": 1,
+    "Byte": 1,
+    "Bool": 1,
+    "ComplexFloat": 8,
+    "ComplexDouble": 16,
+}
 _STORAGE = re.compile(r"torch (\w+)Storage")
-_CALLABLE = frozenset({
-    "collections OrderedDict", "__builtin__ set", "builtins set", "torch._utils _rebuild_tensor_v2",
-    "torch._utils _rebuild_parameter", "torch._tensor _rebuild_from_type_v2", "torch Tensor",
-})  # fmt: skip
+_CALLABLE = frozenset(
+    {
+        "collections OrderedDict",
+        "__builtin__ set",
+        "builtins set",
+        "torch._utils _rebuild_tensor_v2",
+        "torch._utils _rebuild_parameter",
+        "torch._tensor _rebuild_from_type_v2",
+        "torch Tensor",
+    }
+)
 _CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
-_LITERALS = frozenset({
-    "BININT", "BININT1", "BININT2", "LONG1", "BINFLOAT", "BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8",
-})  # fmt: skip
+_LITERALS = frozenset(
+    {
+        "BININT",
+        "BININT1",
+        "BININT2",
+        "LONG1",
+        "BINFLOAT",
+        "BINUNICODE",
+        "SHORT_BINUNICODE",
+        "BINUNICODE8",
+    }
+)
 _EMPTY_CONTAINERS = frozenset({"EMPTY_LIST", "EMPTY_DICT"})
 _TUPLES = {"EMPTY_TUPLE": 0, "TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3, "TUPLE": None}
 _FILLS = {"APPEND": 1, "SETITEM": 2, "APPENDS": None, "SETITEMS": None}
@@ -160,10 +186,17 @@ class _Machine:
 
 
 _ACTIONS: dict[str, Callable[[_Machine, Any], None]] = {
-    "MARK": _Machine.mark, "BINPUT": _Machine.put, "LONG_BINPUT": _Machine.put, "MEMOIZE": _Machine.memoize,
-    "BINGET": _Machine.get, "LONG_BINGET": _Machine.get, "GLOBAL": _Machine.name, "BINPERSID": _Machine.refer,
-    "REDUCE": _Machine.reduce, "BUILD": _Machine.build,
-}  # fmt: skip
+    "MARK": _Machine.mark,
+    "BINPUT": _Machine.put,
+    "LONG_BINPUT": _Machine.put,
+    "MEMOIZE": _Machine.memoize,
+    "BINGET": _Machine.get,
+    "LONG_BINGET": _Machine.get,
+    "GLOBAL": _Machine.name,
+    "BINPERSID": _Machine.refer,
+    "REDUCE": _Machine.reduce,
+    "BUILD": _Machine.build,
+}
 
 
 def read_pickle(stream: IO[bytes], *, sizes: Mapping[str, int] | None, any_device: bool = False) -> Any:

@@ -156,9 +156,12 @@ def _weight(name: str, payload: dict[str, Any], place: str, stored_bytes: int) -
     if stored_bytes % item or (elements and max(last + 1, elements) * item > stored_bytes):
         raise Broken(f"weight {name[:80]!r} of shape {list(sizes)} reaches beyond its {stored_bytes} bytes")
     return Weight(
-        dtype, sizes, place,
-        is_parameter=payload.get("is_param") is True, is_trainable=meta.get("requires_grad") is True,
-    )  # fmt: skip
+        dtype,
+        sizes,
+        place,
+        is_parameter=payload.get("is_param") is True,
+        is_trainable=meta.get("requires_grad") is True,
+    )
 
 
 def _numbers(value: object) -> tuple[int, ...]:

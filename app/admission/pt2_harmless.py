@@ -149,11 +149,19 @@ def _require_node(tree: dict[str, Any], depth: int) -> None:
 
 
 _TEXTS: dict[str, Callable[[str], object]] = {
-    "expr_str": read_size, "target": _require_operator, "as_operator": _require_operator, "in_spec": _require_tree,
+    "expr_str": read_size,
+    "target": _require_operator,
+    "as_operator": _require_operator,
+    "in_spec": _require_tree,
     "out_spec": _require_tree,
-}  # fmt: skip
+}
 _VALUES: dict[str, Callable[[Any], None]] = {
-    **dict.fromkeys(_NAMED_VALUES, _require_identifiers), "forward_arg_names": _require_identifiers,
-    "range_constraints": _require_symbols, "guards_code": _require_guards, "device": _require_cpu,
-    "as_device": _require_cpu, "treespec_namedtuple_fields": _require_no_namedtuple, "metadata": _require_texts,
-}  # fmt: skip
+    **dict.fromkeys(_NAMED_VALUES, _require_identifiers),
+    "forward_arg_names": _require_identifiers,
+    "range_constraints": _require_symbols,
+    "guards_code": _require_guards,
+    "device": _require_cpu,
+    "as_device": _require_cpu,
+    "treespec_namedtuple_fields": _require_no_namedtuple,
+    "metadata": _require_texts,
+}

@@ -24,13 +24,43 @@ MAX_BOUND = 1 << 31
 """Ranges that reach further are unbounded: torch writes 2^63 - 1 or similar."""
 STRIDED = 7
 _DTYPES: dict[int, DType] = {
-    1: "uint8", 2: "int8", 3: "int16", 4: "int32", 5: "int64", 6: "float16", 7: "float32", 8: "float64", 12: "bool",
-    13: "bfloat16", 28: "uint16", 34: "uint32", 35: "uint64",
-}  # fmt: skip
+    1: "uint8",
+    2: "int8",
+    3: "int16",
+    4: "int32",
+    5: "int64",
+    6: "float16",
+    7: "float32",
+    8: "float64",
+    12: "bool",
+    13: "bfloat16",
+    28: "uint16",
+    34: "uint32",
+    35: "uint64",
+}
 ITEM_BYTES = {
-    1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 2, 7: 4, 8: 8, 9: 4, 10: 8, 11: 16, 12: 1, 13: 2, 28: 2, 29: 1, 30: 1, 31: 1,
-    32: 1, 33: 1, 34: 4, 35: 8,
-}  # fmt: skip
+    1: 1,
+    2: 1,
+    3: 2,
+    4: 4,
+    5: 8,
+    6: 2,
+    7: 4,
+    8: 8,
+    9: 4,
+    10: 8,
+    11: 16,
+    12: 1,
+    13: 2,
+    28: 2,
+    29: 1,
+    30: 1,
+    31: 1,
+    32: 1,
+    33: 1,
+    34: 4,
+    35: 8,
+}
 """Bytes of an element by the schema's ScalarType."""
 
 
@@ -75,9 +105,13 @@ class _Program:
         shared = {weight.member: weight for weight in self._weights.values() if weight.is_parameter}
         export = Export(self._program, nodes, signature, [weight.is_trainable for weight in shared.values()])
         return ModelInfo(
-            format="pt2", signature=signature, parameters=sum(prod(weight.sizes) for weight in shared.values()),
-            nodes=len(nodes), operators=dict(operators), warnings=tuple(advice(export)),
-        )  # fmt: skip
+            format="pt2",
+            signature=signature,
+            parameters=sum(prod(weight.sizes) for weight in shared.values()),
+            nodes=len(nodes),
+            operators=dict(operators),
+            warnings=tuple(advice(export)),
+        )
 
     def _inputs(self) -> Iterator[TensorSpec]:
         specs, arguments = as_list(self._signature.get("input_specs")), as_list(self._graph.get("inputs"))

@@ -18,13 +18,28 @@ from app.spec.signature import DType
 MAX_PICKLE_BYTES = 4 << 20
 MAX_SMALL_BYTES = 64
 _DTYPES: dict[str, DType] = {
-    "Double": "float64", "Float": "float32", "Half": "float16", "BFloat16": "bfloat16", "Long": "int64",
-    "Int": "int32", "Short": "int16", "Char": "int8", "Byte": "uint8", "Bool": "bool",
-}  # fmt: skip
+    "Double": "float64",
+    "Float": "float32",
+    "Half": "float16",
+    "BFloat16": "bfloat16",
+    "Long": "int64",
+    "Int": "int32",
+    "Short": "int16",
+    "Char": "int8",
+    "Byte": "uint8",
+    "Bool": "bool",
+}
 _COUNT = struct.Struct("<q")
-_OTHERS = frozenset({
-    "data.pkl", "byteorder", "version", ".format_version", ".storage_alignment", ".data/serialization_id",
-})  # fmt: skip
+_OTHERS = frozenset(
+    {
+        "data.pkl",
+        "byteorder",
+        "version",
+        ".format_version",
+        ".storage_alignment",
+        ".data/serialization_id",
+    }
+)
 STATE_DICT = "Save only the weights: torch.save(model.state_dict(), 'weights.pth')."
 
 

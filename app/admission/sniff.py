@@ -3,9 +3,23 @@
 from typing import BinaryIO, Literal
 
 Kind = Literal[
-    "empty", "zip", "tar", "compressed", "pickle", "ort", "tflite", "hdf5", "npy", "safetensors", "pth", "tensorrt",
-    "image", "parquet", "onnx", "unknown",
-]  # fmt: skip
+    "empty",
+    "zip",
+    "tar",
+    "compressed",
+    "pickle",
+    "ort",
+    "tflite",
+    "hdf5",
+    "npy",
+    "safetensors",
+    "pth",
+    "tensorrt",
+    "image",
+    "parquet",
+    "onnx",
+    "unknown",
+]
 
 HEAD_BYTES = 512
 _MAGIC: tuple[tuple[int, bytes, Kind], ...] = (

@@ -61,9 +61,14 @@ def admit_weights(file: BinaryIO, size: int, architecture: Architecture) -> Mode
     found = stored_weights(file, size, architecture)
     _require_same(architecture, wanted, found)
     return ModelInfo(
-        format="weights", signature=signature(architecture), parameters=wanted.parameters, nodes=0, operators={},
-        architecture=architecture, warnings=tuple(_warnings(wanted, found)),
-    )  # fmt: skip
+        format="weights",
+        signature=signature(architecture),
+        parameters=wanted.parameters,
+        nodes=0,
+        operators={},
+        architecture=architecture,
+        warnings=tuple(_warnings(wanted, found)),
+    )
 
 
 def _require_same(architecture: Architecture, wanted: Network, found: Mapping[str, StoredTensor]) -> None:

@@ -64,9 +64,16 @@ class Directory:
     """
 
     def __init__(
-        self, file: BinaryIO, begin: int, end: int, *,
-        max_inflated_bytes: int, max_members: int = MAX_MEMBERS, dotted: bool = False, colons: bool = False,
-    ) -> None:  # fmt: skip
+        self,
+        file: BinaryIO,
+        begin: int,
+        end: int,
+        *,
+        max_inflated_bytes: int,
+        max_members: int = MAX_MEMBERS,
+        dotted: bool = False,
+        colons: bool = False,
+    ) -> None:
         self._file = file
         self._dotted = dotted
         self._colons = colons
@@ -259,9 +266,15 @@ class Archive(Directory):
     """
 
     def __init__(
-        self, file: BinaryIO, begin: int, end: int, *,
-        max_inflated_bytes: int, dotted: bool = False, colons: bool = False,
-    ) -> None:  # fmt: skip
+        self,
+        file: BinaryIO,
+        begin: int,
+        end: int,
+        *,
+        max_inflated_bytes: int,
+        dotted: bool = False,
+        colons: bool = False,
+    ) -> None:
         super().__init__(file, begin, end, max_inflated_bytes=max_inflated_bytes, dotted=dotted, colons=colons)
         self.members: dict[str, Member] = {}
         for member in self.walk():

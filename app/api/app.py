@@ -27,10 +27,15 @@ def create_app(components: Components) -> FastAPI:
         await run_in_threadpool(components.stop)
 
     app = FastAPI(
-        title="Pare", version=__version__, lifespan=lifespan,
+        title="Pare",
+        version=__version__,
+        lifespan=lifespan,
         summary="Makes neural networks smaller and faster, and proves it.",
-        redirect_slashes=False, strict_content_type=True, docs_url=None, redoc_url=None,
-    )  # fmt: skip
+        redirect_slashes=False,
+        strict_content_type=True,
+        docs_url=None,
+        redoc_url=None,
+    )
     app.state.components = components
     problems.install(app)
     for resource in (models, datasets, uploads, jobs, artifacts, agents, catalogue, health, docs):

@@ -7,7 +7,7 @@ from celery import Celery
 from app.db.database import Database
 from app.queue import Publisher, make_celery
 from app.services.agents import Agents
-from app.services.compatibility import Knowledge
+from app.services.compatibility import CompatibilityService
 from app.services.dispatch import Dispatcher
 from app.services.jobs import Jobs
 from app.services.library import Library
@@ -32,7 +32,7 @@ class Components:
     hub: Hub
     jobs: Jobs
     agents: Agents
-    knowledge: Knowledge
+    knowledge: CompatibilityService
     dispatcher: Dispatcher
     sweeper: Sweeper
 
@@ -56,7 +56,7 @@ class Components:
             hub=Hub(library, settings),
             jobs=Jobs(database, wake=dispatcher.wake),
             agents=Agents(database, store, settings),
-            knowledge=Knowledge(database, wake=dispatcher.wake),
+            knowledge=CompatibilityService(database, wake=dispatcher.wake),
             dispatcher=dispatcher,
             sweeper=Sweeper(database, store, settings),
         )

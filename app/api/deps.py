@@ -28,32 +28,32 @@ class Caller:
 
 
 def _components(request: Request) -> Components:
-    parts: Components = request.app.state.components
-    return parts
+    services: Components = request.app.state.components
+    return services
 
 
 def _caller() -> Caller:
     return Caller(ONLY_TENANT)
 
 
-Parts = Annotated[Components, Depends(_components)]
-By = Annotated[Caller, Depends(_caller)]
+Services = Annotated[Components, Depends(_components)]
+RequestCaller = Annotated[Caller, Depends(_caller)]
 
 
-def _library(parts: Parts) -> LibraryService:
-    return parts.library
+def _library(services: Services) -> LibraryService:
+    return services.library
 
 
-def _uploads(parts: Parts) -> UploadService:
-    return parts.uploads
+def _uploads(services: Services) -> UploadService:
+    return services.uploads
 
 
-def _jobs(parts: Parts) -> JobService:
-    return parts.jobs
+def _jobs(services: Services) -> JobService:
+    return services.jobs
 
 
-def _agents(parts: Parts) -> AgentService:
-    return parts.agents
+def _agents(services: Services) -> AgentService:
+    return services.agents
 
 
 Agents = Annotated[AgentService, Depends(_agents)]

@@ -68,10 +68,15 @@ def answer(request: Request, error: PareError, errors: Sequence[FieldError] = ()
     if error.pointer is not None and not errors:
         errors = [FieldError(pointer=error.pointer, message=error.detail)]
     problem = Problem(
-        type=f"urn:pare:error:{error.code}", title=http.HTTPStatus(error.status).phrase, status=error.status,
-        detail=error.detail, code=error.code, remedy=error.remedy, errors=list(errors),
+        type=f"urn:pare:error:{error.code}",
+        title=http.HTTPStatus(error.status).phrase,
+        status=error.status,
+        detail=error.detail,
+        code=error.code,
+        remedy=error.remedy,
+        errors=list(errors),
         request_id=request.scope.get("pare.request_id", ""),
-    )  # fmt: skip
+    )
     headers = {}
     if error.status in {429, 503}:
         headers["Retry-After"] = str(getattr(error, "retry_after_s", DEFAULT_RETRY_AFTER_S))

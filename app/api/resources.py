@@ -43,9 +43,14 @@ class ModelOut(BaseModel):
     def of(cls, row: Model) -> "ModelOut":
         """Show a row."""
         return cls(
-            id=public("mdl", row.id), name=row.name, labels=row.labels, bytes=row.bytes, sha256=row.sha256,
-            info=ModelInfo.model_validate(row.info), created_at=row.created_at,
-        )  # fmt: skip
+            id=public("mdl", row.id),
+            name=row.name,
+            labels=row.labels,
+            bytes=row.bytes,
+            sha256=row.sha256,
+            info=ModelInfo.model_validate(row.info),
+            created_at=row.created_at,
+        )
 
 
 class InspectionPending(BaseModel):
@@ -97,10 +102,15 @@ class DatasetOut(BaseModel):
     def of(cls, row: Dataset) -> "DatasetOut":
         """Show a row."""
         return cls(
-            id=public("ds", row.id), name=row.name, labels=row.labels, bytes=row.bytes, sha256=row.sha256,
-            spec=DatasetSpec.model_validate(row.spec), info=DatasetInfo.model_validate(row.info),
+            id=public("ds", row.id),
+            name=row.name,
+            labels=row.labels,
+            bytes=row.bytes,
+            sha256=row.sha256,
+            spec=DatasetSpec.model_validate(row.spec),
+            info=DatasetInfo.model_validate(row.info),
             created_at=row.created_at,
-        )  # fmt: skip
+        )
 
 
 class PartOut(BaseModel):
@@ -130,9 +140,13 @@ class UploadOut(BaseModel):
             PartOut(number=slot.number, bytes=slot.bytes, url=slot.url or f"{ours}/{slot.number}") for slot in slots
         ]
         return cls(
-            id=shown, status=row.state, part_bytes=row.part_bytes, parts=parts, resource=row.resource,
+            id=shown,
+            status=row.state,
+            part_bytes=row.part_bytes,
+            parts=parts,
+            resource=row.resource,
             expires_at=row.expires_at,
-        )  # fmt: skip
+        )
 
 
 class ProgressOut(BaseModel):
@@ -170,14 +184,22 @@ class JobOut(BaseModel):
         if row.state == "running" and row.started_at and done > _ETA_FROM:
             eta = round((now - row.started_at).total_seconds() * (1 - done) / done, 1)
         return cls(
-            id=public("job", row.id), name=row.name, labels=row.labels, status=row.state, stage=stage,
+            id=public("job", row.id),
+            name=row.name,
+            labels=row.labels,
+            status=row.state,
+            stage=stage,
             progress=ProgressOut(
                 fraction=round(done, 4), step=row.step, steps=row.steps, message=row.message, eta_s=eta
             ),
-            attempt=row.attempt, queue=row.queue, spec=JobSpec.model_validate(row.spec),
+            attempt=row.attempt,
+            queue=row.queue,
+            spec=JobSpec.model_validate(row.spec),
             error=Failure.model_validate(row.error) if row.error else None,
-            created_at=row.created_at, started_at=row.started_at, finished_at=row.finished_at,
-        )  # fmt: skip
+            created_at=row.created_at,
+            started_at=row.started_at,
+            finished_at=row.finished_at,
+        )
 
 
 _ETA_FROM = 0.05
@@ -208,9 +230,15 @@ class ArtifactOut(BaseModel):
     def of(cls, row: Artifact) -> "ArtifactOut":
         """Show a row."""
         return cls(
-            id=public("art", row.id), name=row.name, kind=row.kind, media_type=row.media_type, target=row.target,
-            bytes=row.bytes, sha256=row.sha256, created_at=row.created_at,
-        )  # fmt: skip
+            id=public("art", row.id),
+            name=row.name,
+            kind=row.kind,
+            media_type=row.media_type,
+            target=row.target,
+            bytes=row.bytes,
+            sha256=row.sha256,
+            created_at=row.created_at,
+        )
 
 
 class EventOut(BaseModel):
@@ -267,9 +295,13 @@ class AgentOut(BaseModel):
     def of(cls, row: Agent) -> "AgentOut":
         """Show a row."""
         return cls(
-            id=public("agt", row.id), name=row.name, labels=row.labels, facts=AgentFacts.model_validate(row.facts),
-            created_at=row.created_at, seen_at=row.seen_at,
-        )  # fmt: skip
+            id=public("agt", row.id),
+            name=row.name,
+            labels=row.labels,
+            facts=AgentFacts.model_validate(row.facts),
+            created_at=row.created_at,
+            seen_at=row.seen_at,
+        )
 
 
 class EnrolledOut(AgentOut):

@@ -27,11 +27,13 @@ MAX_LOST = 3
 KEPT_SECONDS = 7 * 24 * 3600.0
 
 
-def move(task: UUID, frm: TaskState, to: TaskState, *, attempt: int | None = None, **values: Any) -> Update:
+def move(task: UUID, source_state: TaskState, to: TaskState, *, attempt: int | None = None, **values: Any) -> Update:
     """Build the compare-and-set that takes a task from one state to another, changing nothing if it is elsewhere."""
-    if to not in TRANSITIONS[frm]:
-        raise ValueError(f"no task goes from {frm} to {to}")
-    statement = update(AgentTask).where(AgentTask.id == task, AgentTask.state == frm).values(state=to, **values)
+    if to not in TRANSITIONS[source_state]:
+        raise ValueError(f"no task goes from {source_state} to {to}")
+    statement = (
+        update(AgentTask).where(AgentTask.id == task, AgentTask.state == source_state).values(state=to, **values)
+    )
     return statement if attempt is None else statement.where(AgentTask.attempt == attempt)
 
 
@@ -59,9 +61,12 @@ def attach(session: Session, agent: UUID, attempt: int, file: AgentTaskFile) -> 
     Returns the keys of what it replaces, which an earlier attempt sent.
     """
     held = select(AgentTask.id).where(
-        AgentTask.id == file.task_id, AgentTask.agent_id == agent, AgentTask.attempt == attempt,
-        AgentTask.state == "leased", _wanted(),
-    )  # fmt: skip
+        AgentTask.id == file.task_id,
+        AgentTask.agent_id == agent,
+        AgentTask.attempt == attempt,
+        AgentTask.state == "leased",
+        _wanted(),
+    )
     if session.scalar(held.with_for_update()) is None:
         return None
     old = delete(AgentTaskFile).where(AgentTaskFile.task_id == file.task_id, AgentTaskFile.role == file.role)

@@ -66,7 +66,16 @@ def last_step(session: Session, job: UUID) -> list[Artifact]:
     tenant, attempt = session.execute(select(Job.tenant, Job.attempt).where(Job.id == job)).one()
     return [
         Artifact(
-            id=new_id(), tenant=tenant, job_id=job, attempt=attempt, name=last.name,
-            kind="checkpoint", media_type=OCTETS, target=None, sha256=last.sha256, bytes=last.bytes, key=last.key,
+            id=new_id(),
+            tenant=tenant,
+            job_id=job,
+            attempt=attempt,
+            name=last.name,
+            kind="checkpoint",
+            media_type=OCTETS,
+            target=None,
+            sha256=last.sha256,
+            bytes=last.bytes,
+            key=last.key,
         )
-    ]  # fmt: skip
+    ]

@@ -22,9 +22,17 @@ def newest(session: Session, model: Model, key: str) -> Job | None:
 def begin(session: Session, model: Model, wanted: CompatibilityWanted, key: str) -> UUID:
     """Queue a look."""
     job = Job(
-        id=new_id(), tenant=model.tenant, kind="compatibility", name="compatibility", labels={},
-        spec=wanted.model_dump(mode="json"), request_sha256=key, model_id=model.id, queue="cpu", max_attempts=ATTEMPTS,
-    )  # fmt: skip
+        id=new_id(),
+        tenant=model.tenant,
+        kind="compatibility",
+        name="compatibility",
+        labels={},
+        spec=wanted.model_dump(mode="json"),
+        request_sha256=key,
+        model_id=model.id,
+        queue="cpu",
+        max_attempts=ATTEMPTS,
+    )
     session.add(job)
     session.flush()
     return job.id

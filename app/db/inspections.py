@@ -21,10 +21,18 @@ def begin(session: Session, model: Model) -> None:
     session.flush()
     session.add(
         Job(
-            id=new_id(), tenant=model.tenant, kind="inspect", name="inspection", labels={}, spec={},
-            request_sha256="", model_id=model.id, queue="cpu", max_attempts=ATTEMPTS,
+            id=new_id(),
+            tenant=model.tenant,
+            kind="inspect",
+            name="inspection",
+            labels={},
+            spec={},
+            request_sha256="",
+            model_id=model.id,
+            queue="cpu",
+            max_attempts=ATTEMPTS,
         )
-    )  # fmt: skip
+    )
 
 
 def unfinished(session: Session, model: UUID) -> Sequence[UUID]:

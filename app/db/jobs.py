@@ -88,14 +88,22 @@ def claim(session: Session, job: UUID, *, worker: str, queue: str, lease_s: floa
     """Take a queued job; None if someone else has it, it is not due yet, or it was canceled."""
     took = (
         move(
-            job, "queued", "running",
-            attempt=None, worker=worker, lease_until=from_now(lease_s), stage="starting", message="",
-            step=0, fraction=0.0, started_at=func.coalesce(Job.started_at, from_now()),
+            job,
+            "queued",
+            "running",
+            attempt=None,
+            worker=worker,
+            lease_until=from_now(lease_s),
+            stage="starting",
+            message="",
+            step=0,
+            fraction=0.0,
+            started_at=func.coalesce(Job.started_at, from_now()),
         )
         .where(Job.run_after <= from_now(), Job.queue == queue)
         .values({Job.attempt: Job.attempt + 1})
         .returning(Job)
-    )  # fmt: skip
+    )
     claimed = session.scalar(took)
     if claimed is not None:
         events.add(session, job, "state", {"status": "running", "attempt": claimed.attempt})
@@ -253,9 +261,14 @@ def artifacts_of(session: Session, job: Job) -> Sequence[Artifact]:
 
 _END: dict[str, Any] = {"finished_at": from_now(), "lease_until": None}
 _WAIT: dict[str, Any] = {
-    "published_at": None, "lease_until": None, "worker": None,
-    "stage": "queued", "message": "", "step": 0, "fraction": 0.0,
-}  # fmt: skip
+    "published_at": None,
+    "lease_until": None,
+    "worker": None,
+    "stage": "queued",
+    "message": "",
+    "step": 0,
+    "fraction": 0.0,
+}
 
 
 def _finish(

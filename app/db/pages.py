@@ -13,9 +13,14 @@ Row = TypeVar("Row", Model, Dataset, Job, Agent)
 
 
 def cut(
-    session: Session, statement: Select[Row], table: type[Row], *,
-    limit: int, after: UUID | None, labels: Mapping[str, str],
-) -> tuple[Sequence[Row], bool]:  # fmt: skip
+    session: Session,
+    statement: Select[Row],
+    table: type[Row],
+    *,
+    limit: int,
+    after: UUID | None,
+    labels: Mapping[str, str],
+) -> tuple[Sequence[Row], bool]:
     """Fetch at most `limit` rows that carry all labels, and whether there are more."""
     for name, value in labels.items():
         statement = statement.where(table.labels[name].as_string() == value)

@@ -19,12 +19,12 @@ ENDED: frozenset[JobState] = frozenset({"succeeded", "failed", "canceled"})
 LIVE: frozenset[JobState] = frozenset(get_args(JobState)) - ENDED
 
 
-def move(job: UUID, frm: JobState, to: JobState, *, attempt: int | None = None, **values: Any) -> Update:
+def move(job: UUID, source_state: JobState, to: JobState, *, attempt: int | None = None, **values: Any) -> Update:
     """Build the compare-and-set that takes a job from one state to another, changing nothing if it is elsewhere.
 
     `attempt` also demands that this attempt is still the newest: a worker that was given up cannot write.
     """
-    if to not in TRANSITIONS[frm]:
-        raise ValueError(f"no job goes from {frm} to {to}")
-    statement = update(Job).where(Job.id == job, Job.state == frm).values(state=to, **values)
+    if to not in TRANSITIONS[source_state]:
+        raise ValueError(f"no job goes from {source_state} to {to}")
+    statement = update(Job).where(Job.id == job, Job.state == source_state).values(state=to, **values)
     return statement if attempt is None else statement.where(Job.attempt == attempt)

@@ -44,11 +44,13 @@ def upload(session: Session, tenant: str, upload_id: UUID) -> Upload | None:
     return session.scalar(select(Upload).where(Upload.tenant == tenant, Upload.id == upload_id))
 
 
-def move(session: Session, upload_id: UUID, frm: UploadState, to: UploadState, *, resource: str | None = None) -> bool:
+def move(
+    session: Session, upload_id: UUID, source_state: UploadState, to: UploadState, *, resource: str | None = None
+) -> bool:
     """Compare-and-set an upload's state; False if somebody else moved it first."""
     statement = (
         update(Upload)
-        .where(Upload.id == upload_id, Upload.state == frm)
+        .where(Upload.id == upload_id, Upload.state == source_state)
         .values(state=to, resource=resource)
         .returning(Upload.id)
     )

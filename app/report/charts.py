@@ -144,8 +144,11 @@ def _bars(chart: Chart, scale: Scale) -> Iterable[ChartBar]:
             top, bottom = sorted((scale.y(value), base))
             yield ChartBar(
                 Span(round(place * slot + gap / 2 + number * width, 3), round(width, 3)),
-                top, round(max(1.0, bottom - top), 1), number, _says(chart, name, number, value),
-            )  # fmt: skip
+                top,
+                round(max(1.0, bottom - top), 1),
+                number,
+                _says(chart, name, number, value),
+            )
 
 
 def _line(chart: Chart, index: int, places: list[float], scale: Scale) -> Line:

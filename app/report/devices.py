@@ -62,12 +62,18 @@ def rows(report: Report) -> list[tuple[str, ...]]:
     """The matrix as plain lines, an entry for each of `COLUMNS`; what a failed device has to say is in `lines`."""
     return [
         (
-            cell.device, cell.artifact, cell.size, _with(cell.p50, cell.speed_detail), cell.p90,
-            _with(cell.quality, cell.drop), _with(cell.agreement, cell.agreement_detail),
-            "failed" if cell.failure else _with(cell.fallback, cell.extras), cell.provenance,
+            cell.device,
+            cell.artifact,
+            cell.size,
+            _with(cell.p50, cell.speed_detail),
+            cell.p90,
+            _with(cell.quality, cell.drop),
+            _with(cell.agreement, cell.agreement_detail),
+            "failed" if cell.failure else _with(cell.fallback, cell.extras),
+            cell.provenance,
         )
         for cell in cells(report)
-    ]  # fmt: skip
+    ]
 
 
 def lines(report: Report) -> list[str]:

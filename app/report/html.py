@@ -17,17 +17,21 @@ WEAKEST_LAYERS = 8
 
 def render_html(report: Report) -> str:
     """A whole page. Every text from outside is escaped, and the page's own policy allows it no script or request."""
-    return _environment().get_template("report.html").render(
-        report=report,
-        matrix=devices.cells(report),
-        matrix_notes=devices.notes(report),
-        verdicts=VERDICTS,
-        statuses=STATUSES,
-        graphs=GRAPHS,
-        headlines=HEADLINES,
-        how_to_read=HOW_TO_READ,
-        provenance=PROVENANCE,
-    )  # fmt: skip
+    return (
+        _environment()
+        .get_template("report.html")
+        .render(
+            report=report,
+            matrix=devices.cells(report),
+            matrix_notes=devices.notes(report),
+            verdicts=VERDICTS,
+            statuses=STATUSES,
+            graphs=GRAPHS,
+            headlines=HEADLINES,
+            how_to_read=HOW_TO_READ,
+            provenance=PROVENANCE,
+        )
+    )
 
 
 @lru_cache(maxsize=1)

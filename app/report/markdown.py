@@ -62,12 +62,18 @@ def _target(target: TargetReport) -> Iterator[str]:
             "lrrrrrrl",
             (
                 (
-                    output.output, figures.decibels(output.sqnr_db), figures.agreement(output), f"{output.cosine:.6f}",
-                    f"{output.max_abs:.3g}", str(output.non_finite), str(output.rows), output.provenance,
+                    output.output,
+                    figures.decibels(output.sqnr_db),
+                    figures.agreement(output),
+                    f"{output.cosine:.6f}",
+                    f"{output.max_abs:.3g}",
+                    str(output.non_finite),
+                    str(output.rows),
+                    output.provenance,
                 )
                 for output in target.parity
             ),
-        )  # fmt: skip
+        )
     yield from ("", "### Placement", "")
     kernels = (
         f"{target.placement.integer} compute nodes run on integer kernels, {target.placement.floating} in floating "

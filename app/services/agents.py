@@ -76,9 +76,13 @@ class Agents:
         """Make a token that enrols one agent, and say until when; only its digest is kept."""
         secret = f"pare-enrol-{secrets.token_urlsafe(SECRET_BYTES)}"
         row = EnrolmentToken(
-            id=new_id(), tenant=tenant, name=request.name, labels=dict(request.labels), token_sha256=digest(secret),
+            id=new_id(),
+            tenant=tenant,
+            name=request.name,
+            labels=dict(request.labels),
+            token_sha256=digest(secret),
             expires_at=from_now(request.ttl_s),
-        )  # fmt: skip
+        )
         with self._database.write() as session:
             session.add(row)
             session.flush()
@@ -94,9 +98,13 @@ class Agents:
             if token is None:
                 raise TokenRefused("There is no such token.")
             agent = Agent(
-                id=new_id(), tenant=token.tenant, name=token.name, labels=token.labels,
-                facts=enrolment.facts.model_dump(mode="json"), credential_sha256=digest(credential),
-            )  # fmt: skip
+                id=new_id(),
+                tenant=token.tenant,
+                name=token.name,
+                labels=token.labels,
+                facts=enrolment.facts.model_dump(mode="json"),
+                credential_sha256=digest(credential),
+            )
             session.add(agent)
             session.flush()
             if agents.spend(session, sha256, agent.id) is None:
@@ -207,9 +215,13 @@ class Agents:
             if file.role != OUTPUTS
         )
         return AgentTask(
-            id=public("tsk", row.id), attempt=row.attempt, lease_s=self._lease_s, heartbeat_s=self._heartbeat_s,
-            order=AgentOrder.model_validate(row.payload), files=files,
-        )  # fmt: skip
+            id=public("tsk", row.id),
+            attempt=row.attempt,
+            lease_s=self._lease_s,
+            heartbeat_s=self._heartbeat_s,
+            order=AgentOrder.model_validate(row.payload),
+            files=files,
+        )
 
 
 _GONE = "The task is not leased to this attempt."

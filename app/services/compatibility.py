@@ -35,7 +35,7 @@ class Known:
     error: Failure | None = None
 
 
-class Knowledge:
+class CompatibilityService:
     """Answers from what workers found out; `wake` tells the dispatcher that one was asked."""
 
     def __init__(self, database: Database, wake: Callable[[], None]) -> None:
@@ -86,9 +86,12 @@ class _Look:
     """One look: targets of one format, at one model."""
 
     def __init__(
-        self, session: Session, model: Model, alive: Sequence[Worker],
+        self,
+        session: Session,
+        model: Model,
+        alive: Sequence[Worker],
         look: tuple[tuple[AnyTarget, ...], tuple[AnyTarget, ...]],
-    ) -> None:  # fmt: skip
+    ) -> None:
         self._asked, every = look
         self._wanted = CompatibilityWanted(targets=cast(tuple[Target, ...], every))
         self._needs = every[0].toolchain

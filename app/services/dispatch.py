@@ -9,13 +9,13 @@ import logging
 from app.db import jobs
 from app.db.database import Database
 from app.queue import Publisher
-from app.services.duty import Duty
+from app.services.periodic import PeriodicTask
 from app.settings import Settings
 
 log = logging.getLogger(__name__)
 
 
-class Dispatcher(Duty):
+class Dispatcher(PeriodicTask):
     """Publishes the queued jobs; woken by each submission, else every `dispatch_s`."""
 
     def __init__(self, database: Database, publisher: Publisher, settings: Settings) -> None:

@@ -4,11 +4,30 @@ from app.errors import PareError
 from app.ids import NotFound
 
 __all__ = [
-    "ArtifactUnfit", "DataMismatch", "DigestMismatch", "HubMismatch", "HubUnreachable", "IdempotencyMismatch",
-    "InUse", "JobEnded", "JobNotEnded", "LabelsOutOfRange", "MetricNotMeasurable", "NeedsData", "NoBatchAxis",
-    "NotFound", "PartsMissing", "SplitUnknown", "StepNotApplicable", "TargetUnknown", "TeacherUnfit",
-    "UnknownWeights", "UploadNotOpen", "UploadTooLarge", "WorkerLost",
-]  # fmt: skip
+    "ArtifactUnfit",
+    "DataMismatch",
+    "DigestMismatch",
+    "HubMismatch",
+    "HubUnreachable",
+    "IdempotencyMismatch",
+    "InUse",
+    "JobEnded",
+    "JobNotEnded",
+    "LabelsOutOfRange",
+    "MetricNotMeasurable",
+    "NeedsData",
+    "NoBatchAxis",
+    "NotFound",
+    "PartsMissing",
+    "SplitUnknown",
+    "StepNotApplicable",
+    "TargetUnknown",
+    "TeacherUnfit",
+    "UnknownWeights",
+    "UploadNotOpen",
+    "UploadTooLarge",
+    "WorkerLost",
+]
 
 
 class ArtifactUnfit(PareError):

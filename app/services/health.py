@@ -20,8 +20,10 @@ LATE_SWEEPS = 4
 def checks(database: Database, publisher: Publisher, store: Store, settings: Settings) -> dict[str, str]:
     """Try each dependency; "ok" or what is wrong, without secrets."""
     found = {
-        "database": _try(database.check), "broker": _try(publisher.check), "storage": _try(store.check),
-    }  # fmt: skip
+        "database": _try(database.check),
+        "broker": _try(publisher.check),
+        "storage": _try(store.check),
+    }
     if found["database"] == "ok":
         age = sweep_age_s(database)
         late = age is not None and age > LATE_SWEEPS * settings.sweep_s

@@ -136,11 +136,17 @@ class Jobs:
 def _insert(session: Session, tenant: str, spec: JobSpec, key: str | None, digest: str) -> Job:
     accepted = check(session, tenant, spec)
     job = Job(
-        id=new_id(), tenant=tenant, name=spec.name, labels=dict(spec.labels),
+        id=new_id(),
+        tenant=tenant,
+        name=spec.name,
+        labels=dict(spec.labels),
         spec=accepted.spec.model_dump(mode="json"),
-        idempotency_key=key, request_sha256=digest, model_id=accepted.model.id, queue=accepted.queue,
+        idempotency_key=key,
+        request_sha256=digest,
+        model_id=accepted.model.id,
+        queue=accepted.queue,
         max_attempts=spec.max_attempts,
-    )  # fmt: skip
+    )
     session.add(job)
     session.flush()
     for role, dataset in accepted.data.items():

@@ -100,9 +100,10 @@ def _check_of_classes(step: Training, output: TensorSpec, rows: DatasetInfo, poi
     for name, given in (("class_weights", step.class_weights), ("label_smoothing", step.label_smoothing)):
         if given and not are_class_numbers(output, rows.arrays[LABELS]):
             raise StepNotApplicable(
-                f"{name} needs labels that are class numbers; these are values.", pointer=f"{pointer}/{name}",
+                f"{name} needs labels that are class numbers; these are values.",
+                pointer=f"{pointer}/{name}",
                 remedy=f"Leave `{name}` out.",
-            )  # fmt: skip
+            )
     classes = output.shape[class_axis(len(output.shape))]
     if isinstance(step.class_weights, tuple) and isinstance(classes, int) and len(step.class_weights) != classes:
         raise StepNotApplicable(

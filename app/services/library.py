@@ -60,10 +60,16 @@ class Library:
         key = stored_at or self._keep("models", new, arrival)
         return self._insert(
             Model(
-                id=new, tenant=tenant, name=arrival.name, labels=dict(arrival.labels), sha256=arrival.sha256,
-                bytes=arrival.bytes, key=key, info=info.model_dump(mode="json"),
+                id=new,
+                tenant=tenant,
+                name=arrival.name,
+                labels=dict(arrival.labels),
+                sha256=arrival.sha256,
+                bytes=arrival.bytes,
+                key=key,
+                info=info.model_dump(mode="json"),
             )
-        )  # fmt: skip
+        )
 
     def add_dataset(self, tenant: str, arrival: Arrival, spec: DatasetSpec, *, stored_at: str | None = None) -> Dataset:
         """Admit a data set (`AdmissionError` if it is not fit) and keep it."""
@@ -72,10 +78,17 @@ class Library:
         key = stored_at or self._keep("datasets", new, arrival)
         return self._insert(
             Dataset(
-                id=new, tenant=tenant, name=arrival.name, labels=dict(arrival.labels), sha256=arrival.sha256,
-                bytes=arrival.bytes, key=key, spec=spec.model_dump(mode="json"), info=info.model_dump(mode="json"),
+                id=new,
+                tenant=tenant,
+                name=arrival.name,
+                labels=dict(arrival.labels),
+                sha256=arrival.sha256,
+                bytes=arrival.bytes,
+                key=key,
+                spec=spec.model_dump(mode="json"),
+                info=info.model_dump(mode="json"),
             )
-        )  # fmt: skip
+        )
 
     def one(self, table: type[Resource], tenant: str, public_id: str) -> Resource:
         """Fetch a model or data set, or raise `NotFound`."""

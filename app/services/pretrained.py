@@ -35,9 +35,12 @@ class Hub:
     """Fetches published weights and has them admitted."""
 
     def __init__(
-        self, library: Library, settings: Settings, *,
+        self,
+        library: Library,
+        settings: Settings,
+        *,
         files: Callable[[Architecture], Mapping[str, str]] = published,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self._library = library
         self._settings = settings
         self._files = files

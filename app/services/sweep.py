@@ -13,8 +13,8 @@ from app.db import agent_tasks, checkpoints, jobs, keys, uploads, workers
 from app.db.database import Database
 from app.services.agent_errors import AgentLost
 from app.services.agents import failure_of
-from app.services.duty import Duty
 from app.services.errors import WorkerLost
+from app.services.periodic import PeriodicTask
 from app.settings import SPOOL_PREFIX, Settings
 from app.spec.work import Failure
 from app.storage import Store
@@ -29,7 +29,7 @@ ORPHAN_AGE = timedelta(days=1)
 """An object without a row is kept this long: its attempt may be about to commit."""
 
 
-class Sweeper(Duty):
+class Sweeper(PeriodicTask):
     """Sweeps every `sweep_s`; of many processes one has the turn."""
 
     def __init__(self, database: Database, store: Store, settings: Settings) -> None:

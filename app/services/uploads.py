@@ -79,10 +79,14 @@ class Uploads:
         new = new_id()
         key = f"uploads/{new.hex}"
         row = Upload(
-            id=new, tenant=tenant, request=request.model_dump(mode="json"), key=key, token=self._store.begin(key),
+            id=new,
+            tenant=tenant,
+            request=request.model_dump(mode="json"),
+            key=key,
+            token=self._store.begin(key),
             part_bytes=max(self._settings.part_bytes, math.ceil(request.bytes / MAX_PARTS)),
             expires_at=from_now(self._settings.upload_ttl_s),
-        )  # fmt: skip
+        )
         with self._database.write() as session:
             session.add(row)
             session.flush()
@@ -183,9 +187,9 @@ class Uploads:
     def _link(self, upload: Upload, number: int) -> str | None:
         return self._store.part_link(upload.key, upload.token, number, expires_s=self._settings.upload_ttl_s)
 
-    def _move(self, upload: UUID, frm: UploadState, to: UploadState, resource: str | None = None) -> bool:
+    def _move(self, upload: UUID, source_state: UploadState, to: UploadState, resource: str | None = None) -> bool:
         with self._database.write() as session:
-            return uploads.move(session, upload, frm, to, resource=resource)
+            return uploads.move(session, upload, source_state, to, resource=resource)
 
 
 def _require_open(upload: Upload) -> None:

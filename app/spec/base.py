@@ -59,7 +59,7 @@ class OnlyWith:
 
 
 class Step(Frozen):
-    """One change to a model. Subclasses are the parameters; their implementation is in `worker.engine.passes`."""
+    """One change to a model. Subclasses are the parameters; their implementation is in `worker.engine.passes.table`."""
 
     needs: ClassVar[Needs] = Needs()
     """What every step of the kind needs."""

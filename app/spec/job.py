@@ -55,8 +55,11 @@ class JobData(Frozen):
     def refs(self) -> dict[Role, DataRef]:
         """The roles that are given, each as a full reference."""
         given: dict[Role, DatasetId | DataRef | None] = {
-            "calibration": self.calibration, "train": self.train, "validation": self.validation, "test": self.test,
-        }  # fmt: skip
+            "calibration": self.calibration,
+            "train": self.train,
+            "validation": self.validation,
+            "test": self.test,
+        }
         return {
             role: DataRef(dataset=value) if isinstance(value, str) else value
             for role, value in given.items()

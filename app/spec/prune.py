@@ -62,9 +62,10 @@ class PruneChannels(Step):
         "train", description="The role whose labelled rows are used (criterion 'taylor')."
     )
     output: str | None = Field(
-        None, max_length=200,
+        None,
+        max_length=200,
         description="The output that the labels belong to (criterion 'taylor'); None: the first that they fit.",
-    )  # fmt: skip
+    )
 
     needs: ClassVar[Needs] = Needs(trainable_graph=True)
 

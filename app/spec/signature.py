@@ -6,9 +6,20 @@ from app.spec.architecture import Architecture
 from app.spec.base import Frozen
 
 DType = Literal[
-    "float64", "float32", "float16", "bfloat16",
-    "int64", "int32", "int16", "int8", "uint64", "uint32", "uint16", "uint8", "bool",
-]  # fmt: skip
+    "float64",
+    "float32",
+    "float16",
+    "bfloat16",
+    "int64",
+    "int32",
+    "int16",
+    "int8",
+    "uint64",
+    "uint32",
+    "uint16",
+    "uint8",
+    "bool",
+]
 
 FLOATS: frozenset[str] = frozenset({"float64", "float32", "float16", "bfloat16"})
 

@@ -18,9 +18,9 @@ from app.spec.data import DatasetSpec
 from app.spec.quantize import QuantizeStatic
 from bench.harness.memory import MB, watching
 from bench.harness.reader import RowReader
-from tests.engine.orders import changed, data_file
-from worker.engine.data import Rows
-from worker.engine.sessions import session
+from tests.support.engine.orders import changed, data_file
+from worker.engine.data.rows import Rows
+from worker.engine.onnx_graph.sessions import session
 
 PERCENTILE = 99.99
 
@@ -37,9 +37,12 @@ def library(model: Path, rows: Path, folder: Path) -> None:
     quant_pre_process(model, prepared)
     operators = sorted({node.op_type for node in onnx.load(prepared).graph.node})
     calibrater = create_calibrator(
-        prepared, operators, folder / "augmented.onnx", CalibrationMethod.Percentile,
+        prepared,
+        operators,
+        folder / "augmented.onnx",
+        CalibrationMethod.Percentile,
         extra_options={"percentile": PERCENTILE},
-    )  # fmt: skip
+    )
     calibrater.collect_data(RowReader(np.load(rows)))
     calibrater.compute_data()
 

@@ -48,10 +48,19 @@ def document(conditions: Conditions, told: Sequence[Told]) -> str:
 def section(told: Told) -> str:
     """One story with its table."""
     return "\n".join(
-        [f"## {told.story.title}", "", told.story.body, "", f"`python -m bench {told.story.name}`", "",
-         "| Figure | Value | Range | Required |", "|---|---:|---:|---|",
-         *(f"| {one.name} | {one.shown} | {one.spread} | {one.requirement} |" for one in told.figures), ""]
-    )  # fmt: skip
+        [
+            f"## {told.story.title}",
+            "",
+            told.story.body,
+            "",
+            f"`python -m bench {told.story.name}`",
+            "",
+            "| Figure | Value | Range | Required |",
+            "|---|---:|---:|---|",
+            *(f"| {one.name} | {one.shown} | {one.spread} | {one.requirement} |" for one in told.figures),
+            "",
+        ]
+    )
 
 
 def where(conditions: Conditions) -> str:

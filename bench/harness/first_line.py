@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from app.spec.work import WorkOrder, WorkResult
-from tests.runtime.orders import result
+from tests.support.runtime.orders import result
 from worker.engine.progress import Progress
 
 

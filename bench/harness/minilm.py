@@ -61,11 +61,18 @@ class MiniLM(nn.Module):
 
 
 NAMES = {
-    "embeddings.word_embeddings": "words", "embeddings.position_embeddings": "places",
-    "embeddings.token_type_embeddings": "types", "embeddings.LayerNorm": "norm", "encoder.layer": "layers",
-    "attention.self.": "", "attention.output.dense": "attended", "attention.output.LayerNorm": "attended_norm",
-    "intermediate.dense": "wide", "output.dense": "narrow", "output.LayerNorm": "norm",
-}  # fmt: skip
+    "embeddings.word_embeddings": "words",
+    "embeddings.position_embeddings": "places",
+    "embeddings.token_type_embeddings": "types",
+    "embeddings.LayerNorm": "norm",
+    "encoder.layer": "layers",
+    "attention.self.": "",
+    "attention.output.dense": "attended",
+    "attention.output.LayerNorm": "attended_norm",
+    "intermediate.dense": "wide",
+    "output.dense": "narrow",
+    "output.LayerNorm": "norm",
+}
 """Ours by those of the Hugging Face checkpoint, replaced in this order."""
 
 
@@ -93,9 +100,14 @@ def export_onnx(path: Path) -> Path:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the exporter uses what torch itself has deprecated
         exported = torch.onnx.export(
-            program(), dynamo=True, opset_version=20, verbose=False, external_data=False,
-            input_names=["input_ids", "attention_mask"], output_names=["sentence"],
-        )  # fmt: skip
+            program(),
+            dynamo=True,
+            opset_version=20,
+            verbose=False,
+            external_data=False,
+            input_names=["input_ids", "attention_mask"],
+            output_names=["sentence"],
+        )
         exported.save(path)
     return path
 

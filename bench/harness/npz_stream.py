@@ -79,7 +79,22 @@ def _directory(member: zipfile.ZipInfo, offset: int) -> bytes:
     name = member.filename.encode()
     time, day = 0, (1 << 5) | 1
     entry = CENTRAL.pack(
-        b"PK\x01\x02", 20, 20, 0, zipfile.ZIP_STORED, time, day, member.CRC, member.compress_size, member.file_size,
-        len(name), 0, 0, 0, 0, 0, 0,
-    )  # fmt: skip
+        b"PK\x01\x02",
+        20,
+        20,
+        0,
+        zipfile.ZIP_STORED,
+        time,
+        day,
+        member.CRC,
+        member.compress_size,
+        member.file_size,
+        len(name),
+        0,
+        0,
+        0,
+        0,
+        0,
+        0,
+    )
     return entry + name + END.pack(b"PK\x05\x06", 0, 0, 1, 1, len(entry) + len(name), offset, 0)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import httpx
 
-from tests.stack.redis import RedisServer
+from tests.support.stack.redis import RedisServer
 
 START_SECONDS = 180
 STOP_SECONDS = 30

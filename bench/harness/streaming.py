@@ -47,7 +47,7 @@ def reading(path: Path) -> Callable[[], None]:
     import torch
 
     from app.spec.work import DataFile
-    from worker.engine.data import Rows
+    from worker.engine.data.rows import Rows
 
     torch.set_num_threads(1)
     file = DataFile(path=path.name, info=admit_dataset(path, SPEC, max_inflated_bytes=LIMIT), spec=SPEC, split=None)

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from tests.engine import zoo
+from tests.support.engine import zoo
 
 SIDE = 224
 INPUT, OUTPUT = "image", "logits"

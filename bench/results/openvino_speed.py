@@ -22,8 +22,11 @@ def speedups(before: Path, after: Path, batches: tuple[int, ...], budget_s: floa
 def _compiled(path: Path) -> Any:
     # On CPUs with AMX, OpenVINO runs float32 files in bfloat16 unless it is told not to.
     settings = {
-        "INFERENCE_NUM_THREADS": 1, "NUM_STREAMS": 1, "INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY",
-    }  # fmt: skip
+        "INFERENCE_NUM_THREADS": 1,
+        "NUM_STREAMS": 1,
+        "INFERENCE_PRECISION_HINT": "f32",
+        "PERFORMANCE_HINT": "LATENCY",
+    }
     return openvino.Core().compile_model(str(path), "CPU", settings).create_infer_request()
 
 

@@ -72,7 +72,7 @@ def alone(epochs: int) -> tuple[Recipe, ...]:
         Recipe("90 % sparse, fine-tuned", (SPARSE, finetune(epochs)), "downloads: no CPU speed", drop=at_most(1.0)),
         Recipe("2:4 sparse, fine-tuned", (TWO_OF_FOUR, finetune(epochs)), "GPUs with sparse tensor cores"),
         Recipe("16 shared weights", (SHARED,), "downloads and flash", drop=at_most(0.3)),
-    )  # fmt: skip
+    )
 
 
 def _three_bits() -> tuple[Recipe, ...]:
@@ -109,10 +109,14 @@ def pictures(epochs: int) -> tuple[Recipe, ...]:
         Recipe("90 % sparse, DIST", (SPARSE, distill(max(1, epochs // 2), **training)), "downloads: no CPU speed"),
         Recipe("16 shared weights", (SHARED,), "downloads and flash"),
         Recipe(
-            "half, DIST, QAT int8", (HALF, recovered, aware(few)), "the whole chain",
-            drop=at_most(1.5), smaller=at_least(10), faster=at_least(5),
+            "half, DIST, QAT int8",
+            (HALF, recovered, aware(few)),
+            "the whole chain",
+            drop=at_most(1.5),
+            smaller=at_least(10),
+            faster=at_least(5),
         ),
-    )  # fmt: skip
+    )
 
 
 def students(epochs: int) -> tuple[Recipe, ...]:
@@ -123,8 +127,9 @@ def students(epochs: int) -> tuple[Recipe, ...]:
         untaught,
         Recipe("KD", (distill(epochs, teacher=TEACHER, loss="kd", **training),), "to compare with the literature"),
         Recipe(
-            "KD, standardized", (distill(epochs, teacher=TEACHER, loss="kd_standardized", **training),),
+            "KD, standardized",
+            (distill(epochs, teacher=TEACHER, loss="kd_standardized", **training),),
             "students far smaller",
         ),
         Recipe("DIST", (distill(epochs, teacher=TEACHER, **training),), "the default", beats=untaught.name),
-    )  # fmt: skip
+    )

@@ -92,9 +92,15 @@ def outcome(recipe: Recipe, files: Files, folder: Path, *, seed: int, effort: Ef
         if change.batch in effort.batches
     } | openvino_speed.speedups(original, artifact, effort.batches, effort.budget_s)
     return Outcome(
-        metric.before, metric.after, metric.rows, target.size.before_bytes, target.size.after_bytes,
-        speedup, zipped_bytes(original) / zipped_bytes(artifact), sum(step.seconds for step in report.steps),
-    )  # fmt: skip
+        metric.before,
+        metric.after,
+        metric.rows,
+        target.size.before_bytes,
+        target.size.after_bytes,
+        speedup,
+        zipped_bytes(original) / zipped_bytes(artifact),
+        sum(step.seconds for step in report.steps),
+    )
 
 
 def zipped_bytes(path: Path) -> int:
@@ -107,17 +113,19 @@ def zipped_bytes(path: Path) -> int:
 
 
 def _order(recipe: Recipe, files: Files, seed: int, effort: Effort) -> WorkOrder:
-    spec = JobSpec.model_validate({
-        "name": recipe.name,
-        "model": MODEL,
-        "data": dict.fromkeys(PARTS, DATA),
-        "steps": recipe.steps,
-        "evaluate": {
-            "metrics": ["top1"],
-            "latency": effort.latency,
-        },
-        "seed": seed,
-    })  # fmt: skip
+    spec = JobSpec.model_validate(
+        {
+            "name": recipe.name,
+            "model": MODEL,
+            "data": dict.fromkeys(PARTS, DATA),
+            "steps": recipe.steps,
+            "evaluate": {
+                "metrics": ["top1"],
+                "latency": effort.latency,
+            },
+            "seed": seed,
+        }
+    )
     infos = {part: admit_dataset(path, files.spec, max_inflated_bytes=BYTES) for part, path in files.rows.items()}
     data = {
         role: DataFile(path=str(files.rows[part]), info=infos[part], spec=files.spec, split=None)

@@ -70,9 +70,7 @@ def prepare_shapes(folder: Path, seed: int, quick: bool) -> Files:  # noqa: FBT0
     train = 1000 if quick else shapes.TRAIN_ROWS
     images, labels = shapes.shapes(shapes.COUNT - shapes.TRAIN_ROWS + train, seed)
     torch.manual_seed(seed)
-    model = shapes.train(
-        shapes.SmallResNet(), images[:train], labels[:train], epochs=1 if quick else 10, seed=seed
-    )  # fmt: skip
+    model = shapes.train(shapes.SmallResNet(), images[:train], labels[:train], epochs=1 if quick else 10, seed=seed)
     shapes.export_pt2(model, folder / "model.pt2")
     middle = train + (shapes.COUNT - shapes.TRAIN_ROWS) // 4
     parts = {"train": slice(train), "validation": slice(train, middle), "test": slice(middle, None)}

@@ -10,8 +10,8 @@ from pare_agent.cache import Cache
 from pare_agent.client import Insecure, Refused, Unreachable
 from pare_agent.process import Bounds
 
-from tests.agent.measured import ORDER
-from tests.agent.tasks import files, sha256
+from tests.support.agent.measured import ORDER
+from tests.support.agent.tasks import files, sha256
 
 
 class Service:
@@ -31,8 +31,13 @@ class Service:
                 {"role": role, "sha256": sha256(content), "bytes": len(content)} for role, content in files().items()
             ]
             return {
-                "id": "tsk_1", "attempt": 1, "lease_s": 60, "heartbeat_s": 15, "order": ORDER, "files": announced,
-            }  # fmt: skip
+                "id": "tsk_1",
+                "attempt": 1,
+                "lease_s": 60,
+                "heartbeat_s": 15,
+                "order": ORDER,
+                "files": announced,
+            }
         self.heard.append((what, body))
         self._answer(what)
         return None

@@ -106,10 +106,27 @@ def test_certificates_are_checked(tmp_path: Path) -> None:
         pytest.skip("OPENSSL IS MISSING: no certificate can be made")
     certificate = tmp_path / "server.pem"
     subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=127.0.0.1",
-         "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", certificate, "-out", tmp_path / "public.pem"],
-        check=True, capture_output=True,
-    )  # fmt: skip
+        [
+            "openssl",
+            "req",
+            "-x509",
+            "-newkey",
+            "rsa:2048",
+            "-nodes",
+            "-days",
+            "2",
+            "-subj",
+            "/CN=127.0.0.1",
+            "-addext",
+            "subjectAltName=IP:127.0.0.1",
+            "-keyout",
+            certificate,
+            "-out",
+            tmp_path / "public.pem",
+        ],
+        check=True,
+        capture_output=True,
+    )
     certificate.write_bytes(certificate.read_bytes() + (tmp_path / "public.pem").read_bytes())
     with server({"/x": (200, {}, b"{}")}, certificate) as (port, asked):
         with pytest.raises(Unreachable, match=r"(?i)certificate"):

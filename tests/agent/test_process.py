@@ -15,8 +15,8 @@ import pytest
 from pare_agent import process
 from pare_agent.process import Bounds, Stopped, TaskFailed
 
-from tests.agent.tasks import BATCH, BATCHES, lay_out, rows
-from tests.files import onnx_classifier
+from tests.support.agent.tasks import BATCH, BATCHES, lay_out, rows
+from tests.support.files import onnx_classifier
 
 GIB = 1 << 30
 AGENT = Path(process.__file__).parents[1]
@@ -134,9 +134,13 @@ def test_a_confined_process_reaches_neither_files_nor_network_nor_programs(tmp_p
             )])
         """)
         ran = subprocess.run(
-            [sys.executable, "-c", attempts], cwd=work, env={"PYTHONPATH": str(AGENT)}, check=False,
-            capture_output=True, text=True,
-        )  # fmt: skip
+            [sys.executable, "-c", attempts],
+            cwd=work,
+            env={"PYTHONPATH": str(AGENT)},
+            check=False,
+            capture_output=True,
+            text=True,
+        )
 
     missing, _, found = ran.stdout.strip().partition("] ")
     if missing != "[":

@@ -15,11 +15,11 @@ from app.db import agent_tasks, jobs
 from app.db.tables import AgentTask, AgentTaskFile
 from app.ids import new_id, parse, public
 from app.settings import Settings
-from tests.agent.device import Device, enrolled, running
-from tests.agent.measured import ORDER
-from tests.agent.tasks import BATCHES, files, heavy_files, sha256
-from tests.api.conftest import base_url, client, components, model_id
-from tests.installation.waiting import until
+from tests.app.api.conftest import base_url, client, components, model_id
+from tests.support.agent.device import Device, enrolled, running
+from tests.support.agent.measured import ORDER
+from tests.support.agent.tasks import BATCHES, files, heavy_files, sha256
+from tests.support.installation.waiting import until
 
 __all__ = ["base_url", "client", "components", "model_id"]
 
@@ -48,9 +48,7 @@ def device(client: httpx.Client, tmp_path: Path) -> tuple[Device, str]:
 def ask(components: Components, job: UUID, agent: str, folder: Path, order: dict = ORDER, **changed: bytes) -> UUID:
     """Put a task in the database as a worker does; its id."""
     new = new_id()
-    row = AgentTask(
-        id=new, tenant="default", agent_id=parse("agt", agent), job_id=job, job_attempt=1, payload=order
-    )  # fmt: skip
+    row = AgentTask(id=new, tenant="default", agent_id=parse("agt", agent), job_id=job, job_attempt=1, payload=order)
     rows = []
     for role, content in (heavy_files() if order is LASTING else files()).items():
         stored, key = changed.get(role, content), f"agent-files/{job.hex}/1/{new_id().hex}"

@@ -13,9 +13,15 @@ from bench.results.running import Effort, Files, Outcome, outcome
 from bench.results.subjects import SUBJECTS, Subject, prepare_digits
 
 OUTCOME = Outcome(
-    before=0.98, after=0.97, rows=597, bytes_before=1000, bytes_after=100, speedup={"ONNX Runtime, batch 1": 5.0},
-    zipped=4.0, seconds=3.0,
-)  # fmt: skip
+    before=0.98,
+    after=0.97,
+    rows=597,
+    bytes_before=1000,
+    bytes_after=100,
+    speedup={"ONNX Runtime, batch 1": 5.0},
+    zipped=4.0,
+    seconds=3.0,
+)
 
 
 @pytest.fixture(scope="module")

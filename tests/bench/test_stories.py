@@ -16,8 +16,8 @@ from bench.harness.client import Refused, connected
 from bench.harness.npz_stream import NpzStream
 from bench.harness.service import Service, alone, embedded
 from examples.digits import export_onnx, save_dataset
-from tests.stack.missing import ServerMissing, skip_or_fail
-from tests.stack.redis import RedisServer
+from tests.support.stack.missing import ServerMissing, skip_or_fail
+from tests.support.stack.redis import RedisServer
 
 PLAN = Latency(runs=20, budget_s=2)
 
@@ -27,9 +27,13 @@ def network(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The digits' architecture with random weights: three convolutions."""
     torch.manual_seed(0)
     model = torch.nn.Sequential(
-        torch.nn.Conv2d(1, 16, 3, padding=1), torch.nn.ReLU(), torch.nn.Conv2d(16, 16, 3, padding=1), torch.nn.ReLU(),
-        torch.nn.Flatten(), torch.nn.Linear(1024, 10),
-    )  # fmt: skip
+        torch.nn.Conv2d(1, 16, 3, padding=1),
+        torch.nn.ReLU(),
+        torch.nn.Conv2d(16, 16, 3, padding=1),
+        torch.nn.ReLU(),
+        torch.nn.Flatten(),
+        torch.nn.Linear(1024, 10),
+    )
     path = tmp_path_factory.mktemp("network") / "model.onnx"
     export_onnx(model.eval(), path)
     return path
@@ -137,8 +141,11 @@ def test_requests_are_measured_in_turns_and_uploads_both_ways(tmp_path: Path) ->
     assert len({*sent}) == 2
     assert all(name.startswith("ds_") for name in sent)
     assert {name: len(rounds) for name, rounds in costs.items()} == {
-        "GET /livez": 2, "GET /jobs/{id}": 2, "POST /jobs/validate": 2, "POST /jobs": 1
-    }  # fmt: skip
+        "GET /livez": 2,
+        "GET /jobs/{id}": 2,
+        "POST /jobs/validate": 2,
+        "POST /jobs": 1,
+    }
 
 
 def test_the_cost_of_a_request_is_set_beside_one_that_does_nothing() -> None:

@@ -1,5 +1,5 @@
 """The jobs of tests/targets, in the same jail."""
 
-from tests.targets.conftest import digits_folder, done, workshop
+from tests.targets.conftest import digits_folder, done, job_sandbox
 
-__all__ = ["digits_folder", "done", "workshop"]
+__all__ = ["digits_folder", "done", "job_sandbox"]

@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 
 from app.spec.device_report import DeviceRun
-from tests.devices import two_valued
-from tests.devices.stand_in import with_a_runtime_that_needs_dot_products
-from tests.engine.test_job import order_for
+from tests.support.devices import two_valued
+from tests.support.devices.stand_in import with_a_runtime_that_needs_dot_products
 from tests.targets.conftest import ENVIRONMENTS, Done, finished, toolchain
-from worker.engine.environments import Environments
-from worker.runtime.supervise import Workshop
+from tests.worker.engine.test_job import order_for
+from worker.engine.toolchains.environments import Environments
+from worker.runtime.job_sandbox import JobSandbox
 
 STATIC = {"type": "quantize.static"}
 FAST = {"latency": {"batch": [1], "runs": 20, "budget_s": 1}}
@@ -41,14 +41,14 @@ def has_vnni(job: Done) -> bool:
     return bool({"avx512_vnni", "avx_vnni"} & set(job.report.machine.cpu_flags))
 
 
-def test_integers_saturate_on_avx2_and_the_legacy_profile_cures_it(workshop: Workshop, tmp_path: Path) -> None:
+def test_integers_saturate_on_avx2_and_the_legacy_profile_cures_it(job_sandbox: JobSandbox, tmp_path: Path) -> None:
     """VPMADDUBSW adds two products of bytes into 16 bits. ONNX Runtime multiplies s8s8 by it too, shifted to u8s8."""
     two_valued.save(tmp_path)
     directory = tmp_path / "job"
     directory.mkdir()
     targets = onnx("x86", "arm", "x86-legacy")
     spec = {"steps": [STATIC], "targets": targets, "evaluate": evaluate("x86-avx2")}
-    job = finished(workshop, order_for(directory, tmp_path, "digits.onnx", **spec), directory)
+    job = finished(job_sandbox, order_for(directory, tmp_path, "digits.onnx", **spec), directory)
 
     for label in ("onnx/x86", "onnx/arm"):
         saturated = cell(job, label, "x86-avx2")
@@ -94,11 +94,11 @@ def test_an_instruction_that_the_cpu_lacks_is_told_by_name(digits_folder: Path, 
     """A runtime whose kernel uses SDOT without asking: the Cortex-A76 has it, the A53 does not."""
     environments = Environments(tmp_path / "environments")
     with_a_runtime_that_needs_dot_products(ENVIRONMENTS.folder("emulator"), environments.folder("emulator"))
-    with Workshop(tmp_path / "room", sandbox="best-effort", threads=1, environments=environments) as workshop:
+    with JobSandbox(tmp_path / "room", sandbox="best-effort", threads=1, environments=environments) as job_sandbox:
         directory = tmp_path / "job"
         directory.mkdir()
         order = order_for(directory, digits_folder, "digits.onnx", evaluate=evaluate("cortex-a53", "cortex-a76"))
-        job = finished(workshop, order, directory)
+        job = finished(job_sandbox, order, directory)
 
     small, large = job.target("onnx/x86").devices
     assert small.illegal_instruction is True

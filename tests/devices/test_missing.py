@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
-from tests.engine.test_job import FAST, order_for
 from tests.targets.conftest import finished
-from worker.engine.environments import Environments
-from worker.runtime.supervise import Workshop
+from tests.worker.engine.test_job import FAST, order_for
+from worker.engine.toolchains.environments import Environments
+from worker.runtime.job_sandbox import JobSandbox
 
 
 def test_emulators_that_are_missing_are_a_cell_with_a_remedy(digits_folder: Path, tmp_path: Path) -> None:
@@ -14,8 +14,8 @@ def test_emulators_that_are_missing_are_a_cell_with_a_remedy(digits_folder: Path
     evaluate = FAST | {"devices": [{"type": "emulated", "cpu": "cortex-a53"}, {"type": "local"}]}
     order = order_for(directory, digits_folder, "digits.onnx", evaluate=evaluate)
     nothing = Environments(tmp_path / "nothing")
-    with Workshop(tmp_path / "room", sandbox="best-effort", threads=1, environments=nothing) as workshop:
-        job = finished(workshop, order, directory)
+    with JobSandbox(tmp_path / "room", sandbox="best-effort", threads=1, environments=nothing) as job_sandbox:
+        job = finished(job_sandbox, order, directory)
 
     missing, local = job.target("onnx/x86").devices
     assert missing.failure is not None

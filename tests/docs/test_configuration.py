@@ -1,11 +1,11 @@
 """The configuration page is what the settings class says, and every setting says what it means."""
 
 import runpy
-from pathlib import Path
 
 from app.settings import Settings
+from tests.support.root import ROOT
 
-FOLDER = Path(__file__).parents[2] / "docs"
+FOLDER = ROOT / "docs"
 
 
 def test_the_page_is_what_the_settings_say() -> None:

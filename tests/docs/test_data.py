@@ -13,10 +13,11 @@ from app.admission.text_archive import MAX_TOKENIZER_BYTES
 from app.spec.data import DatasetSpec
 from app.spec.tokenize import Tokenize
 from app.spec.transforms import Transform
-from worker.engine.text import MAX_TEXT_CHARACTERS
-from worker.engine.transforms import MAX_ASPECT
+from tests.support.root import ROOT
+from worker.engine.data.text import MAX_TEXT_CHARACTERS
+from worker.engine.data.transforms import MAX_ASPECT
 
-PAGE = (Path(__file__).parents[2] / "docs" / "data.md").read_text(encoding="utf-8")
+PAGE = (ROOT / "docs" / "data.md").read_text(encoding="utf-8")
 
 
 def blocks(language: str) -> list[str]:
@@ -37,8 +38,11 @@ def test_the_files_are_admitted_as_declared(tmp_path: Path, monkeypatch: pytest.
     assert admitted("pictures.zip", spec).classes == ("cats", "dogs")
     tokens = admitted("text.zip", known["text_declaration"]).arrays
     assert {name: spec.shape for name, spec in tokens.items()} == {
-        "y": (100,), "input_ids": (100, 128), "attention_mask": (100, 128), "token_type_ids": (100, 128)
-    }  # fmt: skip
+        "y": (100,),
+        "input_ids": (100, 128),
+        "attention_mask": (100, 128),
+        "token_type_ids": (100, 128),
+    }
     assert admitted("rows.parquet", known["declaration"]).arrays["image"].shape == (100, 3, 32, 32)
 
 

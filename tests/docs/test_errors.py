@@ -2,9 +2,10 @@
 
 import re
 import runpy
-from pathlib import Path
 
-FOLDER = Path(__file__).parents[2] / "docs"
+from tests.support.root import ROOT
+
+FOLDER = ROOT / "docs"
 DOCS = runpy.run_path(str(FOLDER / "errors.py"))
 
 

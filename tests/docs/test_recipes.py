@@ -2,12 +2,12 @@
 
 import json
 import re
-from pathlib import Path
 
 from app.services.catalogue import STEPS
 from app.spec.job import JobSpec
+from tests.support.root import ROOT
 
-PAGE = Path(__file__).parents[2] / "docs" / "recipes.md"
+PAGE = ROOT / "docs" / "recipes.md"
 BLOCK = re.compile(r"^```json\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 

@@ -9,11 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.files import npz_bytes, onnx_classifier
-from tests.installation.client import Client
-from tests.installation.jobs import DIGITS_SPLITS, TINY_SPLITS, heavy_classifier
-from tests.installation.service import ROOT, environment
-from tests.installation.stacks import Installation, embedded, installed, server_settings
+from tests.support.files import npz_bytes, onnx_classifier
+from tests.support.installation.client import Client
+from tests.support.installation.jobs import DIGITS_SPLITS, TINY_SPLITS, heavy_classifier
+from tests.support.installation.service import environment
+from tests.support.installation.stacks import Installation, embedded, installed, server_settings
+from tests.support.root import ROOT
 
 MIB = 1 << 20
 PACE = {
@@ -89,8 +90,11 @@ def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("digits")
     subprocess.run(
         [sys.executable, ROOT / "examples" / "digits.py", folder],
-        check=True, capture_output=True, env=environment({}), cwd=folder,
-    )  # fmt: skip
+        check=True,
+        capture_output=True,
+        env=environment({}),
+        cwd=folder,
+    )
     return folder
 
 

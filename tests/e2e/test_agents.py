@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.agent.device import Device, enrolled, running
 from tests.e2e.conftest import Stack
-from tests.installation.jobs import BRIEF, recipe
-from tests.installation.waiting import until
+from tests.support.agent.device import Device, enrolled, running
+from tests.support.installation.jobs import BRIEF, recipe
+from tests.support.installation.waiting import until
 from tests.targets.conftest import ENVIRONMENTS, toolchain
 from worker.toolchains.emulator import hosted
 

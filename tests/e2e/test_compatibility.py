@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from tests.installation.client import Client
-from tests.installation.waiting import until
+from tests.support.installation.client import Client
+from tests.support.installation.waiting import until
 
 SECONDS = 180
 

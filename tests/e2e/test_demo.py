@@ -9,7 +9,8 @@ import onnxruntime
 
 from app.spec.report import Report
 from tests.e2e.conftest import Stack
-from tests.installation.service import ROOT, environment
+from tests.support.installation.service import environment
+from tests.support.root import ROOT
 
 SECONDS = 240
 
@@ -17,8 +18,12 @@ SECONDS = 240
 def demo(stack: Stack, output: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, ROOT / "examples" / "demo.py", "--url", stack.client.url, "--output", output],
-        env=environment({}), capture_output=True, text=True, timeout=SECONDS, check=False,
-    )  # fmt: skip
+        env=environment({}),
+        capture_output=True,
+        text=True,
+        timeout=SECONDS,
+        check=False,
+    )
 
 
 def test_the_demo_shows_a_real_gain_and_leaves_report_and_artifact(stack: Stack, tmp_path: Path) -> None:
@@ -47,8 +52,11 @@ def test_the_demo_fails_where_there_was_no_gain(stack: Stack, tmp_path: Path) ->
     done = subprocess.run(
         [sys.executable, changed, "--url", stack.client.url, "--output", tmp_path / "out"],
         env=environment({}) | {"PYTHONPATH": os.pathsep.join([str(ROOT / "examples"), str(ROOT)])},
-        capture_output=True, text=True, timeout=SECONDS, check=False,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        timeout=SECONDS,
+        check=False,
+    )
 
     assert done.returncode == 1
     assert "Not good enough" in done.stderr

@@ -7,11 +7,11 @@ import pytest
 
 from app.spec.device_report import DeviceRun
 from app.spec.report import Report
-from tests.agent.device import enrolled, running
 from tests.e2e.conftest import PACE
-from tests.installation.client import Client
-from tests.installation.jobs import BRIEF, DIGITS_SPLITS, recipe
-from tests.installation.stacks import embedded
+from tests.support.agent.device import enrolled, running
+from tests.support.installation.client import Client
+from tests.support.installation.jobs import BRIEF, DIGITS_SPLITS, recipe
+from tests.support.installation.stacks import embedded
 from tests.targets.conftest import ENVIRONMENTS, toolchain
 
 SECONDS = 400
@@ -72,8 +72,13 @@ def test_digits_in_integers_on_six_devices(client: Client, digits: Path, tmp_pat
 
 def _each_says_where_it_is_from(cells: dict[str, DeviceRun]) -> None:
     assert [cell.provenance for cell in cells.values()] == [
-        "measured", "emulated", "emulated", "emulated", "estimated", "measured"
-    ]  # fmt: skip
+        "measured",
+        "emulated",
+        "emulated",
+        "emulated",
+        "estimated",
+        "measured",
+    ]
     for cell in cells.values():
         assert (cell.latency is not None) == (cell.provenance == "measured"), cell.device.label
         assert (cell.estimate is not None) == (cell.provenance == "estimated"), cell.device.label

@@ -6,8 +6,8 @@ import httpx
 import pytest
 
 from app.spec.report import Report
-from tests.installation.client import Client, accepted
-from tests.installation.jobs import LASTING, recipe
+from tests.support.installation.client import Client, accepted
+from tests.support.installation.jobs import LASTING, recipe
 
 SOON = 20
 

@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 
 from app.spec.report import Report
-from tests.installation.client import Client
-from tests.installation.jobs import BRIEF, recipe
+from tests.support.installation.client import Client
+from tests.support.installation.jobs import BRIEF, recipe
 
 LOCAL = {"type": "local"}
 
@@ -93,9 +93,14 @@ def test_a_retry_evaluates_the_same_artifacts(
     ],
 )
 def test_what_artifacts_cannot_be_named_with(
-    changes: dict[str, object], code: str, pointer: str, client: Client, tiny_model: str, tiny_data: str,
+    changes: dict[str, object],
+    code: str,
+    pointer: str,
+    client: Client,
+    tiny_model: str,
+    tiny_data: str,
     delivered: list[dict[str, Any]],
-) -> None:  # fmt: skip
+) -> None:
     answer = client.http.post("/jobs", json=evaluation(tiny_model, tiny_data, models(delivered)[0]["id"], **changes))
 
     assert (answer.status_code, answer.json()["code"]) == (422, code)

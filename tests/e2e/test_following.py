@@ -9,9 +9,9 @@ import pytest
 
 from app.spec.report import Report
 from tests.e2e.conftest import Stack
-from tests.installation.client import ENDED, Client, accepted
-from tests.installation.jobs import recipe
-from tests.installation.waiting import until
+from tests.support.installation.client import ENDED, Client, accepted
+from tests.support.installation.jobs import recipe
+from tests.support.installation.waiting import until
 
 
 @pytest.fixture(scope="package")

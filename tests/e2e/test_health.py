@@ -1,6 +1,6 @@
 """What an operator sees."""
 
-from tests.installation.client import Client, accepted
+from tests.support.installation.client import Client, accepted
 
 
 def test_ready_lists_the_worker_with_its_devices_and_jail(client: Client) -> None:

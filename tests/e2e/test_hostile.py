@@ -7,8 +7,8 @@ import pytest
 
 from tests.e2e.conftest import Stack
 from tests.hostile.corpus import HostileFile, executed, write_corpus
-from tests.installation.client import OCTETS, Client
-from tests.installation.jobs import BRIEF, recipe
+from tests.support.installation.client import OCTETS, Client
+from tests.support.installation.jobs import BRIEF, recipe
 
 FOLDERS = {"model": "/models", "dataset": "/datasets"}
 

@@ -16,10 +16,10 @@ from app.admission.architectures import names
 from app.spec.architecture import Architecture
 from tests.e2e.conftest import Stack
 from tests.e2e.test_readme import BASE_URL, run
-from tests.installation.client import OCTETS, accepted
-from tests.installation.jobs import BRIEF
-from tests.installation.service import ROOT
-from worker.engine.architectures import construct
+from tests.support.installation.client import OCTETS, accepted
+from tests.support.installation.jobs import BRIEF
+from tests.support.root import ROOT
+from worker.engine.torch_program.architectures import construct
 
 PAGE = (ROOT / "docs" / "models.md").read_text()
 RESNET = Architecture.model_validate(

@@ -9,7 +9,8 @@ import onnxruntime
 import pytest
 
 from tests.e2e.conftest import Stack
-from tests.installation.service import ROOT, environment
+from tests.support.installation.service import environment
+from tests.support.root import ROOT
 
 README = (ROOT / "README.md").read_text()
 BASE_URL = "http://127.0.0.1:8000"

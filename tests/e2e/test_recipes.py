@@ -7,8 +7,8 @@ import numpy as np
 import onnxruntime
 
 from app.spec.report import Report
-from tests.installation.client import Client
-from tests.installation.jobs import BRIEF, recipe
+from tests.support.installation.client import Client
+from tests.support.installation.jobs import BRIEF, recipe
 
 PROFILES = ["x86", "x86-legacy", "arm", "tensorrt"]
 

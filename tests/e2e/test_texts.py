@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from app.spec.report import Report
-from tests.installation.client import Client
-from tests.installation.service import ROOT, environment
-from tests.texts import REVIEW_JOB, REVIEW_SPEC, review_classifier, reviews
+from tests.support.installation.client import Client
+from tests.support.installation.service import environment
+from tests.support.root import ROOT
+from tests.support.texts import REVIEW_JOB, REVIEW_SPEC, review_classifier, reviews
 
 ROLES = ("train", "validation", "calibration", "test")
 
@@ -50,8 +51,12 @@ def test_sentences_train_and_test_a_model_from_the_command_line(files: Path, tmp
     (tmp_path / "job.json").write_text(json.dumps(description))
     done = subprocess.run(
         [sys.executable, "-m", "worker", "run", "job.json", "--out", "result"],
-        cwd=tmp_path, env=environment({}) | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=False,
-    )  # fmt: skip
+        cwd=tmp_path,
+        env=environment({}) | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
 
     assert (tmp_path / "result" / "report.json").exists(), done.stdout + done.stderr
     require_learned(Report.model_validate_json((tmp_path / "result" / "report.json").read_text()))

@@ -6,8 +6,8 @@ import httpx
 import numpy as np
 
 from tests.e2e.conftest import MIB, Stack
-from tests.files import npz_bytes, onnx_classifier
-from tests.installation.client import OCTETS, Client, accepted
+from tests.support.files import npz_bytes, onnx_classifier
+from tests.support.installation.client import OCTETS, Client, accepted
 
 LARGE = npz_bytes(rows=500_000)
 

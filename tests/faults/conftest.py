@@ -13,16 +13,21 @@ from app.db import jobs
 from app.db.database import Database
 from app.db.tables import Artifact, Job
 from app.ids import parse
-from tests.files import npz_bytes, onnx_classifier
-from tests.installation.client import Client
-from tests.installation.jobs import TINY_SPLITS, heavy_classifier, recipe
-from tests.installation.service import Service
-from tests.installation.stacks import Installation, installed, server_settings
+from tests.support.files import npz_bytes, onnx_classifier
+from tests.support.installation.client import Client
+from tests.support.installation.jobs import TINY_SPLITS, heavy_classifier, recipe
+from tests.support.installation.service import Service
+from tests.support.installation.stacks import Installation, installed, server_settings
 
 PACE = {
-    "heartbeat_s": 1, "lease_s": 6, "dispatch_s": 0.3, "republish_s": 3, "sweep_s": 1, "retry_backoff_s": 0.2,
+    "heartbeat_s": 1,
+    "lease_s": 6,
+    "dispatch_s": 0.3,
+    "republish_s": 3,
+    "sweep_s": 1,
+    "retry_backoff_s": 0.2,
     "inspect_uploads": False,  # the tests count messages and processes
-}  # fmt: skip
+}
 TENANT = "default"
 SECONDS = {"batch": [4096], "runs": 10_000, "budget_s": 5}
 """Latency that takes some five seconds with the heavy model."""

@@ -17,8 +17,8 @@ from app.services.dispatch import Dispatcher
 from app.settings import Settings
 from app.spec.job import JobSpec
 from tests.faults.conftest import Cluster, uuid
-from tests.files import onnx_classifier
-from tests.installation.waiting import until
+from tests.support.files import onnx_classifier
+from tests.support.installation.waiting import until
 
 
 def test_a_flushed_broker_delays_a_job_and_loses_none(cluster: Cluster) -> None:

@@ -12,8 +12,8 @@ from torch.export import Dim
 
 from app.db import checkpoints
 from tests.faults.conftest import Cluster, uuid
-from tests.installation.jobs import BRIEF
-from tests.installation.waiting import until
+from tests.support.installation.jobs import BRIEF
+from tests.support.installation.waiting import until
 from worker.engine.training.loop import KEEP_SECONDS
 
 EPOCHS = 150
@@ -27,9 +27,14 @@ class Wide(nn.Sequential):
     def __init__(self) -> None:
         torch.manual_seed(0)
         super().__init__(
-            nn.Linear(4, 768), nn.ReLU(), nn.Linear(768, 768), nn.ReLU(), nn.Linear(768, 768), nn.ReLU(),
+            nn.Linear(4, 768),
+            nn.ReLU(),
+            nn.Linear(768, 768),
+            nn.ReLU(),
+            nn.Linear(768, 768),
+            nn.ReLU(),
             nn.Linear(768, 3),
-        )  # fmt: skip
+        )
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return super().forward(x)

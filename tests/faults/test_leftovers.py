@@ -15,8 +15,8 @@ from app.ids import parse
 from app.services.sweep import Sweeper
 from app.storage import open_store
 from tests.faults.conftest import Cluster
-from tests.files import onnx_classifier
-from tests.installation.client import OCTETS, accepted
+from tests.support.files import onnx_classifier
+from tests.support.installation.client import OCTETS, accepted
 
 NOW = timedelta(seconds=-2)
 """S3 servers round times to seconds, some of them up."""

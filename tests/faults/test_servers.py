@@ -4,7 +4,7 @@ import httpx
 import psutil
 
 from tests.faults.conftest import SECONDS, Cluster
-from tests.installation.waiting import until
+from tests.support.installation.waiting import until
 
 
 def test_a_restarted_database_does_not_cost_the_job(cluster: Cluster) -> None:

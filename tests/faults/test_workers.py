@@ -4,7 +4,7 @@ import os
 import signal
 
 from tests.faults.conftest import SECONDS, Cluster, child_of, is_gone
-from tests.installation.waiting import until
+from tests.support.installation.waiting import until
 
 SOON = 20
 
@@ -94,8 +94,9 @@ def test_a_worker_that_slept_past_its_lease_cannot_write(cluster: Cluster) -> No
 
     until(
         lambda: f"{job}: attempt 1 stopped, fenced" in sleeper.said() or f"{job}: attempt 1 was" in sleeper.said(),
-        "the sleeper to give its attempt up", SOON,
-    )  # fmt: skip
+        "the sleeper to give its attempt up",
+        SOON,
+    )
     assert finisher is not sleeper
     assert (ended["status"], ended["attempt"]) == ("succeeded", 2)
     assert cluster.client.states(job).count("succeeded") == 1

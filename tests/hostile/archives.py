@@ -6,8 +6,8 @@ import tarfile
 import zipfile
 from collections.abc import Iterable, Iterator
 
-from tests.files import onnx_classifier
 from tests.hostile.kinds import Hostile, model
+from tests.support.files import onnx_classifier
 
 SLIP = frozenset({"archive.unsafe_member"})
 MALFORMED = frozenset({"model.malformed"})
@@ -47,11 +47,21 @@ def files() -> Iterator[Hostile]:
 
 def _names() -> Iterator[Hostile]:
     for title, name in {
-        "parent": "../../../../tmp/slip", "middle": "a/../../b.onnx", "absolute": "/etc/cron.d/slip",
-        "dot": "././m.onnx", "dots": "./../m.onnx", "dot_root": ".//etc/slip", "dot_inside": "a/./m.onnx",
-        "backslash": "a\\..\\..\\b.onnx", "drive": "C:/slip.onnx", "newline": "a\r\nb.onnx", "empty_part": "a//b.onnx",
-        "drive_backslash": "C:\\x.onnx", "drive_relative": "c:m.onnx", "long": "a" * 5000 + ".onnx",
-    }.items():  # fmt: skip
+        "parent": "../../../../tmp/slip",
+        "middle": "a/../../b.onnx",
+        "absolute": "/etc/cron.d/slip",
+        "dot": "././m.onnx",
+        "dots": "./../m.onnx",
+        "dot_root": ".//etc/slip",
+        "dot_inside": "a/./m.onnx",
+        "backslash": "a\\..\\..\\b.onnx",
+        "drive": "C:/slip.onnx",
+        "newline": "a\r\nb.onnx",
+        "empty_part": "a//b.onnx",
+        "drive_backslash": "C:\\x.onnx",
+        "drive_relative": "c:m.onnx",
+        "long": "a" * 5000 + ".onnx",
+    }.items():
         yield model(f"zip_name_{title}", zipped([(name, b"x")]), SLIP)
     link = zipfile.ZipInfo("w.bin")
     link.create_system, link.external_attr = 3, 0o120777 << 16
@@ -97,8 +107,13 @@ def _contradictions() -> Iterator[Hostile]:
 
 
 def _tars() -> Iterator[Hostile]:
-    for title, kind in {"symlink": tarfile.SYMTYPE, "hardlink": tarfile.LNKTYPE, "fifo": tarfile.FIFOTYPE,
-                        "device": tarfile.CHRTYPE, "sparse": tarfile.GNUTYPE_SPARSE}.items():  # fmt: skip
+    for title, kind in {
+        "symlink": tarfile.SYMTYPE,
+        "hardlink": tarfile.LNKTYPE,
+        "fifo": tarfile.FIFOTYPE,
+        "device": tarfile.CHRTYPE,
+        "sparse": tarfile.GNUTYPE_SPARSE,
+    }.items():
         yield model(f"tar_{title}", tarred([(entry("w.bin", kind=kind, link="/etc/hostname"), b"")]), SLIP)
     yield model("tar_parent", tarred([(entry("../../slip"), b"x")]), SLIP)
     yield model("tar_dot_parent", tarred([(entry("./../slip"), b"x")]), SLIP)

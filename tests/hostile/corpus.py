@@ -14,7 +14,7 @@ from tests.hostile import (
     pt2_files,
     tables,
     weights_files,
-)  # fmt: skip
+)
 from tests.hostile.payloads import Payloads
 
 MARKS = "marks"
@@ -41,10 +41,16 @@ def write_corpus(directory: Path) -> list[HostileFile]:
     payloads = Payloads(directory / MARKS)
     (directory / MARKS).mkdir(parents=True)
     everything = [
-        *archives.files(), *datasets.files(payloads), *onnx_files.files(), *pt2_files.files(payloads),
-        *other_formats.files(payloads), *weights_files.files(payloads), *picture_archives.files(), *tables.files(),
+        *archives.files(),
+        *datasets.files(payloads),
+        *onnx_files.files(),
+        *pt2_files.files(payloads),
+        *other_formats.files(payloads),
+        *weights_files.files(payloads),
+        *picture_archives.files(),
+        *tables.files(),
         *keras_files.files(),
-    ]  # fmt: skip
+    ]
     written = []
     for hostile in everything:
         path = directory / f"{hostile.name}.bin"

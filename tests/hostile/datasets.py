@@ -59,9 +59,17 @@ def _code(payloads: Payloads) -> Iterator[Hostile]:
 
 
 def _headers() -> Iterator[Hostile]:
-    for title, shape in {"negative": "(-1, 4)", "huge": "(1000000, 1000000)", "overflow": f"({1 << 33}, {1 << 33})",
-                         "bool": "(True,)", "float": "(1.0,)", "rank": "(" + "1," * 40 + ")", "list": "[1]",
-                         "scalar": "()", "digits": "(" + "9" * 5000 + ",)"}.items():  # fmt: skip
+    for title, shape in {
+        "negative": "(-1, 4)",
+        "huge": "(1000000, 1000000)",
+        "overflow": f"({1 << 33}, {1 << 33})",
+        "bool": "(True,)",
+        "float": "(1.0,)",
+        "rank": "(" + "1," * 40 + ")",
+        "list": "[1]",
+        "scalar": "()",
+        "digits": "(" + "9" * 5000 + ",)",
+    }.items():
         yield dataset(f"npz_shape_{title}", npz(x=npy(shape, data=b"\0" * 4)), MALFORMED)
     yield dataset("npz_header_nested", npz(x=npy("(" * 4000 + ")" * 4000)), MALFORMED)
     yield dataset("npz_header_minus", npz(x=npy("(" + "-" * 9000 + "1,)")), MALFORMED)

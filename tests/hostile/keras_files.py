@@ -156,6 +156,10 @@ def _twice(inner: dict[str, Any]) -> dict[str, Any]:
     given = {**layer("InputLayer", "rows", batch_shape=[None, 4], dtype="float32"), "name": "rows", "inbound_nodes": []}
     called = {**inner, "name": "inner", "inbound_nodes": nodes}
     return layer(
-        "Functional", "twice", "keras.src.models.functional",
-        layers=[given, called], input_layers=[["rows", 0, 0]], output_layers=[["inner", 1, 0]],
-    )  # fmt: skip
+        "Functional",
+        "twice",
+        "keras.src.models.functional",
+        layers=[given, called],
+        input_layers=[["rows", 0, 0]],
+        output_layers=[["inner", 1, 0]],
+    )

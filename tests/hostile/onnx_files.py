@@ -86,9 +86,14 @@ Case = tuple[str, ModelProto | bytes, frozenset[str] | set[str]]
 
 def _external() -> Iterator[Case]:
     for title, place in {
-        "parent": "../../../../etc/hostname", "absolute": "/etc/hostname", "middle": "a/../../etc/hostname",
-        "missing": "weights.bin", "memory": "*/_ORT_MEM_ADDR_/*", "empty": "", "url": "file:///etc/hostname",
-    }.items():  # fmt: skip
+        "parent": "../../../../etc/hostname",
+        "absolute": "/etc/hostname",
+        "middle": "a/../../etc/hostname",
+        "missing": "weights.bin",
+        "memory": "*/_ORT_MEM_ADDR_/*",
+        "empty": "",
+        "url": "file:///etc/hostname",
+    }.items():
         yield f"onnx_external_{title}", referring(external(place)), EXTERNAL
     constant = node("Constant", [], ["y"], value=external("/etc/hostname"))
     yield "onnx_external_in_constant", proto([constant], inputs=[]), EXTERNAL
@@ -216,15 +221,21 @@ def _types() -> Iterator[Case]:
 
 def _weights() -> Iterator[Case]:
     for title, tensor in {
-        "overflow": weight(dims=[1 << 33, 1 << 33]), "negative": weight(dims=[-1, -4]), "short": weight(raw=b"\0" * 4),
-        "long": weight(raw=b"\0" * 64), "rank": weight(dims=[1] * 80), "type": weight(type_=99),
-        "untyped": weight(type_=0), "typed_short": TensorProto(name="w", dims=[4], data_type=1, float_data=[1.0]),
+        "overflow": weight(dims=[1 << 33, 1 << 33]),
+        "negative": weight(dims=[-1, -4]),
+        "short": weight(raw=b"\0" * 4),
+        "long": weight(raw=b"\0" * 64),
+        "rank": weight(dims=[1] * 80),
+        "type": weight(type_=99),
+        "untyped": weight(type_=0),
+        "typed_short": TensorProto(name="w", dims=[4], data_type=1, float_data=[1.0]),
         "wrong_field": TensorProto(name="w", dims=[1], data_type=FLOAT, int64_data=[1]),
         "two_fields": TensorProto(name="w", dims=[1], data_type=FLOAT, float_data=[1.0], raw_data=b"\0" * 4),
         "nothing": TensorProto(name="w", dims=[1 << 40], data_type=FLOAT),
-        "segment": TensorProto(name="w", dims=[1], data_type=1, raw_data=b"\0" * 4,
-                               segment=TensorProto.Segment(begin=0)),
-    }.items():  # fmt: skip
+        "segment": TensorProto(
+            name="w", dims=[1], data_type=1, raw_data=b"\0" * 4, segment=TensorProto.Segment(begin=0)
+        ),
+    }.items():
         yield f"onnx_weight_{title}", referring(tensor), MALFORMED
 
 
@@ -250,10 +261,11 @@ def _expensive() -> Iterator[Case]:
     many = [node(f"Op{i}", ["x"], [f"t{i}"]) for i in range(3000)] + [node("Relu")]
     yield "onnx_many_operators", proto(many), TOO_COMPLEX
     body = helper.make_graph(
-        [node("Identity", ["c"], ["co"]), node("Add", ["v", "v"], ["vo"])], "b",
+        [node("Identity", ["c"], ["co"]), node("Add", ["v", "v"], ["vo"])],
+        "b",
         [value("i", [], TensorProto.INT64), value("c", [], TensorProto.BOOL), value("v", ["n"])],
         [value("co", [], TensorProto.BOOL), value("vo", ["n"])],
-    )  # fmt: skip
+    )
     forever = numpy_helper.from_array(np.array((1 << 63) - 1, np.int64), "n")
     always = numpy_helper.from_array(np.array(True), "t")
     rows = {"inputs": [value("x", ["n"])], "outputs": [value("y", ["n"])]}

@@ -11,7 +11,7 @@ from PIL import Image
 
 from tests.hostile.archives import entry, tarred, zipped
 from tests.hostile.kinds import Hostile, dataset
-from tests.pictures import picture, saved, tar_of, zip_of
+from tests.support.pictures import picture, saved, tar_of, zip_of
 
 SLIP = frozenset({"archive.unsafe_member"})
 MALFORMED = frozenset({"dataset.malformed"})
@@ -32,22 +32,33 @@ def files() -> Iterator[Hostile]:
 def _pictures() -> Iterator[Hostile]:
     gif, webp = (saved(Image.new("RGB", (4, 4)), form) for form in ("GIF", "WEBP"))
     for title, content in {
-        "gif": gif, "webp": webp, "svg": b"<svg xmlns='http://www.w3.org/2000/svg' onload='alert(1)'/>",
-        "html": b"<html><script>alert(1)</script></html>", "pickle": b"\x80\x04.", "empty": b"", "elf": b"\x7fELF",
-        "png_magic": b"\x89PNG\r\n\x1a\n", "jpeg_magic": b"\xff\xd8\xff", "two_bytes": b"\xff\xd8",
+        "gif": gif,
+        "webp": webp,
+        "svg": b"<svg xmlns='http://www.w3.org/2000/svg' onload='alert(1)'/>",
+        "html": b"<html><script>alert(1)</script></html>",
+        "pickle": b"\x80\x04.",
+        "empty": b"",
+        "elf": b"\x7fELF",
+        "png_magic": b"\x89PNG\r\n\x1a\n",
+        "jpeg_magic": b"\xff\xd8\xff",
+        "two_bytes": b"\xff\xd8",
         "jpeg_without_frame": b"\xff\xd8" + b"\xff\xe0\xff\xff" + bytes(70_000) + b"\xff\xd9",
         "jpeg_endless_fill": b"\xff\xd8" + b"\xff" * 1_000_000,
         "jpeg_many_segments": b"\xff\xd8" + b"\xff\xe0\0\2" * 500_000,
         "jpeg_lossless": b"\xff\xd8\xff\xc3\0\x0b\x08\0\1\0\1\1\1\x11\0",
         "jpeg_no_height": b"\xff\xd8\xff\xc0\0\x0b\x08\0\0\0\1\1\1\x11\0",
-        "png_no_width": _png(0, 5), "png_wrong_checksum": _png(5, 5)[:-1] + b"\0", "png_16_bits": _png(5, 5, depth=16),
-    }.items():  # fmt: skip
+        "png_no_width": _png(0, 5),
+        "png_wrong_checksum": _png(5, 5)[:-1] + b"\0",
+        "png_16_bits": _png(5, 5, depth=16),
+    }.items():
         for how, pack in (("tar", tar_of), ("zip", zip_of)):
             yield dataset(f"images_{how}_{title}", pack({"c/cat.jpg": content}), NO_IMAGE)
     for title, content in {
-        "billion_pixels": _png(1 << 15, 1 << 15), "most_pixels": _png((1 << 31) - 1, (1 << 31) - 1),
-        "line": _png((1 << 31) - 1, 1), "jpeg_most": b"\xff\xd8\xff\xc0\0\x0b\x08\xff\xff\xff\xff\1\1\x11\0",
-    }.items():  # fmt: skip
+        "billion_pixels": _png(1 << 15, 1 << 15),
+        "most_pixels": _png((1 << 31) - 1, (1 << 31) - 1),
+        "line": _png((1 << 31) - 1, 1),
+        "jpeg_most": b"\xff\xd8\xff\xc0\0\x0b\x08\xff\xff\xff\xff\1\1\x11\0",
+    }.items():
         yield dataset(f"images_{title}", zip_of({"c/a.png": content}), TOO_LARGE)
     real_bomb = saved(Image.new("1", (30_000, 30_000)))
     yield dataset("images_real_bomb", tar_of({"c/a.png": real_bomb}), TOO_LARGE)
@@ -58,9 +69,12 @@ def _pictures() -> Iterator[Hostile]:
 def _archives(good: dict[str, bytes]) -> Iterator[Hostile]:
     one = picture()
     for title, name in {
-        "parent": "../c/a.png", "inside": "c/../../a.png", "absolute": "/c/a.png", "backslash": "c\\..\\a/x.png",
+        "parent": "../c/a.png",
+        "inside": "c/../../a.png",
+        "absolute": "/c/a.png",
+        "backslash": "c\\..\\a/x.png",
         "newline": "c\r\nSet-Cookie: a/x.png",
-    }.items():  # fmt: skip
+    }.items():
         yield dataset(f"images_zip_{title}", zip_of({name: one}), SLIP)
         yield dataset(f"images_tar_{title}", tar_of({name: one}), SLIP)
     link = entry("c/b.png", kind=tarfile.SYMTYPE, link="/etc/passwd")

@@ -108,8 +108,11 @@ def _pickles(payloads: Payloads) -> Iterator[Case]:
     yield payload("pt2_script_object", "custom_obj_0", CONSTANTS, saved(payloads.call("pt2_script_object")))
     unused = repacked({"data/weights/model.pt": saved(payloads.call("pt2_old_weights"))})
     yield "pt2_old_weights", unused, PICKLED
-    legacy = [("serialized_exported_program.json", b"{}"), ("version", b"8.5"),
-              ("serialized_state_dict.pt", saved(payloads.call("pt2_before_28")))]  # fmt: skip
+    legacy = [
+        ("serialized_exported_program.json", b"{}"),
+        ("version", b"8.5"),
+        ("serialized_state_dict.pt", saved(payloads.call("pt2_before_28"))),
+    ]
     yield "pt2_before_28", zipped(legacy), PICKLED
     empty = [("serialized_exported_program.json", b"{}"), ("version", b"8.5"), ("serialized_state_dict.pt", b"")]
     yield "pt2_before_28_empty", zipped(empty), {"model.outdated_format"}
@@ -124,19 +127,25 @@ def _expressions(payloads: Payloads) -> Iterator[Case]:
 
     for name, expression in {
         "pt2_expression": payloads.code("pt2_expression"),
-        "pt2_expression_attribute": "Symbol('s0').__class__", "pt2_expression_lambda": "(lambda: 1)()",
-        "pt2_expression_string": "Integer('1')", "pt2_expression_power": "9**9**9",
+        "pt2_expression_attribute": "Symbol('s0').__class__",
+        "pt2_expression_lambda": "(lambda: 1)()",
+        "pt2_expression_string": "Integer('1')",
+        "pt2_expression_power": "9**9**9",
         "pt2_expression_powers": "Pow(Pow(Pow(Integer(9), Integer(16)), Integer(16)), Integer(16))",
         "pt2_expression_long_power": "Pow(Integer(9), Integer(99999999))",
         "pt2_expression_nested": "(" * 500 + "1" + ")" * 500,
-        "pt2_expression_factorial": "factorial(Integer(99999999))", "pt2_expression_empty": "",
-        "pt2_expression_long": "1+" * 50_000 + "1", "pt2_expression_symbol": "Symbol('s0;import os')",
-    }.items():  # fmt: skip
+        "pt2_expression_factorial": "factorial(Integer(99999999))",
+        "pt2_expression_empty": "",
+        "pt2_expression_long": "1+" * 50_000 + "1",
+        "pt2_expression_symbol": "Symbol('s0;import os')",
+    }.items():
         yield name, sized(expression), EXPRESSION
     for name, guard in {
-        "pt2_guard": payloads.code("pt2_guard"), "pt2_guard_attribute": "L['x'].__class__ == 1",
-        "pt2_guard_statement": "1 == 1)\n  import os  #", "pt2_guard_call": "L['x'].numpy() == 1",
-    }.items():  # fmt: skip
+        "pt2_guard": payloads.code("pt2_guard"),
+        "pt2_guard_attribute": "L['x'].__class__ == 1",
+        "pt2_guard_statement": "1 == 1)\n  import os  #",
+        "pt2_guard_call": "L['x'].numpy() == 1",
+    }.items():
         yield name, program(lambda p, guard=guard: p.update(guards_code=[guard])), EXPRESSION
     ranges = {payloads.code("pt2_range"): {"min_val": 1, "max_val": 2}}
     yield "pt2_range", program(lambda p: p["range_constraints"].update(ranges)), EXPRESSION
@@ -155,11 +164,23 @@ def _names(payloads: Payloads) -> Iterator[Case]:
 
 def _operators() -> Iterator[Case]:
     for target in (
-        "torch.load", "torch.hub.load", "torch._C._jit_set_profiling_mode", "torch.ops.aten.from_file.default",
-        "torch.ops.load_library", "_operator.methodcaller", "_operator.attrgetter", "math.factorial", "os.system",
-        "torch.ops.aten.save.default", "#ext:evil", "builtins.eval", "torch.ops.evil.op.default",
-        "torch.ops.aten.resize_.default", "torch.ops.aten.set_.source_Storage", "torch.ops.aten.relu.default.__call__",
-    ):  # fmt: skip
+        "torch.load",
+        "torch.hub.load",
+        "torch._C._jit_set_profiling_mode",
+        "torch.ops.aten.from_file.default",
+        "torch.ops.load_library",
+        "_operator.methodcaller",
+        "_operator.attrgetter",
+        "math.factorial",
+        "os.system",
+        "torch.ops.aten.save.default",
+        "#ext:evil",
+        "builtins.eval",
+        "torch.ops.evil.op.default",
+        "torch.ops.aten.resize_.default",
+        "torch.ops.aten.set_.source_Storage",
+        "torch.ops.aten.relu.default.__call__",
+    ):
         name = "pt2_op_" + "".join(c if c.isalnum() else "_" for c in target)
         yield name, replaced("torch.ops.aten.relu.default", target), OPERATOR
     argument = {"name": "f", "arg": {"as_operator": "torch.load"}, "kind": 1}

@@ -12,9 +12,21 @@ from tests.hostile.corpus import HostileFile, executed
 
 GIB = 1 << 30
 CLASSES = (
-    "zip_", "tar_", "npz_", "npy_", "images_", "parquet_", "onnx_", "bundle_", "pt2_", "pickle_", "pth_", "st_",
-    "keras_", "",
-)  # fmt: skip
+    "zip_",
+    "tar_",
+    "npz_",
+    "npy_",
+    "images_",
+    "parquet_",
+    "onnx_",
+    "bundle_",
+    "pt2_",
+    "pickle_",
+    "pth_",
+    "st_",
+    "keras_",
+    "",
+)
 
 
 def refusal(file: HostileFile) -> AdmissionError | None:

@@ -17,14 +17,14 @@ from safetensors.numpy import save as safetensors_save
 
 from app.admission import AdmissionError, admit_dataset, admit_model
 from app.spec.data import DatasetSpec
-from tests.files import onnx_classifier
 from tests.hostile.archives import entry, tarred, zipped
 from tests.hostile.conftest import Corpus
 from tests.hostile.onnx_files import external, referring
 from tests.hostile.pt2_files import PROGRAM, Linear, good_pt2, repacked, saved
 from tests.hostile.tables import good_parquet
 from tests.hostile.weights_files import ARCHITECTURE
-from tests.pictures import picture, tar_of, zip_of
+from tests.support.files import onnx_classifier
+from tests.support.pictures import picture, tar_of, zip_of
 
 GIB = 1 << 30
 Damage = list[tuple[float, bytes]]
@@ -75,9 +75,19 @@ def pictures_tar() -> bytes:
 
 
 GOOD: list[Callable[[], bytes]] = [
-    onnx_classifier, onnx_zip, onnx_tar, good_pt2, npz, npz_compressed, safetensors, pth, pth_before_16,
-    pictures_zip, pictures_tar, good_parquet,
-]  # fmt: skip
+    onnx_classifier,
+    onnx_zip,
+    onnx_tar,
+    good_pt2,
+    npz,
+    npz_compressed,
+    safetensors,
+    pth,
+    pth_before_16,
+    pictures_zip,
+    pictures_tar,
+    good_parquet,
+]
 
 
 def is_documented(path: Path) -> bool:

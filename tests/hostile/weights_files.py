@@ -12,15 +12,19 @@ from typing import Any
 import torch
 
 from app.spec.architecture import Architecture
-from tests.files import weights_arrays
 from tests.hostile.archives import zipped
 from tests.hostile.kinds import Hostile, weights
 from tests.hostile.payloads import Call, Payloads
 from tests.hostile.pt2_files import Linear, good_pt2, saved
+from tests.support.files import weights_arrays
 
-DECLARED = json.dumps({
-    "architecture": "torchvision:squeezenet1_1", "kwargs": {"num_classes": 2}, "input": {"shape": [3, 32, 32]},
-})  # fmt: skip
+DECLARED = json.dumps(
+    {
+        "architecture": "torchvision:squeezenet1_1",
+        "kwargs": {"num_classes": 2},
+        "input": {"shape": [3, 32, 32]},
+    }
+)
 ARCHITECTURE = Architecture.model_validate_json(DECLARED)
 MALFORMED = frozenset({"model.malformed"})
 MISMATCH = frozenset({"model.weights_mismatch"})
@@ -75,12 +79,19 @@ def _safetensors() -> Iterator[Case]:
     metadata = {"__metadata__": {"format": ["pt"]}, "w": entry()}
     yield "st_metadata", safetensors(metadata, bytes(4)), MALFORMED
     for name, said in {
-        "shape_overflow": {"shape": [1 << 33, 1 << 33]}, "shape_negative": {"shape": [-1]},
-        "shape_fraction": {"shape": [1.0]}, "shape_huge": {"shape": [10**4000]}, "shape_text": {"shape": "1"},
-        "rank": {"shape": [1] * 40}, "offset_negative": {"data_offsets": [-4, 0]},
-        "offsets_reversed": {"data_offsets": [4, 0]}, "offsets_three": {"data_offsets": [0, 4, 4]},
-        "width": {"dtype": "F64"}, "narrow": {"dtype": "F16"}, "more": {"code": "x"},
-    }.items():  # fmt: skip
+        "shape_overflow": {"shape": [1 << 33, 1 << 33]},
+        "shape_negative": {"shape": [-1]},
+        "shape_fraction": {"shape": [1.0]},
+        "shape_huge": {"shape": [10**4000]},
+        "shape_text": {"shape": "1"},
+        "rank": {"shape": [1] * 40},
+        "offset_negative": {"data_offsets": [-4, 0]},
+        "offsets_reversed": {"data_offsets": [4, 0]},
+        "offsets_three": {"data_offsets": [0, 4, 4]},
+        "width": {"dtype": "F64"},
+        "narrow": {"dtype": "F16"},
+        "more": {"code": "x"},
+    }.items():
         yield f"st_{name}", safetensors({"w": entry(**said)}, bytes(4)), MALFORMED
     yield "st_dtype", safetensors({"w": entry(dtype="F8_E4M3", data_offsets=[0, 1])}, bytes(1)), TYPE
     yield "st_dtype_number", safetensors({"w": entry(dtype=7)}, bytes(4)), MALFORMED

@@ -4,12 +4,11 @@ import subprocess
 import sys
 import tomllib
 from importlib.metadata import packages_distributions, requires
-from pathlib import Path
 
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-ROOT = Path(__file__).parents[2]
+from tests.support.root import ROOT
 
 SERVE = """
 import importlib, pkgutil, sys

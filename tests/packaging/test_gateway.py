@@ -14,9 +14,9 @@ from typing import NamedTuple
 
 import pytest
 
-from tests.stack.missing import ServerMissing, program, skip_or_fail
+from tests.support.root import ROOT
+from tests.support.stack.missing import ServerMissing, program, skip_or_fail
 
-ROOT = Path(__file__).parents[2]
 START_SECONDS = 10
 
 

@@ -13,9 +13,10 @@ import migrations
 from app.db import workers
 from app.db.database import Database
 from app.settings import Settings
+from tests.support.root import ROOT
 from worker.runtime.presence import worker_name
 
-HEALTH = Path(__file__).parents[2] / "docker" / "health.py"
+HEALTH = ROOT / "docker" / "health.py"
 
 
 def health(kind: str, **environment: str) -> int:

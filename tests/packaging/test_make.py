@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
+from tests.support.root import ROOT
+
 MAKEFILE = (ROOT / "Makefile").read_text()
 
 

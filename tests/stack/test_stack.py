@@ -5,7 +5,7 @@ import pytest
 import redis as redis_client
 from botocore.exceptions import EndpointConnectionError
 
-from tests.stack.missing import ServerMissing, program, skip_or_fail
+from tests.support.stack.missing import ServerMissing, program, skip_or_fail
 
 
 def connect(url: str) -> psycopg.Connection:

@@ -15,17 +15,18 @@ from app.spec.job import JobSpec
 from app.spec.report import Report, TargetReport
 from app.spec.targets import ToolchainName
 from app.spec.work import WorkOrder, WorkResult
-from tests.engine.conftest import DIGITS_SPEC, digits_folder, resnet18
-from tests.engine.orders import upload
-from tests.engine.test_job import FAST, MODEL, order_for
-from tests.targets.networks import save_network
-from worker.engine.environments import Environments
-from worker.runtime.supervise import Limits, Listeners, Workshop
-from worker.runtime.wire import LogLine
+from tests.support.engine.orders import upload
+from tests.support.networks import save_network
+from tests.support.root import ROOT
+from tests.worker.engine.conftest import DIGITS_SPEC, digits_folder, resnet18
+from tests.worker.engine.test_job import FAST, MODEL, order_for
+from worker.engine.toolchains.environments import Environments
+from worker.runtime.child_protocol import LogLine
+from worker.runtime.job_sandbox import JobSandbox, Limits, Listeners
 
 __all__ = ["DIGITS_SPEC", "digits_folder", "resnet18"]
 
-ENVIRONMENTS = Environments(Path(os.environ.get("PARE_TOOLCHAINS_DIR", Path(__file__).parents[2] / ".toolchains")))
+ENVIRONMENTS = Environments(Path(os.environ.get("PARE_TOOLCHAINS_DIR", ROOT / ".toolchains")))
 LIMITS = Limits(wall_s=600, memory_bytes=8 << 30, file_bytes=4 << 30)
 
 
@@ -47,27 +48,27 @@ class Done:
 
 
 @pytest.fixture(scope="session")
-def workshop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workshop]:
-    with Workshop(
-        tmp_path_factory.mktemp("workshop"), sandbox="best-effort", threads=1, environments=ENVIRONMENTS
+def job_sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[JobSandbox]:
+    with JobSandbox(
+        tmp_path_factory.mktemp("job_sandbox"), sandbox="best-effort", threads=1, environments=ENVIRONMENTS
     ) as opened:
         yield opened
 
 
 @pytest.fixture
-def done(workshop: Workshop, digits_folder: Path, tmp_path: Path) -> Callable[..., Done]:
+def done(job_sandbox: JobSandbox, digits_folder: Path, tmp_path: Path) -> Callable[..., Done]:
     """Does a job on the digits network, given the model's file and parts of its spec."""
 
     def run(model: str = "digits.pt2", **spec: object) -> Done:
         directory = tmp_path / "job"
         directory.mkdir()
-        return finished(workshop, order_for(directory, digits_folder, model, **spec), directory)
+        return finished(job_sandbox, order_for(directory, digits_folder, model, **spec), directory)
 
     return run
 
 
 @pytest.fixture
-def of_network(workshop: Workshop, tmp_path: Path) -> Callable[..., Done]:
+def of_network(job_sandbox: JobSandbox, tmp_path: Path) -> Callable[..., Done]:
     """Does a job without data on one of the `networks`, given its name and parts of the spec."""
 
     def run(name: str, **spec: object) -> Done:
@@ -77,16 +78,16 @@ def of_network(workshop: Workshop, tmp_path: Path) -> Callable[..., Done]:
         job = JobSpec.model_validate({"model": MODEL, "evaluate": FAST, **spec})
         model = upload(directory, "model.pt2", signature)
         order = WorkOrder(job="job_1", attempt=1, spec=job, model=model, data={}, threads=1)
-        return finished(workshop, order, directory)
+        return finished(job_sandbox, order, directory)
 
     return run
 
 
-def finished(workshop: Workshop, order: WorkOrder, directory: Path) -> Done:
+def finished(job_sandbox: JobSandbox, order: WorkOrder, directory: Path) -> Done:
     """Do an order whose files lie in `directory`."""
     (directory / "order.json").write_text(order.model_dump_json())
     lines: list[LogLine] = []
-    outcome = workshop.run(directory, LIMITS, Listeners(on_log=lines.append))
+    outcome = job_sandbox.run(directory, LIMITS, Listeners(on_log=lines.append))
     assert isinstance(outcome, WorkResult), (outcome, [line.message for line in lines])
     return Done(outcome, directory / "out")
 

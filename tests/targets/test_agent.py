@@ -9,7 +9,7 @@ import numpy as np
 import onnxruntime as ort
 from pare_agent import process
 
-from tests.agent.measured import ORDER
+from tests.support.agent.measured import ORDER
 from tests.targets.conftest import ENVIRONMENTS, Done, toolchain
 
 BATCH, ROWS = 4, 10
@@ -37,8 +37,11 @@ def test_an_agent_runs_a_litert_file(done: Callable[..., Done], digits_folder: P
     order = ORDER | {"runtime": "litert"}
     ran = subprocess.run(
         [ENVIRONMENTS.folder("litert") / "bin" / "python", "-c", RUN, json.dumps(order)],
-        cwd=work, env={"PYTHONPATH": str(Path(process.__file__).parents[1])}, capture_output=True, check=False,
-    )  # fmt: skip
+        cwd=work,
+        env={"PYTHONPATH": str(Path(process.__file__).parents[1])},
+        capture_output=True,
+        check=False,
+    )
 
     assert ran.returncode == 0, ran.stderr[-2000:]
     answer = json.loads(ran.stdout)

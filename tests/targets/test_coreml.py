@@ -12,12 +12,12 @@ from app.report import render_markdown
 from app.spec.job import JobSpec
 from app.spec.signature import Dimension, Signature, TensorSpec
 from app.spec.work import WorkOrder
-from tests.engine.orders import upload
-from tests.engine.test_job import FAST, MODEL
-from tests.engine.zoo import program
+from tests.support.engine.orders import upload
+from tests.support.engine.zoo import program
+from tests.support.networks import NAMES
 from tests.targets.conftest import Done, finished, run_usage, toolchain
-from tests.targets.networks import NAMES
-from worker.runtime.supervise import Workshop
+from tests.worker.engine.test_job import FAST, MODEL
+from worker.runtime.job_sandbox import JobSandbox
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -37,8 +37,9 @@ def test_what_was_not_executed_claims_nothing(done: Callable[..., Done]) -> None
     assert target.placement.floating == 5
     assert any("Nothing was run" in note for note in target.notes)
     assert [artifact.file for artifact in exported.result.artifacts] == [
-        "model-coreml-fp32.mlpackage.zip", "USAGE-coreml-fp32.md"
-    ]  # fmt: skip
+        "model-coreml-fp32.mlpackage.zip",
+        "USAGE-coreml-fp32.md",
+    ]
     ending = "\nprint([one.name for one in model.get_spec().description.output])"
     assert run_usage(exported.folder, "coreml", "USAGE-coreml-fp32.md", ending) == "['logits']"
 
@@ -93,7 +94,7 @@ def test_networks_are_converted(name: str, of_network: Callable[..., Done]) -> N
         assert "model-coreml-fp16.mlpackage/Manifest.json" in archive.namelist()
 
 
-def test_a_pooling_without_a_stride_is_converted(workshop: Workshop, tmp_path: Path) -> None:
+def test_a_pooling_without_a_stride_is_converted(job_sandbox: JobSandbox, tmp_path: Path) -> None:
     class Pooled(nn.Module):
         def forward(self, image: torch.Tensor) -> torch.Tensor:
             return torch.ops.aten.max_pool2d.default(image, [2, 2]).flatten(1)
@@ -107,6 +108,8 @@ def test_a_pooling_without_a_stride_is_converted(workshop: Workshop, tmp_path: P
     spec = JobSpec.model_validate({"model": MODEL, "evaluate": FAST, "targets": [{"format": "coreml"}]})
     model = upload(tmp_path, "model.pt2", signature)
 
-    result = finished(workshop, WorkOrder(job="job_1", attempt=1, spec=spec, model=model, data={}, threads=1), tmp_path)
+    result = finished(
+        job_sandbox, WorkOrder(job="job_1", attempt=1, spec=spec, model=model, data={}, threads=1), tmp_path
+    )
 
     assert result.target("coreml/fp16").placement.operators["max_pool"] == 1

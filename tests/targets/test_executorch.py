@@ -5,8 +5,8 @@ from collections.abc import Callable
 import pytest
 
 from app.spec.report import Profile
+from tests.support.networks import NAMES
 from tests.targets.conftest import Done, run_usage, toolchain
-from tests.targets.networks import NAMES
 
 EXECUTORCH = [{"format": "executorch"}]
 
@@ -30,8 +30,10 @@ def test_an_export_computes_the_same(done: Callable[..., Done]) -> None:
     assert any("up to 32 rows" in note for note in target.notes)
     _require_times(target.profile)
     assert [artifact.file for artifact in exported.result.artifacts] == [
-        "model-executorch.pte", "model-executorch.pte.json", "USAGE-executorch.md"
-    ]  # fmt: skip
+        "model-executorch.pte",
+        "model-executorch.pte.json",
+        "USAGE-executorch.md",
+    ]
     ending = "\nprint({name: tuple(tensor.shape) for name, tensor in outputs.items()})"
     assert run_usage(exported.folder, "executorch", "USAGE-executorch.md", ending) == "{'logits': (1, 10)}"
 

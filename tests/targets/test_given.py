@@ -8,12 +8,11 @@ from pathlib import Path
 import pytest
 
 from app.spec.report import ArtifactOrigin
-from app.spec.targets import TARGETS, TensorRtTarget
+from app.spec.targets import TARGETS
 from app.spec.work import GivenArtifact, GivenFile
-from tests.engine.test_job import order_for
 from tests.targets.conftest import Done, finished, toolchain
-from worker.engine import targets
-from worker.runtime.supervise import Workshop
+from tests.worker.engine.test_job import order_for
+from worker.runtime.job_sandbox import JobSandbox
 
 ORIGIN = ArtifactOrigin(artifact="art_" + "1" * 32, job="job_" + "1" * 32, job_name="first")
 STATIC = {"type": "quantize.static"}
@@ -30,9 +29,13 @@ CASES: list[tuple[dict[str, str], list[dict[str, str]]]] = [
     ("target", "steps"), CASES, ids=lambda value: value["format"] if isinstance(value, dict) else ""
 )
 def test_a_delivered_artifact_is_measured_as_it_was(
-    target: dict[str, str], steps: list[dict[str, str]], done: Callable[..., Done], workshop: Workshop,
-    digits_folder: Path, tmp_path: Path,
-) -> None:  # fmt: skip
+    target: dict[str, str],
+    steps: list[dict[str, str]],
+    done: Callable[..., Done],
+    job_sandbox: JobSandbox,
+    digits_folder: Path,
+    tmp_path: Path,
+) -> None:
     kind = next(one for one in TARGETS if one.model_fields["format"].default == target["format"])
     if kind.toolchain is not None:
         toolchain(kind.toolchain)
@@ -44,16 +47,20 @@ def test_a_delivered_artifact_is_measured_as_it_was(
     for name in files:
         shutil.copy(first.folder / name, directory / "artifact-0" / name)
     given = GivenArtifact(
-        origin=ORIGIN, target=delivered.target,
+        origin=ORIGIN,
+        target=delivered.target,
         files=tuple(GivenFile(path=f"artifact-0/{name}", sha256=digest(first.folder / name)) for name in files),
-    )  # fmt: skip
+    )
     devices = [{"type": "local"}]
     order = order_for(
-        directory, digits_folder, "digits.pt2", targets=[target],
+        directory,
+        digits_folder,
+        "digits.pt2",
+        targets=[target],
         evaluate={"latency": {"runs": 20, "budget_s": 1}, "devices": devices},
-    ).model_copy(update={"artifacts": (given,)})  # fmt: skip
+    ).model_copy(update={"artifacts": (given,)})
 
-    (again,) = (result := finished(workshop, order, directory)).report.targets
+    (again,) = (result := finished(job_sandbox, order, directory)).report.targets
 
     assert result.result.artifacts == ()
     assert again.origin == ORIGIN
@@ -62,14 +69,6 @@ def test_a_delivered_artifact_is_measured_as_it_was(
     (cell,) = again.devices
     assert cell.failure is None
     assert (cell.latency is not None) == (again.latency != ())
-
-
-def test_every_kind_of_target_can_be_opened_again() -> None:
-    targets.implementations()
-
-    assert set(targets.OPENERS) == set(TARGETS)
-    with pytest.raises(ValueError, match="opened twice"):
-        targets.opens(TensorRtTarget)(lambda target, files, site: iter(()))
 
 
 def digest(path: Path) -> str:

@@ -15,15 +15,15 @@ from app.spec.job import JobSpec
 from app.spec.signature import Dimension, ModelInfo
 from app.spec.work import Failure, ModelFile, WorkOrder
 from examples.digits import TRAIN_ROWS, all_digits
-from tests.engine.orders import data_file
-from tests.engine.test_job import FAST, MODEL
-from tests.installation.stacks import embedded
+from tests.support.engine.orders import data_file
+from tests.support.installation.stacks import embedded
 from tests.targets.conftest import ENVIRONMENTS, Done, finished, toolchain
+from tests.worker.engine.test_job import FAST, MODEL
 from worker.engine.errors import ToolchainMissing
-from worker.engine.keras import load_keras
 from worker.engine.model import open_model
 from worker.engine.progress import Unheard
-from worker.runtime.supervise import Limits, Listeners, Workshop
+from worker.engine.torch_program.keras import load_keras
+from worker.runtime.job_sandbox import JobSandbox, Limits, Listeners
 
 MAKER = Path(__file__).with_name("keras_models.py")
 SPLITS = {"splits": {"calibration": 0.3, "test": 0.7}}
@@ -60,11 +60,13 @@ def order_for(directory: Path, made: Path, name: str, **spec: object) -> WorkOrd
     info, size = admitted(made / name), (made / name).stat().st_size
     declared = DatasetSpec.model_validate(SPLITS)
     return WorkOrder(
-        job="job_1", attempt=1, threads=1,
+        job="job_1",
+        attempt=1,
+        threads=1,
         spec=JobSpec.model_validate({"model": MODEL, "evaluate": FAST, **spec}),
         model=ModelFile(path=name, sha256="b" * 64, bytes=size, info=info),
         data={role: data_file("digits.npz", declared, role) for role in ("calibration", "test")},
-    )  # fmt: skip
+    )
 
 
 def on_runtime(done: Done, image: np.ndarray) -> np.ndarray:
@@ -88,8 +90,8 @@ def test_shapes_and_weights_are_those_that_keras_tells(form: str, made: Path) ->
 
 
 @pytest.mark.parametrize("name", ["digits.keras", "digits.h5"])
-def test_an_upload_computes_what_keras_computes(name: str, made: Path, workshop: Workshop, tmp_path: Path) -> None:
-    done = finished(workshop, order_for(tmp_path, made, name, targets=[{"format": "onnx"}]), tmp_path)
+def test_an_upload_computes_what_keras_computes(name: str, made: Path, job_sandbox: JobSandbox, tmp_path: Path) -> None:
+    done = finished(job_sandbox, order_for(tmp_path, made, name, targets=[{"format": "onnx"}]), tmp_path)
 
     target = done.target("onnx/x86")
     assert target.parity[0].max_abs < 1e-4
@@ -99,20 +101,20 @@ def test_an_upload_computes_what_keras_computes(name: str, made: Path, workshop:
     assert any("Dropout" in note for note in done.report.notes)
 
 
-def test_a_tensorflow_lite_file_takes_channels_last(made: Path, workshop: Workshop, tmp_path: Path) -> None:
+def test_a_tensorflow_lite_file_takes_channels_last(made: Path, job_sandbox: JobSandbox, tmp_path: Path) -> None:
     toolchain("litert")
-    done = finished(workshop, order_for(tmp_path, made, "digits.keras", targets=[{"format": "litert"}]), tmp_path)
+    done = finished(job_sandbox, order_for(tmp_path, made, "digits.keras", targets=[{"format": "litert"}]), tmp_path)
 
     target = done.target("litert")
     assert target.parity[0].max_abs < 1e-4
     assert target.metrics[0].drop == 0
 
 
-def test_its_weights_can_be_pruned_trained_and_quantized(made: Path, workshop: Workshop, tmp_path: Path) -> None:
+def test_its_weights_can_be_pruned_trained_and_quantized(made: Path, job_sandbox: JobSandbox, tmp_path: Path) -> None:
     """Channels last at its input; layers of one kind are as many as in the model, with nothing in between."""
     steps = [{"type": "prune.channels", "ratio": 0.25, "round_to": 4}, {"type": "quantize.static"}]
     done = finished(
-        workshop, order_for(tmp_path, made, "digits.keras", steps=steps, targets=[{"format": "onnx"}]), tmp_path
+        job_sandbox, order_for(tmp_path, made, "digits.keras", steps=steps, targets=[{"format": "onnx"}]), tmp_path
     )
 
     target = done.target("onnx/x86")
@@ -122,19 +124,19 @@ def test_its_weights_can_be_pruned_trained_and_quantized(made: Path, workshop: W
 
 
 @pytest.mark.parametrize("name", ["convolutions", "depthwise", "pooling", "sequence", "functional"])
-def test_other_layers_are_converted(name: str, made: Path, workshop: Workshop, tmp_path: Path) -> None:
+def test_other_layers_are_converted(name: str, made: Path, job_sandbox: JobSandbox, tmp_path: Path) -> None:
     order = order_for(tmp_path, made, f"{name}.keras", targets=[{"format": "onnx"}]).model_copy(update={"data": {}})
 
-    done = finished(workshop, order, tmp_path)
+    done = finished(job_sandbox, order, tmp_path)
 
     assert all(output.max_abs < 1e-4 for output in done.target("onnx/x86").parity)
 
 
-def test_weights_in_another_file_are_refused(made: Path, workshop: Workshop, tmp_path: Path) -> None:
+def test_weights_in_another_file_are_refused(made: Path, job_sandbox: JobSandbox, tmp_path: Path) -> None:
     order = order_for(tmp_path, made, "linked.h5", targets=[{"format": "onnx"}])
     (tmp_path / "order.json").write_text(order.model_dump_json())
 
-    outcome = workshop.run(tmp_path, SMALL, Listeners())
+    outcome = job_sandbox.run(tmp_path, SMALL, Listeners())
 
     assert isinstance(outcome, Failure)
     assert outcome.code == "model.load_failed"
@@ -158,10 +160,15 @@ def test_from_upload_to_artifacts_over_http(made: Path, tmp_path: Path) -> None:
         model = client.upload_model((made / "digits.keras").read_bytes(), "digits")
         data = client.upload_dataset((made / "digits.npz").read_bytes(), SPLITS)
         assert client.get(f"/models/{model}")["info"]["format"] == "keras"
-        job = client.submit({
-            "model": model, "data": {"calibration": data, "test": data}, "steps": [{"type": "quantize.static"}],
-            "targets": [{"format": "onnx"}, {"format": "litert"}], "evaluate": FAST,
-        })  # fmt: skip
+        job = client.submit(
+            {
+                "model": model,
+                "data": {"calibration": data, "test": data},
+                "steps": [{"type": "quantize.static"}],
+                "targets": [{"format": "onnx"}, {"format": "litert"}],
+                "evaluate": FAST,
+            }
+        )
         ended = client.wait(job)
         assert ended["status"] == "succeeded", ended["error"]
         for target in client.get(f"/jobs/{job}/report")["targets"]:

@@ -4,8 +4,8 @@ from collections.abc import Callable
 
 import pytest
 
+from tests.support.networks import NAMES
 from tests.targets.conftest import Done, run_usage, toolchain
-from tests.targets.networks import NAMES
 
 
 @pytest.fixture(autouse=True, scope="module")

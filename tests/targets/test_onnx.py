@@ -8,11 +8,11 @@ import onnx
 import pytest
 from onnx import helper
 
+from tests.support.networks import NAMES
 from tests.targets.conftest import Done
-from tests.targets.networks import NAMES
 from worker.engine.errors import Unconvertible
-from worker.engine.onnx_file import default_opset
-from worker.engine.targets.opsets import in_opset
+from worker.engine.onnx_graph.file import default_opset
+from worker.engine.onnx_graph.opsets import in_opset
 
 
 @pytest.mark.parametrize("name", NAMES)

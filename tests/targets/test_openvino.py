@@ -7,11 +7,11 @@ import pytest
 
 from app.spec.signature import ModelInfo
 from app.spec.work import ModelFile, WorkOrder
-from tests.engine.orders import signature_of
-from tests.engine.test_job import FAST, MODEL
+from tests.support.engine.orders import signature_of
+from tests.support.networks import NAMES
 from tests.targets.conftest import Done, finished, run_usage, toolchain
-from tests.targets.networks import NAMES
-from worker.runtime.supervise import Workshop
+from tests.worker.engine.test_job import FAST, MODEL
+from worker.runtime.job_sandbox import JobSandbox
 
 STATIC = {"type": "quantize.static"}
 
@@ -34,8 +34,10 @@ def test_an_export_computes_the_same(model: str, done: Callable[..., Done]) -> N
     assert target.placement.floating == 5
     assert target.placement.integer == 0
     assert [artifact.file for artifact in exported.result.artifacts] == [
-        "model-openvino-fp32.xml", "model-openvino-fp32.bin", "USAGE-openvino-fp32.md"
-    ]  # fmt: skip
+        "model-openvino-fp32.xml",
+        "model-openvino-fp32.bin",
+        "USAGE-openvino-fp32.md",
+    ]
 
 
 def test_half_precision_halves_the_file(done: Callable[..., Done]) -> None:
@@ -94,18 +96,23 @@ def test_usage_is_code_that_runs(done: Callable[..., Done]) -> None:
     assert run_usage(exported.folder, "openvino", "USAGE-openvino-fp32.md", ending) == "{'logits': (1, 10)}"
 
 
-def test_resnet18_computes_the_same(resnet18: Path, workshop: Workshop, tmp_path: Path) -> None:
+def test_resnet18_computes_the_same(resnet18: Path, job_sandbox: JobSandbox, tmp_path: Path) -> None:
     directory = tmp_path / "job"
     directory.mkdir()
     (directory / "resnet18.onnx").write_bytes(resnet18.read_bytes())
     info = ModelInfo(format="onnx", signature=signature_of(resnet18), parameters=11_689_512, nodes=50, operators={})
-    order = WorkOrder.model_validate({
-        "job": "job_1", "attempt": 1, "data": {}, "threads": 1,
-        "spec": {"model": MODEL, "evaluate": FAST, "targets": [{"format": "openvino"}]},
-        "model": ModelFile(path="resnet18.onnx", sha256="0" * 64, bytes=resnet18.stat().st_size, info=info),
-    })  # fmt: skip
+    order = WorkOrder.model_validate(
+        {
+            "job": "job_1",
+            "attempt": 1,
+            "data": {},
+            "threads": 1,
+            "spec": {"model": MODEL, "evaluate": FAST, "targets": [{"format": "openvino"}]},
+            "model": ModelFile(path="resnet18.onnx", sha256="0" * 64, bytes=resnet18.stat().st_size, info=info),
+        }
+    )
 
-    target = finished(workshop, order, directory).target("openvino/fp32")
+    target = finished(job_sandbox, order, directory).target("openvino/fp32")
 
     assert target.parity[0].max_abs < 1e-4
 

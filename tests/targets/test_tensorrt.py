@@ -12,14 +12,14 @@ from onnx import TensorProto
 
 from app.spec.signature import ModelInfo
 from app.spec.work import ModelFile, WorkOrder
-from tests.engine import zoo
-from tests.engine.orders import signature_of
-from tests.engine.test_job import FAST, MODEL
+from tests.support.engine import zoo
+from tests.support.engine.orders import signature_of
+from tests.support.networks import NAMES
 from tests.targets.conftest import Done, finished
-from tests.targets.networks import NAMES
+from tests.worker.engine.test_job import FAST, MODEL
 from worker.engine.targets.tensorrt.releases import RELEASES
 from worker.engine.targets.tensorrt.rules import require_rules
-from worker.runtime.supervise import Workshop
+from worker.runtime.job_sandbox import JobSandbox
 
 STATIC = {"type": "quantize.static"}
 BOTH = [{"format": "tensorrt", "profile": profile} for profile in ("trt10", "trt11")]
@@ -36,8 +36,9 @@ def test_an_export_computes_the_same(model: str, done: Callable[..., Done]) -> N
         assert target.parity[0].max_abs < 1e-4
         assert (target.placement.integer, target.placement.floating) == (0, 5)
     assert [artifact.file for artifact in exported.result.artifacts][:2] == [
-        "model-tensorrt-trt10-fp32.onnx", "USAGE-tensorrt-trt10-fp32.md"
-    ]  # fmt: skip
+        "model-tensorrt-trt10-fp32.onnx",
+        "USAGE-tensorrt-trt10-fp32.md",
+    ]
 
 
 def test_a_quantized_plan_keeps_the_rules_and_the_answers(done: Callable[..., Done]) -> None:
@@ -85,25 +86,30 @@ def test_usage_is_code_that_runs_and_a_command_with_shapes(precision: str, done:
     assert "--maxShapes=image:" in told
 
 
-def onnx_job(path: Path, workshop: Workshop, tmp_path: Path, **spec: object) -> Done:
+def onnx_job(path: Path, job_sandbox: JobSandbox, tmp_path: Path, **spec: object) -> Done:
     """A job without data on an ONNX file."""
     directory = tmp_path / "job"
     directory.mkdir()
     (directory / "model.onnx").write_bytes(path.read_bytes())
     info = ModelInfo(format="onnx", signature=signature_of(path), parameters=1, nodes=1, operators={})
-    order = WorkOrder.model_validate({
-        "job": "job_1", "attempt": 1, "data": {}, "threads": 1,
-        "spec": {"model": MODEL, "evaluate": FAST, **spec},
-        "model": ModelFile(path="model.onnx", sha256="0" * 64, bytes=path.stat().st_size, info=info),
-    })  # fmt: skip
-    return finished(workshop, order, directory)
+    order = WorkOrder.model_validate(
+        {
+            "job": "job_1",
+            "attempt": 1,
+            "data": {},
+            "threads": 1,
+            "spec": {"model": MODEL, "evaluate": FAST, **spec},
+            "model": ModelFile(path="model.onnx", sha256="0" * 64, bytes=path.stat().st_size, info=info),
+        }
+    )
+    return finished(job_sandbox, order, directory)
 
 
-def test_four_bits_come_in_blocks_that_tensorrt_has(workshop: Workshop, tmp_path: Path) -> None:
+def test_four_bits_come_in_blocks_that_tensorrt_has(job_sandbox: JobSandbox, tmp_path: Path) -> None:
     tokens = torch.zeros(2, 16, dtype=torch.int64)
     transformer = zoo.export(zoo.TransformerBlock(), tmp_path / "transformer.onnx", {"tokens": tokens}, ["logits"])
     step = {"type": "quantize.weights", "weights": "int4", "symmetric": True, "block": 64}
-    exported = onnx_job(transformer, workshop, tmp_path, steps=[step], targets=BOTH)
+    exported = onnx_job(transformer, job_sandbox, tmp_path, steps=[step], targets=BOTH)
 
     for target in exported.report.targets:
         graph = onnx.load(exported.folder / target.artifact).graph

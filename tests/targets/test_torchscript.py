@@ -14,14 +14,14 @@ from torch import nn
 
 from app.spec.signature import Dimension, Signature, TensorSpec
 from app.spec.targets import TorchScriptTarget
-from tests.engine.zoo import Recurrent, TransformerBlock, TwoInputs, program
+from tests.support.engine.zoo import Recurrent, TransformerBlock, TwoInputs, program
+from tests.support.networks import NAMES
 from tests.targets.conftest import Done
-from tests.targets.networks import NAMES
 from worker.engine.errors import Unconvertible
 from worker.engine.measure.host import Host
-from worker.engine.program import Program, quiet
-from worker.engine.runtimes.torchscript import LibTorch
+from worker.engine.targets.torchscript.runtime import LibTorch
 from worker.engine.targets.torchscript.script import scripted
+from worker.engine.torch_program.program import Program, quiet
 
 BATCH = Dimension(name="batch", min=1, max=4096)
 
@@ -39,8 +39,10 @@ def test_an_export_computes_the_same(done: Callable[..., Done]) -> None:
     assert "aten::batch_norm" not in target.placement.operators, "folded"
     assert any("deprecated" in note for note in target.notes)
     assert [artifact.file for artifact in exported.result.artifacts] == [
-        "model-torchscript-x86.pt", "model-torchscript-x86.cpp.zip", "USAGE-torchscript-x86.md"
-    ]  # fmt: skip
+        "model-torchscript-x86.pt",
+        "model-torchscript-x86.cpp.zip",
+        "USAGE-torchscript-x86.md",
+    ]
 
 
 def test_usage_is_code_that_runs(done: Callable[..., Done]) -> None:

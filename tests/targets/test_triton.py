@@ -44,8 +44,9 @@ def test_a_repository_holds_the_artifact_and_its_config(done: Callable[..., Done
     assert target.parity[0].top1_agreement >= 0.99
     assert target.latency != ()
     assert [artifact.file for artifact in exported.result.artifacts] == [
-        "model-triton-onnx.zip", "USAGE-triton-onnx.md"
-    ]  # fmt: skip
+        "model-triton-onnx.zip",
+        "USAGE-triton-onnx.md",
+    ]
     with zipfile.ZipFile(exported.folder / "model-triton-onnx.zip") as archive:
         assert archive.namelist() == ["digits/config.pbtxt", "digits/1/model.onnx"]
         told = parsed(archive.read("digits/config.pbtxt").decode())

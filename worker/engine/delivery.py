@@ -11,16 +11,17 @@ from app.spec.job import JobSpec, Role
 from app.spec.report import TargetFailure, TargetReport
 from app.spec.targets import OnnxTarget, Target
 from app.spec.work import ArtifactFile, GivenArtifact, WorkOrder
-from worker.engine.data import Rows
+from worker.engine.data.rows import Rows
 from worker.engine.devices.matrix import try_devices
 from worker.engine.devices.trial import Trial
 from worker.engine.errors import DeliveryFailed
 from worker.engine.measure import measure_target
 from worker.engine.measure.target import choose_rows
 from worker.engine.model import Model
-from worker.engine.onnx_file import save
-from worker.engine.targets import Delivery, Site, deliver, open_delivered
-from worker.engine.targets.onnx import lower
+from worker.engine.onnx_graph.file import save
+from worker.engine.targets.base import ExportContext, Exported
+from worker.engine.targets.onnx.delivery import lower
+from worker.engine.targets.table import FORMATS
 
 OCTETS, MARKDOWN = "application/octet-stream", "text/markdown"
 
@@ -33,7 +34,7 @@ class Delivered:
     failures: list[TargetFailure] = field(default_factory=list)
     artifacts: list[ArtifactFile] = field(default_factory=list)
 
-    def add(self, number: int, report: TargetReport, delivery: Delivery, out: Path) -> None:
+    def add(self, number: int, report: TargetReport, delivery: Exported, out: Path) -> None:
         """Target `number` was measured; if this job has made it, its `USAGE.md` is written into `out`."""
         self.reports.append(report)
         if report.origin is not None:
@@ -53,8 +54,8 @@ def stages_per_target(spec: JobSpec) -> int:
 
 
 def deliver_all(
-    order: WorkOrder, site: Site, model: Model, data: dict[Role, Rows], begin: Callable[[str, int], None]
-) -> Delivered:  # fmt: skip
+    order: WorkOrder, site: ExportContext, model: Model, data: dict[Role, Rows], begin: Callable[[str, int], None]
+) -> Delivered:
     """Deliver, or open what was delivered earlier, and measure.
 
     `begin` hears the name of each stage and its number among the deliveries, from 0. Raises the first target's error
@@ -67,7 +68,7 @@ def deliver_all(
         given = order.artifacts[number] if order.artifacts else None
         begin(f"{'opening' if given else 'writing'} {target.label}", stages * number)
         try:
-            with _opened(given, site) if given else deliver(target, model, site) as delivery:
+            with _opened(given, site) if given else FORMATS[type(target)].deliver(target, model, site) as delivery:
                 begin(f"measuring {target.label}", stages * number + 1)
                 report = _measured(order, target, delivery, site, data)
                 report = report.model_copy(update={"origin": given.origin if given else None})
@@ -89,18 +90,20 @@ def deliver_all(
     return delivered
 
 
-def _opened(given: GivenArtifact, site: Site) -> AbstractContextManager[Delivery]:
-    return open_delivered(given.target, tuple(site.directory / file.path for file in given.files), site)
+def _opened(given: GivenArtifact, site: ExportContext) -> AbstractContextManager[Exported]:
+    return FORMATS[type(given.target)].reopen(
+        given.target, tuple(site.directory / file.path for file in given.files), site
+    )
 
 
-def _unforeseen(error: Exception, site: Site) -> DeliveryFailed:
+def _unforeseen(error: Exception, site: ExportContext) -> DeliveryFailed:
     site.progress.log("".join(traceback.format_exception(error)), "warning")
     return DeliveryFailed(f"It ended in {type(error).__name__}, of which the job's log has the place.")
 
 
 def _measured(
-    order: WorkOrder, target: Target, delivery: Delivery, site: Site, data: dict[Role, Rows]
-) -> TargetReport:  # fmt: skip
+    order: WorkOrder, target: Target, delivery: Exported, site: ExportContext, data: dict[Role, Rows]
+) -> TargetReport:
     return measure_target(
         target=target,
         runtime=delivery.runtime,
@@ -120,9 +123,14 @@ def _measured(
 
 
 def _tried(
-    order: WorkOrder, number: int, model: Model | None, delivery: Delivery, report: TargetReport, site: Site,
+    order: WorkOrder,
+    number: int,
+    model: Model | None,
+    delivery: Exported,
+    report: TargetReport,
+    site: ExportContext,
     data: dict[Role, Rows],
-) -> TargetReport:  # fmt: skip
+) -> TargetReport:
     """The report with what became of the artifact on each device; `model`: what it was made from, if this job did."""
     original, seed = site.original, order.spec.seed
     rows, _ = choose_rows(data.get("test"), data.get("calibration"), original.signature, seed)

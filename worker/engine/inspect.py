@@ -20,16 +20,16 @@ from app.spec.job import AnyStep
 from app.spec.prune import PruneChannels
 from app.spec.quantize import QuantizeDynamic, QuantizeStatic
 from app.spec.quantize_aware import QuantizeAware
-from worker.engine.channels.analysis import Channels, analyse
-from worker.engine.channels.cost import Cost, cost_of
-from worker.engine.channels.groups import Group
-from worker.engine.data import SCRATCH
-from worker.engine.macs import uncounted
+from worker.engine.data.rows import SCRATCH
 from worker.engine.model import Model, open_model
-from worker.engine.onnx_macs import onnx_macs
+from worker.engine.onnx_graph.macs import onnx_macs
 from worker.engine.passes.quantize_dynamic import dynamically_quantizable
+from worker.engine.plan.selection import OTHER_FLOATS, quantizable
 from worker.engine.progress import Progress
-from worker.engine.selection import OTHER_FLOATS, quantizable
+from worker.engine.pruning.channels.analysis import Channels, analyse
+from worker.engine.pruning.channels.cost import Cost, cost_of
+from worker.engine.pruning.channels.groups import Group
+from worker.engine.torch_program.macs import uncounted
 
 STEPS: tuple[type[Step], ...] = get_args(get_args(AnyStep)[0])
 FLOATING = frozenset({onnx.TensorProto.FLOAT, *OTHER_FLOATS})

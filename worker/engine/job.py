@@ -13,14 +13,14 @@ from app.spec.report import ModelSummary, Report, TargetReport, Verdict
 from app.spec.work import ArtifactFile, WorkOrder, WorkResult
 from worker.engine.checkpoints import FOLDER as CHECKPOINTS
 from worker.engine.checkpoints import Checkpoints
-from worker.engine.data import SCRATCH, Rows
+from worker.engine.context import Context
+from worker.engine.data.rows import SCRATCH, Rows
 from worker.engine.delivery import OCTETS, deliver_all, stages_per_target
 from worker.engine.measure import describe_machine
 from worker.engine.model import Model, open_model
-from worker.engine.passes import Context
 from worker.engine.progress import Progress
 from worker.engine.steps import Taken, take_steps
-from worker.engine.targets import Origin, Site
+from worker.engine.targets.base import ArtifactProvenance, ExportContext
 
 OUT = "out"
 WORST_FIRST: tuple[Verdict, ...] = ("unusable", "regressed", "unchanged", "improved")
@@ -48,8 +48,8 @@ def run(order: WorkOrder, directory: Path, progress: Progress) -> WorkResult:
     taken = _take_steps(order, original, data, directory, stages)
     out = directory / OUT
     out.mkdir(exist_ok=True)
-    origin = Origin(order.job, recipe_digest(spec), order.model.sha256)
-    site = Site(original, origin, directory, out, scratch, order.threads, progress, data.get("calibration"))
+    origin = ArtifactProvenance(order.job, recipe_digest(spec), order.model.sha256)
+    site = ExportContext(original, origin, directory, out, scratch, order.threads, progress, data.get("calibration"))
     delivered = deliver_all(
         order, site, taken.model, data, lambda name, number: stages.begin(name, 2 + len(spec.steps) + number)
     )
@@ -95,9 +95,16 @@ def _take_steps(order: WorkOrder, original: Model, data: dict[Role, Rows], direc
         return open_model(order.teachers[model], directory, scratch, threads=order.threads, progress=stages.progress)
 
     context = Context(
-        data, scratch, order.threads, spec.seed, stages.progress,
-        device=order.device, original=original, teacher=teacher, targets=spec.targets,
-    )  # fmt: skip
+        data,
+        scratch,
+        order.threads,
+        spec.seed,
+        stages.progress,
+        device=order.device,
+        original=original,
+        teacher=teacher,
+        targets=spec.targets,
+    )
     checkpoints = Checkpoints(directory / CHECKPOINTS, stages.progress)
     for taken in take_steps(spec.steps, original, context, recipe_digest(spec), checkpoints):
         if len(taken.reports) < len(spec.steps):

@@ -11,13 +11,13 @@ import torch
 from app.spec.signature import ModelInfo, Signature
 from app.spec.work import ModelFile
 from worker.engine.errors import ExportFailed, InconsistentModel, NoTrainableGraph
-from worker.engine.onnx_export import export_onnx
-from worker.engine.onnx_file import unpack_bundle
-from worker.engine.plan import Plan
-from worker.engine.preprocess import preprocess
-from worker.engine.program import Program
+from worker.engine.onnx_graph.export import export_onnx
+from worker.engine.onnx_graph.file import unpack_bundle
+from worker.engine.onnx_graph.preprocess import preprocess
+from worker.engine.onnx_graph.sessions import session
+from worker.engine.plan.plan import Plan
 from worker.engine.progress import Progress, Unheard
-from worker.engine.sessions import session
+from worker.engine.torch_program.program import Program
 
 Reference = Callable[[dict[str, np.ndarray]], dict[str, np.ndarray]]
 """The source program: outputs by name for one batch of inputs by name."""
@@ -105,7 +105,7 @@ def load_model(upload: ModelFile, directory: Path, scratch: Path, progress: Prog
     """Load an upload; nothing has been run or exported yet. Raises `LoadFailed`, `ToolchainMissing`."""
     path, signature, folder = directory / upload.path, upload.info.signature, new_folder(scratch)
     if upload.info.format == "keras":
-        from worker.engine.keras import load_keras
+        from worker.engine.torch_program.keras import load_keras
 
         return Model(load_keras(upload, directory, scratch, progress), signature, folder)
     if upload.info.format != "onnx":
@@ -116,8 +116,8 @@ def load_model(upload: ModelFile, directory: Path, scratch: Path, progress: Prog
 
 def _program(path: Path, info: ModelInfo, scratch: Path) -> Program:
     # Imported here: torch.export takes a second, and torchvision another, that an ONNX job can do without.
-    from worker.engine.architectures import load_weights
-    from worker.engine.pt2 import load_program
+    from worker.engine.torch_program.architectures import load_weights
+    from worker.engine.torch_program.pt2 import load_program
 
     if info.architecture is not None:
         return load_weights(info.architecture, path)

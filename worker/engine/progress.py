@@ -24,10 +24,10 @@ class Progress(Protocol):
         """Say that the file `name` in the job's folder of checkpoints is complete, or was dropped."""
 
     def start_toolchain(self, number: int, name: ToolchainName) -> None:
-        """Ask for a process of a toolchain in folder `number`; see `worker.engine.toolchain`."""
+        """Ask for a process of a toolchain in folder `number`; see `worker.engine.toolchains.process`."""
 
     def ask_agent(self, number: int, agent: str) -> None:
-        """Ask a device agent to do the task in folder `number`; see `worker.engine.agents`."""
+        """Ask a device agent to do the task in folder `number`; see `worker.engine.devices.agent_task`."""
 
 
 class Unheard:

@@ -11,10 +11,11 @@ from typing import Any
 from app.spec.job import AnyStep
 from app.spec.report import StepReport
 from worker.engine.checkpoints import Checkpoints
+from worker.engine.context import Changed, Context
 from worker.engine.model import Model, new_folder
-from worker.engine.passes import Changed, Context, take
-from worker.engine.program import Program
-from worker.engine.pt2 import load_program
+from worker.engine.passes.table import apply_step
+from worker.engine.torch_program.program import Program
+from worker.engine.torch_program.pt2 import load_program
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ def take_steps(
     for number, step in enumerate(steps[len(taken.reports) :], len(taken.reports) + 1):
         yield taken
         started = time.monotonic()
-        changed = take(step, taken.model, replace(context, checkpoints=checkpoints))
+        changed = apply_step(step, taken.model, replace(context, checkpoints=checkpoints))
         context.progress.log(changed.summary)
         files = {f"step-{number}-{name}": path for name, path in changed.files.items()}
         report = StepReport(

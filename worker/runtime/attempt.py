@@ -23,15 +23,15 @@ from app.spec.report import Report
 from app.spec.work import Failure, WorkKind, WorkOrder, WorkResult
 from app.storage import Store
 from app.storage.errors import StorageUnavailable
-from worker.runtime.agent_desk import AgentDesk
+from worker.runtime.agent_proxy import AgentProxy
+from worker.runtime.checkpoint_uploader import CheckpointUploader
 from worker.runtime.errors import Crashed, Killed, NotStarted, OutOfMemory, SandboxTooWeak
-from worker.runtime.keeper import Keeper
-from worker.runtime.patience import DATABASE_AWAY, SERVERS_AWAY, STORAGE_PATIENCE_SECONDS, outlast
+from worker.runtime.heartbeat import CANCELED, DRAINING, FENCED, Heartbeat
+from worker.runtime.job_sandbox import JobSandbox, Limits, Listeners, Outcome, Stopped
 from worker.runtime.prepare import Order, prepare
 from worker.runtime.publish import store_artifacts
-from worker.runtime.pulse import CANCELED, DRAINING, FENCED, Pulse
 from worker.runtime.results import Look
-from worker.runtime.supervise import Limits, Listeners, Outcome, Stopped, Workshop
+from worker.runtime.retry import DATABASE_AWAY, SERVERS_AWAY, STORAGE_PATIENCE_SECONDS, retry
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
@@ -68,13 +68,13 @@ class Attempt:
     settings: Settings
     job: Job
     directory: Path
-    pulse: Pulse
-    keeper: Keeper
+    pulse: Heartbeat
+    uploader: CheckpointUploader
     should_stop: Callable[[], str | None]
 
-    def run(self, workshop: Workshop) -> None:
+    def run(self, job_sandbox: JobSandbox) -> None:
         """Do the work and record how it ended, unless somebody else has the job by then."""
-        match self._tried(workshop):
+        match self._tried(job_sandbox):
             case Stopped(reason=reason):
                 self._stopped(reason)
             case Failure() as failure:
@@ -82,10 +82,10 @@ class Attempt:
             case Delivery() as delivery:
                 self._delivered(delivery)
 
-    def _tried(self, workshop: Workshop) -> Delivery | Failure | Stopped:
+    def _tried(self, job_sandbox: JobSandbox) -> Delivery | Failure | Stopped:
         try:
-            outcome = self._worked(workshop)
-            self.keeper.finish(_patience(outcome), self._is_given_up)
+            outcome = self._worked(job_sandbox)
+            self.uploader.finish(_patience(outcome), self._is_given_up)
             self.pulse.flush()
             if isinstance(outcome, Failure | Stopped):
                 return outcome
@@ -98,23 +98,24 @@ class Attempt:
         reason = self.should_stop()
         return Stopped(reason) if reason else failure
 
-    def _worked(self, workshop: Workshop) -> Outcome:
+    def _worked(self, job_sandbox: JobSandbox) -> Outcome:
         order = self._patiently(lambda: prepare(self.database, self.store, self.settings, self.job, self.directory))
-        require_safe(order, workshop)
+        require_safe(order, job_sandbox)
         limits = Limits(
             wall_s=order.spec.timeout_s if isinstance(order, WorkOrder) else LOOK_SECONDS[self.job.kind],
             memory_bytes=self.settings.child_memory_bytes,
             file_bytes=self.settings.child_disk_bytes,
         )
-        desk = AgentDesk(
-            self.database, self.store, self.settings, self.job, self.directory, self.should_stop
-        )  # fmt: skip
+        desk = AgentProxy(self.database, self.store, self.settings, self.job, self.directory, self.should_stop)
         with desk:
             listeners = Listeners(
-                self.pulse.on_progress, self.pulse.on_log, self.keeper.on_checkpoint, self.should_stop,
+                self.pulse.on_progress,
+                self.pulse.on_log,
+                self.uploader.on_checkpoint,
+                self.should_stop,
                 on_agent=desk.ask,
-            )  # fmt: skip
-            return workshop.run(self.directory, limits, listeners, kind=self.job.kind)
+            )
+            return job_sandbox.run(self.directory, limits, listeners, kind=self.job.kind)
 
     def _is_given_up(self) -> bool:
         return self.pulse.stop_reason() in {CANCELED, FENCED}
@@ -125,7 +126,7 @@ class Attempt:
         return store_artifacts(self.store, self.job, self.directory, result)
 
     def _patiently(self, act: Callable[[], T]) -> T:
-        return outlast(SERVERS_AWAY, act, seconds=STORAGE_PATIENCE_SECONDS, should_stop=self.should_stop)
+        return retry(SERVERS_AWAY, act, seconds=STORAGE_PATIENCE_SECONDS, should_stop=self.should_stop)
 
     def _record(self, act: Callable[[Session], T]) -> T:
         """Do `act` in a transaction of its own, again if the database went away; a repeated one changes nothing."""
@@ -134,7 +135,7 @@ class Attempt:
             with self.database.write() as session:
                 return act(session)
 
-        return outlast(
+        return retry(
             DATABASE_AWAY, once, seconds=self.settings.lease_s, should_stop=lambda: self.pulse.stop_reason() == FENCED
         )
 
@@ -198,8 +199,8 @@ def _patience(outcome: Outcome) -> float:
             return LAST_UPLOAD_SECONDS
 
 
-def require_safe(order: Order, workshop: Workshop) -> None:
-    level = workshop.jail_level
+def require_safe(order: Order, job_sandbox: JobSandbox) -> None:
+    level = job_sandbox.jail_level
     teachers = order.teachers.values() if isinstance(order, WorkOrder) else ()
     formats = {model.info.format for model in (order.model, *teachers)}
     if not level.complete and (risky := sorted(formats & NEEDS_FULL_JAIL)):

@@ -18,13 +18,13 @@ from app.spec.base import Frozen
 from app.spec.work import Failure
 from worker.engine.progress import Progress
 from worker.runtime import jail
+from worker.runtime.child_protocol import MAX_DETAIL, MAX_REMEDY, Done, Failed, Started
 from worker.runtime.errors import OutOfDisk, OutOfMemory, SandboxUnavailable, Unforeseen
+from worker.runtime.fork_protocol import Program, Request
 from worker.runtime.jail import privileges, trial
+from worker.runtime.job_kinds import WORKS
+from worker.runtime.redact import Scrubber
 from worker.runtime.reporter import Reporter
-from worker.runtime.requests import Program, Request
-from worker.runtime.scrub import Scrubber
-from worker.runtime.wire import MAX_DETAIL, MAX_REMEDY, Done, Failed, Started
-from worker.runtime.works import WORKS
 
 WIRE: Final = 3
 NO_MEMORY: Final = ("can't allocate memory", "std::bad_alloc", "CUDA out of memory", "Failed to allocate memory")

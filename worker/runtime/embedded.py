@@ -18,7 +18,7 @@ from app.db import jobs
 from app.settings import Settings
 from migrations import upgrade
 from worker.runtime.errors import AlreadyRunning
-from worker.runtime.station import station
+from worker.runtime.worker_process import station
 
 log = logging.getLogger(__name__)
 
@@ -81,8 +81,13 @@ def _serve(settings: Settings) -> None:
             signal.signal(number, lambda *_: draining.set())
         log.info("serving http://%s:%d", settings.host, settings.port)
         uvicorn.run(
-            create_app(components), host=settings.host, port=settings.port, log_config=None, access_log=False,
-            server_header=False, timeout_graceful_shutdown=GRACE_SECONDS,
-        )  # fmt: skip
+            create_app(components),
+            host=settings.host,
+            port=settings.port,
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            timeout_graceful_shutdown=GRACE_SECONDS,
+        )
         draining.set()
         worker.stop()

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Final, get_args
 
 from app.errors import PareError
-from worker.engine.environments import LOCKS
+from worker.engine.toolchains.environments import LOCKS
 from worker.runtime import debian
 from worker.toolchains.emulated_cpus import CPUS, Cpu, Machine
 from worker.toolchains.emulator import PLUGIN, SITE, hosted
@@ -74,10 +74,25 @@ def build(folder: Path, mirror: str, say: Callable[[str], None]) -> None:
 def _install_wheels(site: Path, machine: Machine) -> None:
     tags = [option for minor in GLIBCS for option in ("--platform", f"manylinux_2_{minor}_{WHEEL_TAGS[machine]}")]
     _run(
-        sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--require-hashes", "--only-binary=:all:",
-        "--no-compile", *tags, "--python-version", "3.11", "--implementation", "cp", "--target", str(site),
-        "--requirement", str(WHEELS),
-    )  # fmt: skip
+        sys.executable,
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--no-deps",
+        "--require-hashes",
+        "--only-binary=:all:",
+        "--no-compile",
+        *tags,
+        "--python-version",
+        "3.11",
+        "--implementation",
+        "cp",
+        "--target",
+        str(site),
+        "--requirement",
+        str(WHEELS),
+    )
 
 
 def _drop_other_emulators(folder: Path) -> None:
@@ -104,9 +119,15 @@ def _make_root(root: Path, cpu: Cpu) -> None:
 def _compile_plugin(folder: Path) -> None:
     tcc = folder / "amd64" / "usr" / "lib" / "x86_64-linux-gnu" / "tcc"
     _run(
-        *hosted(folder, "tcc"), f"-B{tcc}", "-nostdlib", "-nostdinc", "-shared", "-o", str(folder / PLUGIN),
+        *hosted(folder, "tcc"),
+        f"-B{tcc}",
+        "-nostdlib",
+        "-nostdinc",
+        "-shared",
+        "-o",
+        str(folder / PLUGIN),
         str(PLUGIN_SOURCE),
-    )  # fmt: skip
+    )
 
 
 def _run(*command: str) -> None:

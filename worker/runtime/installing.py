@@ -8,7 +8,7 @@ from pathlib import Path
 
 from app.errors import PareError
 from app.spec.targets import ToolchainName
-from worker.engine.environments import LOCKS, NAMES, STAMP, Environments, digest
+from worker.engine.toolchains.environments import LOCKS, NAMES, STAMP, Environments, digest
 from worker.runtime import emulation
 
 

@@ -31,14 +31,14 @@ from app.spec.report import Report
 from app.spec.signature import ModelInfo
 from app.spec.work import Failure, WorkOrder, WorkResult
 from worker.engine.checkpoints import FOLDER as CHECKPOINTS
-from worker.engine.environments import Environments
-from worker.runtime.agent_desk import nobody
+from worker.engine.toolchains.environments import Environments
+from worker.runtime.agent_proxy import nobody
 from worker.runtime.attempt import require_safe
+from worker.runtime.child_protocol import LogLine, Progress
 from worker.runtime.errors import LocalFileMissing, LocalJobInvalid, Unforeseen
+from worker.runtime.job_sandbox import JobSandbox, Limits, Listeners, Outcome
 from worker.runtime.prepare import data_file, model_file
 from worker.runtime.publish import OUT, sha256_of
-from worker.runtime.supervise import Limits, Listeners, Outcome, Workshop
-from worker.runtime.wire import LogLine, Progress
 
 WHOLE_STEP = "step-"
 """Begins the names of checkpoints that a step left when it was done."""
@@ -73,9 +73,7 @@ def run_file(description: Path, out: Path, settings: Settings) -> int:
     return 0 if missed is None else _failed(missed)
 
 
-def lay_out(
-    local: LocalJob, base: Path, directory: Path, settings: Settings
-) -> tuple[WorkOrder, tuple[str, ...]]:  # fmt: skip
+def lay_out(local: LocalJob, base: Path, directory: Path, settings: Settings) -> tuple[WorkOrder, tuple[str, ...]]:
     """Admit the files, which are relative to `base`, check the job, and copy them beside its order.
 
     Returns the order, also written to `order.json`, and what the job's owner should know. Raises what admission and
@@ -135,9 +133,7 @@ def _model(name: str, file: LocalModel, base: Path, settings: Settings) -> Model
 
 
 def _dataset(name: str, file: LocalDataset, base: Path, settings: Settings) -> Dataset:
-    info: DatasetInfo = admit_dataset(
-        _there(base / file.path), file.use, max_inflated_bytes=settings.max_upload_bytes
-    )  # fmt: skip
+    info: DatasetInfo = admit_dataset(_there(base / file.path), file.use, max_inflated_bytes=settings.max_upload_bytes)
     return Dataset(id=_uuid(name), spec=file.use.model_dump(mode="json"), info=info.model_dump(mode="json"))
 
 
@@ -147,20 +143,21 @@ def _uuid(name: str) -> UUID:
 
 def _worked(order: WorkOrder, directory: Path, scratch: Path, settings: Settings, told: "_Told") -> Outcome:
     limits = Limits(order.spec.timeout_s, settings.child_memory_bytes, settings.child_disk_bytes)
-    with Workshop(
-        scratch / "workshop",
+    with JobSandbox(
+        scratch / "job_sandbox",
         sandbox=settings.sandbox,
         threads=settings.threads,
         device=order.device,
         environments=Environments(settings.toolchains_dir),
-    ) as workshop:
-        require_safe(order, workshop)
-        return workshop.run(
-            directory, limits,
+    ) as job_sandbox:
+        require_safe(order, job_sandbox)
+        return job_sandbox.run(
+            directory,
+            limits,
             Listeners(
                 on_progress=told.progress, on_log=told.log, on_checkpoint=told.checkpoint, on_agent=nobody(directory)
             ),
-        )  # fmt: skip
+        )
 
 
 class _Told:

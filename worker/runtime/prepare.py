@@ -23,8 +23,8 @@ from app.spec.work import DataFile, GivenArtifact, GivenFile, ModelFile, WorkKin
 from app.storage import Store
 from app.storage.errors import ObjectCorrupt, ObjectMissing
 from worker.engine.checkpoints import FOLDER as CHECKPOINTS
-from worker.engine.environments import Environments
-from worker.runtime.knowing import knowledge_of
+from worker.engine.toolchains.environments import Environments
+from worker.runtime.fingerprints import fingerprints_of
 
 log = logging.getLogger(__name__)
 
@@ -59,7 +59,7 @@ def _compatibility(database: Database, store: Store, settings: Settings, job: Jo
         model=_fetched(store, model, directory, MODEL_FILE),
         targets=wanted.targets,
         threads=settings.threads,
-        knowledge=knowledge_of(Environments(settings.toolchains_dir)).get(wanted.targets[0].toolchain or OWN, ""),
+        knowledge=fingerprints_of(Environments(settings.toolchains_dir)).get(wanted.targets[0].toolchain or OWN, ""),
     )
 
 
@@ -112,8 +112,10 @@ def _delivered(store: Store, artifact: Given, directory: Path, number: int) -> G
 
 
 MAKERS: dict[WorkKind, Callable[[Database, Store, Settings, Job, Path], Order]] = {
-    "compress": _compression, "inspect": _inspection, "compatibility": _compatibility,
-}  # fmt: skip
+    "compress": _compression,
+    "inspect": _inspection,
+    "compatibility": _compatibility,
+}
 
 
 def _lay_out(store: Store, kept: Sequence[Checkpoint], folder: Path) -> None:

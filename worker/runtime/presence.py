@@ -11,11 +11,11 @@ from sqlalchemy.exc import SQLAlchemyError
 from app import __version__
 from app.db import workers
 from app.db.database import Database
-from app.services.duty import Duty
+from app.services.periodic import PeriodicTask
 from app.settings import Settings
-from worker.engine.environments import Environments
-from worker.runtime.knowing import knowledge_of
-from worker.runtime.supervise import Workshop
+from worker.engine.toolchains.environments import Environments
+from worker.runtime.fingerprints import fingerprints_of
+from worker.runtime.job_sandbox import JobSandbox
 
 log = logging.getLogger(__name__)
 
@@ -27,25 +27,25 @@ def worker_name() -> str:
     return f"{socket.gethostname()}:{os.getpid()}:{uuid4().hex[:6]}"
 
 
-class Presence(Duty):
+class Presence(PeriodicTask):
     """Reports every ten seconds; signs off when stopped."""
 
-    def __init__(self, database: Database, settings: Settings, workshop: Workshop, name: str) -> None:
+    def __init__(self, database: Database, settings: Settings, job_sandbox: JobSandbox, name: str) -> None:
         super().__init__("presence", EVERY_SECONDS)
         self._database = database
         self._queue = settings.queue
         self._name = name
         self._environments = Environments(settings.toolchains_dir)
         self._facts: dict[str, Any] = {
-            "devices": workshop.devices,
+            "devices": job_sandbox.devices,
             "threads": settings.threads,
-            "sandbox": workshop.jail_level.summary,
+            "sandbox": job_sandbox.jail_level.summary,
             "version": __version__,
         }
 
     def turn(self) -> None:
         toolchains = self._environments.names()  # looked for every time: one may be installed while the worker runs
-        facts = self._facts | {"toolchains": toolchains, "knowledge": knowledge_of(self._environments)}
+        facts = self._facts | {"toolchains": toolchains, "knowledge": fingerprints_of(self._environments)}
         with self._database.write() as session:
             workers.seen(session, self._name, queue=self._queue, facts=facts)
 

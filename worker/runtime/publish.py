@@ -23,9 +23,18 @@ def _store(store: Store, job: Job, path: Path, file: ArtifactFile) -> Artifact:
     key = f"artifacts/{job.id.hex}/{job.attempt}/{digest}"
     store.put(key, path, sha256=digest, media_type=file.media_type)
     return Artifact(
-        id=new_id(), tenant=job.tenant, job_id=job.id, attempt=job.attempt, name=file.file, kind=file.kind,
-        media_type=file.media_type, target=file.target, sha256=digest, bytes=path.stat().st_size, key=key,
-    )  # fmt: skip
+        id=new_id(),
+        tenant=job.tenant,
+        job_id=job.id,
+        attempt=job.attempt,
+        name=file.file,
+        kind=file.kind,
+        media_type=file.media_type,
+        target=file.target,
+        sha256=digest,
+        bytes=path.stat().st_size,
+        key=key,
+    )
 
 
 def sha256_of(path: Path) -> str:

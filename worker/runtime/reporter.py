@@ -7,7 +7,7 @@ from typing import Final
 
 from app.spec.targets import ToolchainName
 from worker.engine.progress import LogLevel
-from worker.runtime.wire import (
+from worker.runtime.child_protocol import (
     MAX_LOG_BYTES,
     MAX_LOG_MESSAGE,
     MAX_MESSAGE,

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ValidationError
 from app.spec.compatibility import Compatibilities
 from app.spec.inspection import Inspection
 from app.spec.work import WorkKind, WorkResult
-from worker.runtime.clearing import clear
+from worker.runtime.delete_tree import clear
 from worker.runtime.errors import Crashed
 
 MAX_RESULT_BYTES: Final = 16 << 20
@@ -20,8 +20,9 @@ MAX_LOOK_BYTES: Final = 2 << 20
 """It is kept in a row: 2000 groups of channels take 400 KiB."""
 Look = Inspection | Compatibilities
 LOOKS: Final[dict[WorkKind, type[Inspection] | type[Compatibilities]]] = {
-    "inspect": Inspection, "compatibility": Compatibilities,
-}  # fmt: skip
+    "inspect": Inspection,
+    "compatibility": Compatibilities,
+}
 """What looking at a model yields; it has no artifacts."""
 RESULT: Final = "result.json"
 OUT: Final = "out"

@@ -11,9 +11,9 @@ from app.db.database import Database
 from app.settings import Settings
 from app.storage import Store
 from worker.runtime.attempt import Attempt
-from worker.runtime.keeper import Keeper
-from worker.runtime.pulse import DRAINING, Pulse
-from worker.runtime.supervise import Workshop
+from worker.runtime.checkpoint_uploader import CheckpointUploader
+from worker.runtime.heartbeat import DRAINING, Heartbeat
+from worker.runtime.job_sandbox import JobSandbox
 
 log = logging.getLogger(__name__)
 
@@ -22,12 +22,19 @@ class Runner:
     """Runs claimed jobs below `scratch`, one call at a time per thread; `is_draining`: the worker is shutting down."""
 
     def __init__(
-        self, database: Database, store: Store, workshop: Workshop, settings: Settings, *,
-        scratch: Path, name: str, is_draining: Callable[[], bool],
-    ) -> None:  # fmt: skip
+        self,
+        database: Database,
+        store: Store,
+        job_sandbox: JobSandbox,
+        settings: Settings,
+        *,
+        scratch: Path,
+        name: str,
+        is_draining: Callable[[], bool],
+    ) -> None:
         self._database = database
         self._store = store
-        self._workshop = workshop
+        self._workshop = job_sandbox
         self._settings = settings
         self._scratch = scratch
         self._name = name
@@ -49,17 +56,21 @@ class Runner:
         log.info("job_%s: attempt %d begins", job_id.hex, job.attempt)
         with (
             TemporaryDirectory(dir=self._scratch, prefix="job-", ignore_cleanup_errors=True) as folder,
-            Pulse(self._database, self._settings, job.id, job.attempt) as pulse,
-            Keeper(
-                self._database, self._store, job.id, job.attempt, Path(folder),
+            Heartbeat(self._database, self._settings, job.id, job.attempt) as pulse,
+            CheckpointUploader(
+                self._database,
+                self._store,
+                job.id,
+                job.attempt,
+                Path(folder),
                 max_bytes=self._settings.child_disk_bytes,
-            ) as keeper,
-        ):  # fmt: skip
+            ) as uploader,
+        ):
 
             def should_stop() -> str | None:
                 return pulse.stop_reason() or (DRAINING if self._is_draining() else None)
 
             attempt = Attempt(
-                self._database, self._store, self._settings, job, Path(folder), pulse, keeper, should_stop
+                self._database, self._store, self._settings, job, Path(folder), pulse, uploader, should_stop
             )
             attempt.run(self._workshop)

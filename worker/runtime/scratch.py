@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from worker.runtime.clearing import clear
+from worker.runtime.delete_tree import clear
 
 log = logging.getLogger(__name__)
 

@@ -10,7 +10,7 @@ from app.db.database import Database
 from app.queue import make_celery
 from app.settings import Settings
 from app.storage import open_store
-from worker.runtime.station import station
+from worker.runtime.worker_process import station
 
 log = logging.getLogger(__name__)
 
@@ -27,9 +27,15 @@ def serve(settings: Settings) -> None:
         worker_shutting_down.connect(drain)
         setup_logging.connect(_leave_logging_alone)
         worker = celery.Worker(
-            pool="threads", concurrency=1, queues=[settings.queue], loglevel="WARNING",
-            without_gossip=True, without_mingle=True, without_heartbeat=True, quiet=True,
-        )  # fmt: skip
+            pool="threads",
+            concurrency=1,
+            queues=[settings.queue],
+            loglevel="WARNING",
+            without_gossip=True,
+            without_mingle=True,
+            without_heartbeat=True,
+            quiet=True,
+        )
         log.info("serving queue %s", settings.queue)
         worker.start()
         if not draining.is_set():

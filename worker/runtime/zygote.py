@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from typing import Final, NoReturn
 
 from worker.runtime import child
-from worker.runtime.requests import KILL, MAX_REQUEST_BYTES, READY, Born, Ended, Request
+from worker.runtime.fork_protocol import KILL, MAX_REQUEST_BYTES, READY, Born, Ended, Request
 
 LIBRARIES: Final = ("numpy", "torch", "onnx", "onnxruntime")
 

@@ -29,9 +29,7 @@ ct.models.utils._ModelPackage = ct.models.model._ModelPackage = Package  # noqa:
 
 COMPUTE = {"conv", "conv_transpose", "linear", "matmul", "einsum", "scaled_dot_product_attention", "lstm", "gru"}
 """Operators of MIL that multiply and add."""
-POOLS = {
-    getattr(torch.ops.aten, f"{kind}_pool{rank}d").default for kind in ("max", "avg") for rank in (1, 2, 3)
-}  # fmt: skip
+POOLS = {getattr(torch.ops.aten, f"{kind}_pool{rank}d").default for kind in ("max", "avg") for rank in (1, 2, 3)}
 STAMP = (1980, 1, 1, 0, 0, 0)
 
 
@@ -61,13 +59,17 @@ def convert(
     heard = _Heard()
     with contextlib.redirect_stderr(io.StringIO()):  # progress bars
         model = ct.convert(
-            exported, convert_to="mlprogram", compute_precision=compute, minimum_deployment_target=ct.target.iOS18,
+            exported,
+            convert_to="mlprogram",
+            compute_precision=compute,
+            minimum_deployment_target=ct.target.iOS18,
             inputs=[
                 ct.TensorType(name=name, shape=shape, dtype=kind)
                 for name, (shape, kind) in zip(inputs, places, strict=True)
             ],
-            outputs=[ct.TensorType(name=name) for name in outputs], skip_model_load=True,
-        )  # fmt: skip
+            outputs=[ct.TensorType(name=name) for name in outputs],
+            skip_model_load=True,
+        )
         if shared:
             with heard:
                 config = cto.OpPalettizerConfig(mode="unique", weight_threshold=0)

@@ -19,9 +19,7 @@ MARK = 0x70617265
 """What the plugin waits for."""
 ILLEGAL = "illegal "
 LONGEST_INSTRUCTION = 15
-FATAL = (
-    signal.SIGILL, signal.SIGTRAP, signal.SIGABRT, signal.SIGBUS, signal.SIGFPE, signal.SIGSEGV, signal.SIGALRM
-)  # fmt: skip
+FATAL = (signal.SIGILL, signal.SIGTRAP, signal.SIGABRT, signal.SIGBUS, signal.SIGFPE, signal.SIGSEGV, signal.SIGALRM)
 """glibc's abort() ends in SIGTRAP on ARM where it may not send a signal, and in SIGSEGV on x86."""
 LEAVE = "_exit"
 """The C library's function, which as a handler is given the signal's number."""
@@ -57,7 +55,7 @@ def tflite(path: str) -> Any:
 
 
 class Onnx:
-    """ONNX Runtime, configured as `worker.engine.sessions` does it."""
+    """ONNX Runtime, configured as `worker.engine.onnx_graph.sessions` does it."""
 
     def __init__(self, path: str) -> None:
         """Load the file."""
@@ -122,9 +120,11 @@ class _Action(ctypes.Structure):
     """struct sigaction of the C library, the same on x86-64 and aarch64."""
 
     _fields_ = (
-        ("handler", ctypes.c_void_p), ("mask", ctypes.c_byte * 128), ("flags", ctypes.c_int),
+        ("handler", ctypes.c_void_p),
+        ("mask", ctypes.c_byte * 128),
+        ("flags", ctypes.c_int),
         ("restorer", ctypes.c_void_p),
-    )  # fmt: skip
+    )
 
 
 def exit_by_signals() -> None:

@@ -40,7 +40,7 @@ def version() -> dict[str, Any]:
 
 def run(
     cpu: str, artifact: str, feeds: list[str], into: list[str], few: str, runs: int, limit_s: float
-) -> dict[str, Any]:  # fmt: skip
+) -> dict[str, Any]:
     """Run the artifact on the rows of each file of `feeds`, and `runs` times more on those of `few`.
 
     `signal`: what ended the program, if something did; for SIGILL with the instruction's bytes and, where it is known,
@@ -52,8 +52,10 @@ def run(
     with Path(WORDS).open("wb") as words:
         program = subprocess.Popen(  # noqa: S603  # of our own environment, no shell
             emulated(ENVIRONMENT, cpu, ["-I", "-S", "-B", str(GUEST), str(_site(CPUS[cpu])), ORDER]),
-            stdout=words, stderr=words, preexec_fn=lambda: _end_after(limit_s),  # noqa: PLW1509
-        )  # fmt: skip
+            stdout=words,
+            stderr=words,
+            preexec_fn=lambda: _end_after(limit_s),  # noqa: PLW1509
+        )
         status = program.wait(limit_s + GRACE_S)
     said = Path(WORDS).read_text(encoding="utf-8", errors="replace")
     answer: dict[str, Any] = {"instructions": _counted(runs), "signal": None, "words": said.strip()[-LAST_WORDS:]}
@@ -77,9 +79,16 @@ def emulated(environment: Path, cpu: str, arguments: Sequence[str]) -> list[str]
     emulator = CPUS[cpu]
     python = environment / emulator.machine / "usr" / "bin" / "python3.11"
     return [
-        *hosted(environment, emulator.qemu), "-L", str(environment / "cpus" / cpu), "-cpu", emulator.model,
-        "-plugin", f"{environment / PLUGIN},into={COUNTS}", str(python), *arguments,
-    ]  # fmt: skip
+        *hosted(environment, emulator.qemu),
+        "-L",
+        str(environment / "cpus" / cpu),
+        "-cpu",
+        emulator.model,
+        "-plugin",
+        f"{environment / PLUGIN},into={COUNTS}",
+        str(python),
+        *arguments,
+    ]
 
 
 def _end_after(seconds: float) -> None:

@@ -17,13 +17,27 @@ NOTHING = {aten.contiguous.default, aten.detach.default, aten.alias.default, ate
 CASTS = {aten.to.dtype_layout, aten.to.dtype, aten.to.device, aten.to.other, aten._to_copy.default}  # noqa: SLF001
 MOVES = {aten.permute.default, aten.reshape.default, aten.view.default, aten.transpose.int, aten.t.default}
 UNARY = {
-    aten.relu.default, aten.relu6.default, aten.sigmoid.default, aten.tanh.default, aten.silu.default,
-    aten.gelu.default, aten.elu.default, aten.leaky_relu.default, aten.hardswish.default, aten.hardsigmoid.default,
-    aten.hardtanh.default, aten.clamp.default,
-}  # fmt: skip
+    aten.relu.default,
+    aten.relu6.default,
+    aten.sigmoid.default,
+    aten.tanh.default,
+    aten.silu.default,
+    aten.gelu.default,
+    aten.elu.default,
+    aten.leaky_relu.default,
+    aten.hardswish.default,
+    aten.hardsigmoid.default,
+    aten.hardtanh.default,
+    aten.clamp.default,
+}
 BINARY = {
-    aten.add.Tensor, aten.sub.Tensor, aten.mul.Tensor, aten.multiply.Tensor, aten.maximum.default, aten.minimum.default,
-}  # fmt: skip
+    aten.add.Tensor,
+    aten.sub.Tensor,
+    aten.mul.Tensor,
+    aten.multiply.Tensor,
+    aten.maximum.default,
+    aten.minimum.default,
+}
 CONVOLUTIONS = {aten.conv1d.default, aten.conv2d.default, aten.conv3d.default}
 
 

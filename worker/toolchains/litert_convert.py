@@ -63,9 +63,12 @@ def convert_program(program: str, into: str, inputs: list[str], outputs: list[st
     named = _Named(module, inputs, outputs)
     with contextlib.redirect_stdout(io.StringIO()):  # progress lines
         converted = litert_torch.convert(
-            named, sample_kwargs=rows, strict_export=False, enable_x64=wide,
+            named,
+            sample_kwargs=rows,
+            strict_export=False,
+            enable_x64=wide,
             quant_config=_fusing() if kernels == "static" else None,
-        )  # fmt: skip
+        )
         converted.export(into)
     return store_codes(Path(into), weights) if weights else 0
 

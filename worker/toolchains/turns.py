@@ -18,9 +18,7 @@ FEWEST_TURNS = 6
 """Measured even where the budget is spent: the range of fewer pairs is no interval of 95 %."""
 
 
-def take_turns(
-    once: tuple[Once, Once], *, runs: int, budget_s: float, seed: int
-) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
+def take_turns(once: tuple[Once, Once], *, runs: int, budget_s: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Nanoseconds of each run, float64 `[runs]`, of both; position i of both was measured side by side.
 
     Each turn runs A B B A or B A A B, drawn at random, so that neither model gains from its place. Both are warmed

@@ -11,7 +11,7 @@ from starlette.concurrency import run_in_threadpool
 from app.api.agent_auth import Me
 from app.api.bodies import arrival
 from app.api.content import StoredFile, content
-from app.api.deps import Agents, By, LabelQuery, Page, Parts
+from app.api.deps import Agents, LabelQuery, Page, RequestCaller, Services
 from app.api.errors import BodyTimeout, BodyTooLarge, RequestInvalid, UnsupportedMediaType
 from app.api.openapi import BINARY_ANSWER, BINARY_BODY
 from app.api.problems import problems
@@ -47,9 +47,9 @@ class AttemptIn(BaseModel):
 
 
 @router.post("/tokens", status_code=201, operation_id="makeEnrolmentToken", responses=problems(RequestInvalid))
-def make_token(response: Response, agents: Agents, by: By, body: TokenRequest) -> TokenOut:
+def make_token(response: Response, agents: Agents, caller: RequestCaller, body: TokenRequest) -> TokenOut:
     """Make a token that enrols one agent, once. It is shown in this answer only."""
-    token, expires_at = agents.issue_token(by.tenant, body)
+    token, expires_at = agents.issue_token(caller.tenant, body)
     response.headers["Cache-Control"] = "no-store"
     return TokenOut(token=token, expires_at=expires_at)
 
@@ -67,18 +67,20 @@ def enrol(response: Response, agents: Agents, body: Enrolment) -> EnrolledOut:
 
 
 @router.get("", operation_id="listAgents", responses=problems(RequestInvalid))
-def page(agents: Agents, by: By, wanted: Page, labels: LabelQuery) -> PageOut[AgentOut]:
+def page(agents: Agents, caller: RequestCaller, wanted: Page, labels: LabelQuery) -> PageOut[AgentOut]:
     """List the enrolled agents, newest first."""
-    rows, more = agents.page(by.tenant, limit=wanted.limit, after=wanted.cursor("agt"), labels=labels)
+    rows, more = agents.page(caller.tenant, limit=wanted.limit, after=wanted.cursor("agt"), labels=labels)
     return PageOut(
         data=[AgentOut.of(row) for row in rows], has_more=more, next=public("agt", rows[-1].id) if more else None
     )
 
 
 @router.post(
-    "/self/poll", operation_id="pollForTask", response_model=AgentTask,
+    "/self/poll",
+    operation_id="pollForTask",
+    response_model=AgentTask,
     responses=NOTHING | problems(AgentUnauthorized, RequestInvalid, BodyTooLarge),
-)  # fmt: skip
+)
 async def poll(request: Request, agents: Agents, me: Me, body: PollIn) -> AgentTask | Response:
     """Wait for something to measure, as an agent. A task comes with a lease that heartbeats renew."""
     await run_in_threadpool(agents.present, me, body.facts)
@@ -94,65 +96,76 @@ async def poll(request: Request, agents: Agents, me: Me, body: PollIn) -> AgentT
 
 
 @router.post(
-    "/self/tasks/{task_id}/heartbeat", status_code=204, operation_id="renewLease",
+    "/self/tasks/{task_id}/heartbeat",
+    status_code=204,
+    operation_id="renewLease",
     responses=problems(AgentUnauthorized, NotFound, TaskGone, RequestInvalid),
-)  # fmt: skip
+)
 def heartbeat(agents: Agents, me: Me, task_id: str, body: AttemptIn) -> None:
     """Renew a lease, as an agent; 409: stop, the task is no longer this attempt's."""
     agents.heartbeat(me, task_id, body.attempt)
 
 
 @router.put(
-    "/self/tasks/{task_id}/outputs", status_code=204, operation_id="sendOutputs", openapi_extra=BINARY_BODY,
+    "/self/tasks/{task_id}/outputs",
+    status_code=204,
+    operation_id="sendOutputs",
+    openapi_extra=BINARY_BODY,
     responses=problems(
         AgentUnauthorized, NotFound, TaskGone, BodyTooLarge, BodyTimeout, UnsupportedMediaType, RequestInvalid
     ),
-)  # fmt: skip
+)
 async def send_outputs(
-    request: Request, parts: Parts, me: Me, task_id: str, attempt: Annotated[int, Query(ge=1, le=2**31)]
+    request: Request, services: Services, me: Me, task_id: str, attempt: Annotated[int, Query(ge=1, le=2**31)]
 ) -> None:
     """Send what the artifact computed, as an agent, before the result that names its digest."""
-    async with arrival(request, parts.settings, name="outputs", labels={}, limit=MOST_OUTPUT_BYTES) as outputs:
-        await run_in_threadpool(parts.agents.keep_outputs, me, task_id, attempt, outputs)
+    async with arrival(request, services.settings, name="outputs", labels={}, limit=MOST_OUTPUT_BYTES) as outputs:
+        await run_in_threadpool(services.agents.keep_outputs, me, task_id, attempt, outputs)
 
 
 @router.post(
-    "/self/tasks/{task_id}/result", status_code=204, operation_id="reportResult",
+    "/self/tasks/{task_id}/result",
+    status_code=204,
+    operation_id="reportResult",
     responses=problems(AgentUnauthorized, NotFound, TaskGone, OutputsMissing, RequestInvalid, BodyTooLarge),
-)  # fmt: skip
+)
 def result(agents: Agents, me: Me, task_id: str, body: Outcome) -> None:
     """Report what was measured, or why it was not, as an agent."""
     agents.finish(me, task_id, body)
 
 
 @router.post(
-    "/self/tasks/{task_id}/hand-back", status_code=204, operation_id="handTaskBack",
+    "/self/tasks/{task_id}/hand-back",
+    status_code=204,
+    operation_id="handTaskBack",
     responses=problems(AgentUnauthorized, NotFound, TaskGone, RequestInvalid),
-)  # fmt: skip
+)
 def hand_back(agents: Agents, me: Me, task_id: str, body: AttemptIn) -> None:
     """Give a task back untouched, as an agent that shuts down; the attempt does not count."""
     agents.hand_back(me, task_id, body.attempt)
 
 
 @router.get(
-    "/self/tasks/{task_id}/files/{sha256}", response_class=Response, operation_id="downloadTaskFile",
+    "/self/tasks/{task_id}/files/{sha256}",
+    response_class=Response,
+    operation_id="downloadTaskFile",
     responses=BINARY_ANSWER | problems(AgentUnauthorized, NotFound),
-)  # fmt: skip
+)
 def download(
-    request: Request, parts: Parts, me: Me, task_id: str, sha256: Annotated[str, Path(max_length=64)]
+    request: Request, services: Services, me: Me, task_id: str, sha256: Annotated[str, Path(max_length=64)]
 ) -> Response:
     """Download a file of a leased task, as its agent; ranges are honoured."""
-    row = parts.agents.file(me, task_id, sha256)
-    return content(request, parts.store, parts.settings, StoredFile(row.key, row.sha256, row.bytes, row.role))
+    row = services.agents.file(me, task_id, sha256)
+    return content(request, services.store, services.settings, StoredFile(row.key, row.sha256, row.bytes, row.role))
 
 
 @router.get("/{agent_id}", operation_id="getAgent", responses=problems(NotFound))
-def one(agents: Agents, by: By, agent_id: str) -> AgentOut:
+def one(agents: Agents, caller: RequestCaller, agent_id: str) -> AgentOut:
     """Look at an agent: what it runs on, and when it was last heard of."""
-    return AgentOut.of(agents.one(by.tenant, agent_id))
+    return AgentOut.of(agents.one(caller.tenant, agent_id))
 
 
 @router.delete("/{agent_id}", status_code=204, operation_id="revokeAgent", responses=problems(NotFound))
-def revoke(agents: Agents, by: By, agent_id: str) -> None:
+def revoke(agents: Agents, caller: RequestCaller, agent_id: str) -> None:
     """Revoke an agent: its credential is void at once, and jobs that wait for it go on without it."""
-    agents.revoke(by.tenant, agent_id)
+    agents.revoke(caller.tenant, agent_id)

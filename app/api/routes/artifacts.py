@@ -3,7 +3,7 @@
 from fastapi import APIRouter, Request, Response
 
 from app.api.content import StoredFile, content
-from app.api.deps import By, Jobs, Parts
+from app.api.deps import Jobs, RequestCaller, Services
 from app.api.openapi import BINARY_ANSWER
 from app.api.problems import problems
 from app.api.resources import ArtifactOut
@@ -13,9 +13,9 @@ router = APIRouter(prefix="/artifacts", tags=["artifacts"])
 
 
 @router.get("/{artifact_id}", operation_id="getArtifact", responses=problems(NotFound))
-def one(jobs: Jobs, by: By, artifact_id: str) -> ArtifactOut:
+def one(jobs: Jobs, caller: RequestCaller, artifact_id: str) -> ArtifactOut:
     """Look at an artifact."""
-    return ArtifactOut.of(jobs.artifact(by.tenant, artifact_id))
+    return ArtifactOut.of(jobs.artifact(caller.tenant, artifact_id))
 
 
 @router.head("/{artifact_id}/content", include_in_schema=False)
@@ -25,8 +25,8 @@ def one(jobs: Jobs, by: By, artifact_id: str) -> ArtifactOut:
     operation_id="downloadArtifact",
     responses=BINARY_ANSWER | problems(NotFound),
 )
-def download(request: Request, jobs: Jobs, parts: Parts, by: By, artifact_id: str) -> Response:
+def download(request: Request, jobs: Jobs, services: Services, caller: RequestCaller, artifact_id: str) -> Response:
     """Download an artifact; its ETag is its SHA-256, ranges are honoured."""
-    row = jobs.artifact(by.tenant, artifact_id)
+    row = jobs.artifact(caller.tenant, artifact_id)
     file = StoredFile(row.key, row.sha256, row.bytes, row.name, row.media_type)
-    return content(request, parts.store, parts.settings, file)
+    return content(request, services.store, services.settings, file)

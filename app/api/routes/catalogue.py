@@ -6,7 +6,7 @@ from typing import Any, Literal
 from fastapi import APIRouter
 from pydantic import BaseModel
 
-from app.api.deps import Parts
+from app.api.deps import Services
 from app.services import catalogue
 from app.spec.devices import Provenance
 from app.spec.devices.published import Source, published
@@ -88,15 +88,15 @@ def techniques() -> list[TechniqueOut]:
 
 
 @router.get("/targets", operation_id="listTargets")
-def targets(parts: Parts) -> list[TargetOut]:
+def targets(services: Services) -> list[TargetOut]:
     """List the formats a job may deliver, and which workers can."""
-    return [TargetOut.model_validate(one, from_attributes=True) for one in catalogue.targets(parts.database)]
+    return [TargetOut.model_validate(one, from_attributes=True) for one in catalogue.targets(services.database)]
 
 
 @router.get("/devices", operation_id="listDevices")
-def devices(parts: Parts) -> list[DeviceOut]:
+def devices(services: Services) -> list[DeviceOut]:
     """List the kinds of devices that `evaluate.devices` may name, and which workers can try artifacts there."""
-    return [DeviceOut.model_validate(one, from_attributes=True) for one in catalogue.devices(parts.database)]
+    return [DeviceOut.model_validate(one, from_attributes=True) for one in catalogue.devices(services.database)]
 
 
 @router.get("/devices/estimated", operation_id="listEstimatedDevices")
@@ -105,18 +105,22 @@ def estimated() -> list[EstimatedOut]:
     known = published()
     return [
         EstimatedOut(
-            id=one.id, title=one.title, processor=one.processor, kind=one.kind, threads=list(one.threads),
+            id=one.id,
+            title=one.title,
+            processor=one.processor,
+            kind=one.kind,
+            threads=list(one.threads),
             networks={run.threads: run.latency_ms for run in one.runs},
             sources=[known.sources[name] for name in dict.fromkeys(run.source for run in one.runs)],
         )
         for one in known.devices
-    ]  # fmt: skip
+    ]
 
 
 @router.get("/workers", operation_id="listWorkers")
-def workers(parts: Parts) -> list[WorkerOut]:
+def workers(services: Services) -> list[WorkerOut]:
     """List the live workers and what they run on."""
     return [
         WorkerOut(worker=row.id, queue=row.queue, facts=row.facts, seen_at=row.seen_at)
-        for row in catalogue.live_workers(parts.database)
+        for row in catalogue.live_workers(services.database)
     ]

@@ -23,8 +23,11 @@ def static_files() -> StaticFiles:
 async def docs(request: Request) -> HTMLResponse:
     """Show the API and let it be tried out."""
     page = get_swagger_ui_html(
-        openapi_url=request.app.openapi_url, title=request.app.title, swagger_js_url=f"{STATIC}/swagger-ui-bundle.js",
-        swagger_css_url=f"{STATIC}/swagger-ui.css", swagger_favicon_url="data:,",
-    )  # fmt: skip
+        openapi_url=request.app.openapi_url,
+        title=request.app.title,
+        swagger_js_url=f"{STATIC}/swagger-ui-bundle.js",
+        swagger_css_url=f"{STATIC}/swagger-ui.css",
+        swagger_favicon_url="data:,",
+    )
     page.headers["Content-Security-Policy"] = POLICY
     return page

@@ -8,7 +8,7 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from pydantic import BaseModel
 
 from app import __version__
-from app.api.deps import Parts
+from app.api.deps import Services
 from app.services import health
 
 router = APIRouter(tags=["service"])
@@ -41,18 +41,20 @@ async def live() -> Live:
 
 
 @router.get("/readyz", operation_id="isReady", responses={503: {"model": Ready, "description": "Not ready."}})
-def ready(response: Response, parts: Parts) -> Ready:
+def ready(response: Response, services: Services) -> Ready:
     """Check database, broker, storage and the sweep, and list the live workers of each queue with their devices."""
-    checks = health.checks(parts.database, parts.publisher, parts.store, parts.settings)
+    checks = health.checks(services.database, services.publisher, services.store, services.settings)
     fine = all(value == "ok" for value in checks.values())
     response.status_code = 200 if fine else 503
-    return Ready(ready=fine, checks=checks, queues=health.queues(parts.database) if checks["database"] == "ok" else {})
+    return Ready(
+        ready=fine, checks=checks, queues=health.queues(services.database) if checks["database"] == "ok" else {}
+    )
 
 
 @router.get("/metrics", operation_id="getMetrics", response_class=PlainTextResponse)
-def metrics(parts: Parts) -> Response:
+def metrics(services: Services) -> Response:
     """Read counters and gauges in Prometheus' text format."""
-    return Response(health.metrics(parts.database), media_type=CONTENT_TYPE_LATEST)
+    return Response(health.metrics(services.database), media_type=CONTENT_TYPE_LATEST)
 
 
 @router.get("/version", operation_id="getVersion")

@@ -9,7 +9,7 @@ from starlette.concurrency import run_in_threadpool
 
 from app.api.accept import preferred
 from app.api.compatibility import CompatibilityOut
-from app.api.deps import By, Jobs, LabelQuery, Page, Parts
+from app.api.deps import Jobs, LabelQuery, Page, RequestCaller, Services
 from app.api.errors import NotAcceptable, RequestInvalid
 from app.api.openapi import EVENT_STREAM, JOB_EXAMPLE, REPORT_FORMS
 from app.api.problems import problems
@@ -40,9 +40,17 @@ router = APIRouter(prefix="/jobs", tags=["jobs"])
 
 Spec = Annotated[JobSpec, Body(examples=[JOB_EXAMPLE])]
 REFUSALS = (
-    NotFound, ArtifactUnfit, DataMismatch, LabelsOutOfRange, MetricNotMeasurable, NeedsData, NoBatchAxis, SplitUnknown,
-    StepNotApplicable, RequestInvalid,
-)  # fmt: skip
+    NotFound,
+    ArtifactUnfit,
+    DataMismatch,
+    LabelsOutOfRange,
+    MetricNotMeasurable,
+    NeedsData,
+    NoBatchAxis,
+    SplitUnknown,
+    StepNotApplicable,
+    RequestInvalid,
+)
 EVENTS_PER_PAGE = 500
 LOG_LINES = 10_000
 POLL_SECONDS = "2"
@@ -53,85 +61,95 @@ REPORT_POLICY = (
 
 @router.post("", status_code=202, operation_id="submitJob", responses=problems(*REFUSALS, IdempotencyMismatch))
 def submit(
-    response: Response, jobs: Jobs, by: By, spec: Spec,
+    response: Response,
+    jobs: Jobs,
+    caller: RequestCaller,
+    spec: Spec,
     idempotency_key: Annotated[str | None, Header(min_length=1, max_length=255, pattern=r"^[\x21-\x7e]+$")] = None,
-) -> JobOut:  # fmt: skip
+) -> JobOut:
     """Submit a job. With an Idempotency-Key the request can be repeated: the same key and body give the same job."""
-    shown = _show(jobs, jobs.submit(by.tenant, spec, key=idempotency_key))
+    shown = _show(jobs, jobs.submit(caller.tenant, spec, key=idempotency_key))
     response.headers["Location"] = f"/jobs/{shown.id}"
     response.headers["Retry-After"] = POLL_SECONDS
     return shown
 
 
 @router.post("/validate", operation_id="validateJob", responses=problems(*REFUSALS))
-def validate(parts: Parts, jobs: Jobs, by: By, spec: Spec) -> ValidationOut:
+def validate(services: Services, jobs: Jobs, caller: RequestCaller, spec: Spec) -> ValidationOut:
     """Check a job without queueing it: the same answers `POST /jobs` would give, and what each target runs of it."""
-    accepted, nobody = jobs.validate(by.tenant, spec)
+    accepted, nobody = jobs.validate(caller.tenant, spec)
     targets = () if spec.artifacts else spec.targets  # artifacts are delivered already
     return ValidationOut(
         queue=accepted.queue,
         warnings=[*accepted.warnings, *([nobody] if nobody else [])],
-        compatibility=[CompatibilityOut.of(one) for one in parts.knowledge.of(by.tenant, spec.model, targets)],
+        compatibility=[CompatibilityOut.of(one) for one in services.knowledge.of(caller.tenant, spec.model, targets)],
     )
 
 
 @router.get("", operation_id="listJobs", responses=problems(RequestInvalid))
 def page(
-    jobs: Jobs, by: By, wanted: Page, labels: LabelQuery, status: Annotated[JobState | None, Query()] = None
+    jobs: Jobs,
+    caller: RequestCaller,
+    wanted: Page,
+    labels: LabelQuery,
+    status: Annotated[JobState | None, Query()] = None,
 ) -> PageOut[JobOut]:
     """List jobs, newest first."""
-    rows, more = jobs.page(by.tenant, limit=wanted.limit, after=wanted.cursor("job"), labels=labels, status=status)
+    rows, more = jobs.page(caller.tenant, limit=wanted.limit, after=wanted.cursor("job"), labels=labels, status=status)
     stages, now = jobs.stage_of(rows), datetime.now(UTC)
     shown = [JobOut.of(row, stages[row.id], now) for row in rows]
     return PageOut(data=shown, has_more=more, next=public("job", rows[-1].id) if more else None)
 
 
 @router.get("/{job_id}", operation_id="getJob", responses=problems(NotFound))
-def one(response: Response, jobs: Jobs, by: By, job_id: str) -> JobOut:
+def one(response: Response, jobs: Jobs, caller: RequestCaller, job_id: str) -> JobOut:
     """Look at a job. While it is not finished, `Retry-After` says when to look again."""
-    row = jobs.one(by.tenant, job_id)
+    row = jobs.one(caller.tenant, job_id)
     if row.state not in ENDED:
         response.headers["Retry-After"] = POLL_SECONDS
     return _show(jobs, row)
 
 
 @router.post("/{job_id}/cancel", status_code=202, operation_id="cancelJob", responses=problems(NotFound, JobEnded))
-def cancel(jobs: Jobs, by: By, job_id: str) -> JobOut:
+def cancel(jobs: Jobs, caller: RequestCaller, job_id: str) -> JobOut:
     """Cancel a job: at once if it waits, within seconds if it runs. Canceling twice is no error."""
-    return _show(jobs, jobs.cancel(by.tenant, job_id))
+    return _show(jobs, jobs.cancel(caller.tenant, job_id))
 
 
-@router.post(
-    "/{job_id}/retry", status_code=202, operation_id="retryJob", responses=problems(*REFUSALS, JobNotEnded)
-)  # fmt: skip
-def retry(jobs: Jobs, by: By, job_id: str) -> JobOut:
+@router.post("/{job_id}/retry", status_code=202, operation_id="retryJob", responses=problems(*REFUSALS, JobNotEnded))
+def retry(jobs: Jobs, caller: RequestCaller, job_id: str) -> JobOut:
     """Run a failed or canceled job again."""
-    return _show(jobs, jobs.retry(by.tenant, job_id))
+    return _show(jobs, jobs.retry(caller.tenant, job_id))
 
 
 @router.get(
-    "/{job_id}/events", operation_id="listJobEvents", response_model=EventsOut,
+    "/{job_id}/events",
+    operation_id="listJobEvents",
+    response_model=EventsOut,
     responses=EVENT_STREAM | problems(NotFound),
-)  # fmt: skip
+)
 async def events(
-    request: Request, parts: Parts, by: By, job_id: str,
+    request: Request,
+    services: Services,
+    caller: RequestCaller,
+    job_id: str,
     after: Annotated[int, Query(ge=0, lt=2**62)] = 0,
     limit: Annotated[int, Query(ge=1, le=EVENTS_PER_PAGE)] = 100,
     last_event_id: Annotated[int | None, Header(ge=0, lt=2**62)] = None,
-) -> Response:  # fmt: skip
+) -> Response:
     """Read what happened: a page as JSON, or with `Accept: text/event-stream` a stream that ends with the job.
 
     A stream resumes behind `Last-Event-ID` (or `?after=`).
     """
     wanted = preferred(request, ("application/json", "text/event-stream"))
     if wanted == "text/event-stream":
-        await run_in_threadpool(parts.jobs.one, by.tenant, job_id)  # a 404 before the stream begins
+        await run_in_threadpool(services.jobs.one, caller.tenant, job_id)  # a 404 before the stream begins
         start = after if last_event_id is None else last_event_id
-        feed = stream(parts.jobs, by.tenant, job_id, after=start)
+        feed = stream(services.jobs, caller.tenant, job_id, after=start)
         return StreamingResponse(
             feed, media_type=wanted, headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
         )
-    job, rows = await run_in_threadpool(parts.jobs.events, by.tenant, job_id, after=after, limit=limit)
+    job, rows = await run_in_threadpool(services.jobs.events, caller.tenant, job_id, after=after, limit=limit)
     last = rows[-1].seq if rows else after
     shown = EventsOut(
         data=[EventOut.of(row) for row in rows], next=last, ended=job.state in ENDED and last >= job.events
@@ -139,24 +157,24 @@ async def events(
     return JSONResponse(shown.model_dump(mode="json"))
 
 
-@router.get(
-    "/{job_id}/logs", operation_id="getJobLog", response_class=PlainTextResponse, responses=problems(NotFound)
-)  # fmt: skip
-def logs(jobs: Jobs, by: By, job_id: str) -> PlainTextResponse:
+@router.get("/{job_id}/logs", operation_id="getJobLog", response_class=PlainTextResponse, responses=problems(NotFound))
+def logs(jobs: Jobs, caller: RequestCaller, job_id: str) -> PlainTextResponse:
     """Read the job's log as text, one line per message."""
-    _, rows = jobs.events(by.tenant, job_id, after=0, limit=LOG_LINES, kind="log")
+    _, rows = jobs.events(caller.tenant, job_id, after=0, limit=LOG_LINES, kind="log")
     lines = (f"{row.at:%Y-%m-%dT%H:%M:%S.%f} {row.data['level']} {row.data['message']}\n" for row in rows)
     return PlainTextResponse("".join(lines))
 
 
 @router.get(
-    "/{job_id}/report", operation_id="getJobReport", response_model=Report,
+    "/{job_id}/report",
+    operation_id="getJobReport",
+    response_model=Report,
     responses=REPORT_FORMS | problems(NotFound, JobNotEnded, NotAcceptable),
-)  # fmt: skip
-def report(request: Request, jobs: Jobs, by: By, job_id: str) -> Response:
+)
+def report(request: Request, jobs: Jobs, caller: RequestCaller, job_id: str) -> Response:
     """Read the report as JSON, as one self-contained HTML page, or as Markdown, by `Accept`."""
     wanted = preferred(request, ("application/json", "text/html", "text/markdown"))
-    found = jobs.report(by.tenant, job_id)
+    found = jobs.report(caller.tenant, job_id)
     if wanted == "text/html":
         return HTMLResponse(render_html(found), headers={"Content-Security-Policy": REPORT_POLICY})
     if wanted == "text/markdown":
@@ -165,9 +183,9 @@ def report(request: Request, jobs: Jobs, by: By, job_id: str) -> Response:
 
 
 @router.get("/{job_id}/artifacts", operation_id="listJobArtifacts", responses=problems(NotFound))
-def artifacts(jobs: Jobs, by: By, job_id: str) -> list[ArtifactOut]:
+def artifacts(jobs: Jobs, caller: RequestCaller, job_id: str) -> list[ArtifactOut]:
     """List what the job delivered; nothing while it is at work."""
-    return [ArtifactOut.of(row) for row in jobs.artifacts(by.tenant, job_id)]
+    return [ArtifactOut.of(row) for row in jobs.artifacts(caller.tenant, job_id)]
 
 
 def _show(jobs: JobService, row: Job) -> JobOut:

@@ -10,7 +10,7 @@ from app.admission import AdmissionError
 from app.api.bodies import arrival, json_body
 from app.api.compatibility import CompatibilitiesOut, CompatibilityOut
 from app.api.content import StoredFile, content
-from app.api.deps import By, LabelQuery, Library, Page, Parts
+from app.api.deps import LabelQuery, Library, Page, RequestCaller, Services
 from app.api.errors import BodyTimeout, BodyTooLarge, RequestInvalid, RequestMalformed, UnsupportedMediaType
 from app.api.openapi import BINARY_ANSWER, MODEL_BODY
 from app.api.problems import is_json, problems
@@ -40,45 +40,60 @@ TargetQuery = Annotated[
 
 
 @router.post(
-    "", status_code=201, operation_id="uploadModel", openapi_extra=MODEL_BODY,
+    "",
+    status_code=201,
+    operation_id="uploadModel",
+    openapi_extra=MODEL_BODY,
     responses=problems(
-        *AdmissionError.every(), BodyTooLarge, BodyTimeout, UnsupportedMediaType, RequestInvalid, RequestMalformed,
-        UnknownWeights, HubUnreachable, HubMismatch,
+        *AdmissionError.every(),
+        BodyTooLarge,
+        BodyTimeout,
+        UnsupportedMediaType,
+        RequestInvalid,
+        RequestMalformed,
+        UnknownWeights,
+        HubUnreachable,
+        HubMismatch,
     ),
-)  # fmt: skip
+)
 async def upload(
-    request: Request, response: Response, parts: Parts, by: By, name: Annotated[Name, Query()], labels: LabelQuery,
+    request: Request,
+    response: Response,
+    services: Services,
+    caller: RequestCaller,
+    name: Annotated[Name, Query()],
+    labels: LabelQuery,
     architecture: ArchitectureQuery = None,
-) -> ModelDetailOut:  # fmt: skip
+) -> ModelDetailOut:
     """Upload a model: `.onnx`, an archive of an `.onnx` and its tensor files, or a `.pt2`, as the raw body.
 
     With `architecture`, the body is its weights, `.safetensors` or `.pth`. A JSON body asks for published weights.
     """
     if is_json(request):
         wanted = await json_body(request, NamedWeights)
-        row = await run_in_threadpool(parts.hub.add_model, by.tenant, wanted, name=name, labels=labels)
+        row = await run_in_threadpool(services.hub.add_model, caller.tenant, wanted, name=name, labels=labels)
     else:
-        limit = parts.settings.max_upload_bytes
-        async with arrival(request, parts.settings, name=name, labels=labels, limit=limit) as arrived:
-            row = await run_in_threadpool(parts.library.add_model, by.tenant, arrived, architecture)
+        limit = services.settings.max_upload_bytes
+        async with arrival(request, services.settings, name=name, labels=labels, limit=limit) as arrived:
+            row = await run_in_threadpool(services.library.add_model, caller.tenant, arrived, architecture)
     shown = ModelDetailOut.of(row)
     response.headers["Location"] = f"/models/{shown.id}"
     return shown
 
 
 @router.get("", operation_id="listModels", responses=problems(RequestInvalid))
-def page(library: Library, by: By, wanted: Page, labels: LabelQuery) -> PageOut[ModelOut]:
+def page(library: Library, caller: RequestCaller, wanted: Page, labels: LabelQuery) -> PageOut[ModelOut]:
     """List models, newest first."""
-    rows, more = library.page(Model, by.tenant, limit=wanted.limit, after=wanted.cursor("mdl"), labels=labels)
+    rows, more = library.page(Model, caller.tenant, limit=wanted.limit, after=wanted.cursor("mdl"), labels=labels)
     return PageOut(
         data=[ModelOut.of(row) for row in rows], has_more=more, next=public("mdl", rows[-1].id) if more else None
     )
 
 
 @router.get("/{model_id}", operation_id="getModel", responses=problems(NotFound))
-def one(library: Library, by: By, model_id: str) -> ModelDetailOut:
+def one(library: Library, caller: RequestCaller, model_id: str) -> ModelDetailOut:
     """Look at a model: its signature, parameters and operators, and what a worker found in it."""
-    return ModelDetailOut.of(library.one(Model, by.tenant, model_id))
+    return ModelDetailOut.of(library.one(Model, caller.tenant, model_id))
 
 
 @router.get(
@@ -88,14 +103,14 @@ def one(library: Library, by: By, model_id: str) -> ModelDetailOut:
     | {202: {"model": CompatibilitiesOut, "description": "A worker is finding out."}},
 )
 def compatibility(
-    response: Response, parts: Parts, by: By, model_id: str, target: TargetQuery = None
-) -> CompatibilitiesOut:  # fmt: skip
+    response: Response, services: Services, caller: RequestCaller, model_id: str, target: TargetQuery = None
+) -> CompatibilitiesOut:
     """Tell what targets make of a model's operators, asked of the runtimes themselves before any job is queued.
 
     A worker looks once for each format and model; until it has, the answer is 202, and `Retry-After` says when to ask
     again.
     """
-    known = parts.knowledge.of(by.tenant, model_id, named(target))
+    known = services.knowledge.of(caller.tenant, model_id, named(target))
     if any(one.status == "pending" for one in known):
         response.status_code = 202
         response.headers["Retry-After"] = "2"
@@ -109,14 +124,14 @@ def compatibility(
     operation_id="downloadModel",
     responses=BINARY_ANSWER | problems(NotFound),
 )
-def download(request: Request, parts: Parts, by: By, model_id: str) -> Response:
+def download(request: Request, services: Services, caller: RequestCaller, model_id: str) -> Response:
     """Download the file as it was uploaded."""
-    row = parts.library.one(Model, by.tenant, model_id)
+    row = services.library.one(Model, caller.tenant, model_id)
     file = StoredFile(row.key, row.sha256, row.bytes, row.name)
-    return content(request, parts.store, parts.settings, file)
+    return content(request, services.store, services.settings, file)
 
 
 @router.delete("/{model_id}", status_code=204, operation_id="deleteModel", responses=problems(NotFound, InUse))
-def delete(library: Library, by: By, model_id: str) -> None:
+def delete(library: Library, caller: RequestCaller, model_id: str) -> None:
     """Delete a model that no unfinished job reads. Finished jobs keep their results."""
-    library.delete(Model, by.tenant, model_id)
+    library.delete(Model, caller.tenant, model_id)

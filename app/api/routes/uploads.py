@@ -6,7 +6,7 @@ from starlette.concurrency import run_in_threadpool
 
 from app.admission import AdmissionError
 from app.api.bodies import arrival
-from app.api.deps import By, Parts, Uploads
+from app.api.deps import RequestCaller, Services, Uploads
 from app.api.errors import BodyTooLarge, RequestInvalid
 from app.api.openapi import BINARY_BODY
 from app.api.problems import problems
@@ -40,50 +40,65 @@ class CompleteIn(BaseModel):
 
 @router.post("", status_code=201, operation_id="beginUpload", responses=problems(UploadTooLarge, RequestInvalid))
 def begin(
-    request: Request, response: Response, uploads: Uploads, by: By, parts: Parts, body: UploadRequest
+    request: Request,
+    response: Response,
+    uploads: Uploads,
+    caller: RequestCaller,
+    services: Services,
+    body: UploadRequest,
 ) -> UploadOut:
     """Begin an upload; PUT each part to its URL, then complete."""
-    shown = _show(request, uploads, parts, uploads.begin(by.tenant, body))
+    shown = _show(request, uploads, services, uploads.begin(caller.tenant, body))
     response.headers["Location"] = f"/uploads/{shown.id}"
     return shown
 
 
 @router.get("/{upload_id}", operation_id="getUpload", responses=problems(NotFound))
-def one(request: Request, uploads: Uploads, by: By, parts: Parts, upload_id: str) -> UploadOut:
+def one(request: Request, uploads: Uploads, caller: RequestCaller, services: Services, upload_id: str) -> UploadOut:
     """Look at an upload; an open one answers fresh links."""
-    return _show(request, uploads, parts, uploads.one(by.tenant, upload_id))
+    return _show(request, uploads, services, uploads.one(caller.tenant, upload_id))
 
 
 @router.put(
-    "/{upload_id}/parts/{number}", status_code=204, operation_id="sendPart", openapi_extra=BINARY_BODY,
+    "/{upload_id}/parts/{number}",
+    status_code=204,
+    operation_id="sendPart",
+    openapi_extra=BINARY_BODY,
     responses=problems(NotFound, PartsMissing, DigestMismatch, UploadNotOpen, BodyTooLarge),
-)  # fmt: skip
-async def send_part(request: Request, response: Response, parts: Parts, by: By, upload_id: str, number: int) -> None:
+)
+async def send_part(
+    request: Request, response: Response, services: Services, caller: RequestCaller, upload_id: str, number: int
+) -> None:
     """Send one part through the service; on S3 the parts' own links are faster. The answer's ETag completes it."""
-    upload = await run_in_threadpool(parts.uploads.one, by.tenant, upload_id)
-    async with arrival(request, parts.settings, name="part", labels={}, limit=upload.part_bytes) as part:
-        etag = await run_in_threadpool(parts.uploads.receive, upload, number, part.path)
+    upload = await run_in_threadpool(services.uploads.one, caller.tenant, upload_id)
+    async with arrival(request, services.settings, name="part", labels={}, limit=upload.part_bytes) as part:
+        etag = await run_in_threadpool(services.uploads.receive, upload, number, part.path)
     response.headers["ETag"] = etag
 
 
 @router.post(
-    "/{upload_id}/complete", operation_id="completeUpload",
+    "/{upload_id}/complete",
+    operation_id="completeUpload",
     responses=problems(*AdmissionError.every(), NotFound, PartsMismatch, DigestMismatch, UploadNotOpen),
-)  # fmt: skip
-def complete(request: Request, uploads: Uploads, by: By, parts: Parts, upload_id: str, body: CompleteIn) -> UploadOut:
+)
+def complete(
+    request: Request, uploads: Uploads, caller: RequestCaller, services: Services, upload_id: str, body: CompleteIn
+) -> UploadOut:
     """Join the parts and admit the file; `resource` is the new model or data set."""
     uploads.complete(
-        by.tenant, uploads.one(by.tenant, upload_id), [Part(number=one.number, etag=one.etag) for one in body.parts]
+        caller.tenant,
+        uploads.one(caller.tenant, upload_id),
+        [Part(number=one.number, etag=one.etag) for one in body.parts],
     )
-    return _show(request, uploads, parts, uploads.one(by.tenant, upload_id))
+    return _show(request, uploads, services, uploads.one(caller.tenant, upload_id))
 
 
 @router.delete("/{upload_id}", status_code=204, operation_id="abortUpload", responses=problems(NotFound, UploadNotOpen))
-def abort(uploads: Uploads, by: By, upload_id: str) -> None:
+def abort(uploads: Uploads, caller: RequestCaller, upload_id: str) -> None:
     """Give up an upload; its parts are deleted."""
-    uploads.abort(uploads.one(by.tenant, upload_id))
+    uploads.abort(uploads.one(caller.tenant, upload_id))
 
 
-def _show(request: Request, uploads: Uploads, parts: Parts, row: Upload) -> UploadOut:
-    base = parts.settings.public_url or str(request.base_url)
+def _show(request: Request, uploads: Uploads, services: Services, row: Upload) -> UploadOut:
+    base = services.settings.public_url or str(request.base_url)
     return UploadOut.of(row, uploads.slots(row), base.rstrip("/"))

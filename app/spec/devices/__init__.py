@@ -1,4 +1,4 @@
-"""Where a delivered artifact is tried, one file per kind; `worker.engine.devices` has their implementations."""
+"""Where a delivered artifact is tried, one file per kind; `worker.engine.devices.table` has their implementations."""
 
 from typing import Annotated
 
@@ -14,5 +14,12 @@ Device = Annotated[AgentDevice | EmulatedDevice | EstimatedDevice | LocalDevice,
 DEVICES: tuple[type[AnyDevice], ...] = (LocalDevice, EmulatedDevice, EstimatedDevice, AgentDevice)
 
 __all__ = [
-    "DEVICES", "AgentDevice", "AnyDevice", "Device", "EmulatedDevice", "EstimatedDevice", "LocalDevice", "Provenance",
-]  # fmt: skip
+    "DEVICES",
+    "AgentDevice",
+    "AnyDevice",
+    "Device",
+    "EmulatedDevice",
+    "EstimatedDevice",
+    "LocalDevice",
+    "Provenance",
+]

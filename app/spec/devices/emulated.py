@@ -8,8 +8,10 @@ from app.spec.targets.base import ToolchainName
 EmulatedCpu = Literal["cortex-a53", "cortex-a76", "x86-avx2"]
 
 TITLES: dict[EmulatedCpu, str] = {
-    "cortex-a53": "Cortex-A53", "cortex-a76": "Cortex-A76", "x86-avx2": "x86 without VNNI"
-}  # fmt: skip
+    "cortex-a53": "Cortex-A53",
+    "cortex-a76": "Cortex-A76",
+    "x86-avx2": "x86 without VNNI",
+}
 
 
 class EmulatedDevice(AnyDevice):

@@ -24,7 +24,7 @@ Target = Annotated[
     | TorchScriptTarget
     | TritonTarget,
     Field(discriminator="format"),
-]  # fmt: skip  # a line for each, as in the list
+]
 TARGETS: tuple[type[AnyTarget], ...] = (
     OnnxTarget,
     OpenVinoTarget,

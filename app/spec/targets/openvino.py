@@ -40,9 +40,15 @@ class OpenVinoTarget(AnyTarget):
         What is quantized by NNCF cannot be quantized by a step as well.
         """
         if self.nncf:
-            return frozenset({
-                "quantize.static", "quantize.aware", "quantize.dynamic", "quantize.weights", "share_weights",
-            })  # fmt: skip
+            return frozenset(
+                {
+                    "quantize.static",
+                    "quantize.aware",
+                    "quantize.dynamic",
+                    "quantize.weights",
+                    "share_weights",
+                }
+            )
         return frozenset({"int4 weights", "int3 weights", "int2 weights"})
 
     @property

@@ -43,7 +43,5 @@ class TensorRtTarget(AnyTarget):
         return False
 
 
-TENSORRT_LACKS = frozenset({
-    "quantize.dynamic", "int3 weights", "int2 weights", "asymmetric weights", UNUSUAL_BLOCKS
-})  # fmt: skip
+TENSORRT_LACKS = frozenset({"quantize.dynamic", "int3 weights", "int2 weights", "asymmetric weights", UNUSUAL_BLOCKS})
 """It has no operators that quantize while the model runs; 4-bit weights have a scale for every 64 or 128."""

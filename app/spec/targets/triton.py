@@ -11,8 +11,10 @@ from app.spec.targets.tensorrt import TensorRtTarget
 
 TritonBackend = Literal["onnx", "openvino", "tensorrt"]
 INNER: dict[TritonBackend, OnnxTarget | OpenVinoTarget | TensorRtTarget] = {
-    "onnx": OnnxTarget(), "openvino": OpenVinoTarget(), "tensorrt": TensorRtTarget(),
-}  # fmt: skip
+    "onnx": OnnxTarget(),
+    "openvino": OpenVinoTarget(),
+    "tensorrt": TensorRtTarget(),
+}
 
 
 class TritonTarget(AnyTarget):

@@ -7,20 +7,18 @@ import numpy as np
 from app.spec.agents import RUNTIME_OF, AgentMeasurement, AgentOrder, Timing
 from app.spec.device_report import DeviceFacts, DeviceFailure, DeviceRun
 from app.spec.devices import AgentDevice
-from worker.engine.agents import Answered, ask
-from worker.engine.devices import runs_on
+from worker.engine.devices.agent_task import Answered, ask
 from worker.engine.devices.errors import AnswersMissing, FormatNotRun
 from worker.engine.devices.recording import loaded
 from worker.engine.devices.trial import Trial
 from worker.engine.measure.latency import NS_PER_MS, distribution
 from worker.engine.measure.noise import ratio_of_medians
-from worker.engine.runtimes.elsewhere import Elsewhere
+from worker.engine.targets.toolchain_runtime import ToolchainRuntime
 
 DEADLINE_S = 1800.0
 """For loading and computing the rows: a Raspberry Pi 3 takes a second for a ResNet-50, and is sent up to 512 rows."""
 
 
-@runs_on(AgentDevice)
 def run_on_agent(device: AgentDevice, trial: Trial) -> DeviceRun:
     """What the device measured, its outputs judged here. Raises `FormatNotRun`, `AnswersMissing`."""
     runtime = RUNTIME_OF.get(trial.target.format)
@@ -30,17 +28,19 @@ def run_on_agent(device: AgentDevice, trial: Trial) -> DeviceRun:
     order = AgentOrder(
         runtime=runtime,
         timing=Timing(
-            batch=trial.timed_batch, threads=device.threads or latency.threads, runs=latency.runs,
+            batch=trial.timed_batch,
+            threads=device.threads or latency.threads,
+            runs=latency.runs,
             budget_s=latency.budget_s,
         ),
         seed=trial.seed,
         deadline_s=DEADLINE_S + 2 * latency.budget_s,
-    )  # fmt: skip
+    )
     batches = (loaded(batch.feeds) for batch in trial.recording.batches)
     files = {"artifact": trial.files[0], "baseline": _baseline(trial)}
     answered = ask(
         device.agent, order, files, batches, trial.timed_feeds(), directory=trial.directory, progress=trial.progress
-    )  # fmt: skip
+    )
     if answered.measurement is None:
         failure = None if answered.failure is None else DeviceFailure(**answered.failure.model_dump())
         return DeviceRun(device=device, provenance=device.provenance, size_bytes=trial.size_bytes, failure=failure)
@@ -49,7 +49,7 @@ def run_on_agent(device: AgentDevice, trial: Trial) -> DeviceRun:
 
 def _baseline(trial: Trial) -> Path:
     """The original in the artifact's own format."""
-    if isinstance(trial.runtime, Elsewhere):
+    if isinstance(trial.runtime, ToolchainRuntime):
         return trial.runtime.toolchain.folder / trial.runtime.baseline[0]
     return trial.baseline
 
@@ -79,12 +79,16 @@ def _judged(device: AgentDevice, trial: Trial, answered: Answered, told: AgentMe
         throttled=condition.throttled,
         power_w=condition.power_w,
         facts=DeviceFacts(
-            cpu=facts.cpu, cpu_flags=facts.cpu_flags, cores=facts.cores, memory_bytes=facts.memory_bytes,
-            system=f"{facts.system} {facts.arch}", governor=condition.governor,
+            cpu=facts.cpu,
+            cpu_flags=facts.cpu_flags,
+            cores=facts.cores,
+            memory_bytes=facts.memory_bytes,
+            system=f"{facts.system} {facts.arch}",
+            governor=condition.governor,
             versions={"python": facts.python, "pare-agent": facts.version, **facts.runtimes},
         ),
         notes=(_against_the_original(told, trial.seed), *compared.notes, *told.notes),
-    )  # fmt: skip
+    )
 
 
 def _against_the_original(told: AgentMeasurement, seed: int) -> str:

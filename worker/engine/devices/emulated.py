@@ -12,16 +12,15 @@ from typing import Any, Final
 
 from app.spec.device_report import DeviceFacts, DeviceFailure, DeviceRun
 from app.spec.devices import EmulatedDevice
-from worker.engine.devices import runs_on
 from worker.engine.devices.errors import DeviceCrashed, DeviceTooSlow, IllegalInstruction, NoRuntimeThere
 from worker.engine.devices.recording import ROWS_AT_ONCE, Recording, loaded, stored
 from worker.engine.devices.trial import Trial
 from worker.engine.measure.running import filled
-from worker.engine.onnx_file import parts
-from worker.engine.onnx_macs import onnx_macs
-from worker.engine.runtimes.elsewhere import Elsewhere
-from worker.engine.sessions import ort
-from worker.engine.toolchain import Toolchain, started
+from worker.engine.onnx_graph.file import parts
+from worker.engine.onnx_graph.macs import onnx_macs
+from worker.engine.onnx_graph.sessions import ort
+from worker.engine.targets.toolchain_runtime import ToolchainRuntime
+from worker.engine.toolchains.process import Toolchain, started
 
 RUNTIMES: Final = {".onnx": ("ONNX Runtime", "onnxruntime"), ".tflite": ("LiteRT", "ai-edge-litert")}
 """What loads a file: its name, and its distribution's."""
@@ -34,7 +33,6 @@ BATCH_MACS: Final = 2 * 10**9
 ANSWER_S: Final = LIMIT_S + 60
 
 
-@runs_on(EmulatedDevice)
 def run_emulated(device: EmulatedDevice, trial: Trial) -> DeviceRun:
     """Answers and instructions on the emulated CPU.
 
@@ -49,9 +47,15 @@ def run_emulated(device: EmulatedDevice, trial: Trial) -> DeviceRun:
         told = {name: versions[name] for name in ("qemu", package)}
         facts = DeviceFacts(cpu=f"{device.cpu} under QEMU", cores=1, system="Linux", versions=told)
         cell = DeviceRun(
-            device=device, provenance=device.provenance, runtime=f"{runtime} {versions[package]}",
-            size_bytes=trial.size_bytes, threads=1, batch=desk.batch, facts=facts, illegal_instruction=False,
-        )  # fmt: skip
+            device=device,
+            provenance=device.provenance,
+            runtime=f"{runtime} {versions[package]}",
+            size_bytes=trial.size_bytes,
+            threads=1,
+            batch=desk.batch,
+            facts=facts,
+            illegal_instruction=False,
+        )
         if ended["signal"] == "SIGILL":
             return cell.model_copy(update={"illegal_instruction": True, "failure": _illegal(device, ended)})
         answers = desk.answers()
@@ -62,11 +66,17 @@ def run_emulated(device: EmulatedDevice, trial: Trial) -> DeviceRun:
         notes.append(f"{compared.rows} of {recording.rows} rows were answered in the {LIMIT_S:g} s that it has.")
     if package == "onnxruntime" and versions[package] != ort.__version__:
         notes.append(f"The worker has ONNX Runtime {ort.__version__}: bits may differ for that alone.")
-    return cell.model_copy(update={
-        "rows": compared.rows, "metrics": compared.metrics, "agreement": compared.agreement,
-        "agreement_original": compared.agreement_original, "bit_exact": compared.bit_exact,
-        "relative_instructions": relative, "notes": (*compared.notes, *notes),
-    })  # fmt: skip
+    return cell.model_copy(
+        update={
+            "rows": compared.rows,
+            "metrics": compared.metrics,
+            "agreement": compared.agreement,
+            "agreement_original": compared.agreement_original,
+            "bit_exact": compared.bit_exact,
+            "relative_instructions": relative,
+            "notes": (*compared.notes, *notes),
+        }
+    )
 
 
 @dataclass(frozen=True)
@@ -106,9 +116,16 @@ class _Desk:
         feeds, _ = next(iter(self.trial.rows.batches(self.batch)))
         few = stored(self._place("few.npz"), filled(feeds, self.batch)).name
         return self.emulator.do(
-            "run", deadline_s=ANSWER_S, cpu=self.device.cpu, artifact=f"{folder}/{files[0].name}", feeds=rows,
-            into=[f"answers-{name}" for name in rows], few=few, runs=RUNS, limit_s=LIMIT_S,
-        )  # fmt: skip
+            "run",
+            deadline_s=ANSWER_S,
+            cpu=self.device.cpu,
+            artifact=f"{folder}/{files[0].name}",
+            feeds=rows,
+            into=[f"answers-{name}" for name in rows],
+            few=few,
+            runs=RUNS,
+            limit_s=LIMIT_S,
+        )
 
     def answers(self) -> list[Path]:
         """The files of outputs that it wrote, in order."""
@@ -137,7 +154,7 @@ def _runtime(trial: Trial) -> tuple[str, str]:
 def _original(trial: Trial) -> Sequence[Path]:
     """In the format of the artifact, the loadable file first."""
     runtime = trial.runtime
-    if isinstance(runtime, Elsewhere):
+    if isinstance(runtime, ToolchainRuntime):
         return [runtime.toolchain.folder / name for name in runtime.baseline]
     return parts(trial.baseline)
 

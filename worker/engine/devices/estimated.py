@@ -9,7 +9,6 @@ from app.spec.devices import EstimatedDevice
 from app.spec.devices.published import published
 from app.spec.targets import CoreMlTarget, OnnxTarget, Target, TensorRtTarget, TorchScriptTarget
 from app.spec.units import counted
-from worker.engine.devices import runs_on
 from worker.engine.devices.errors import NoRuntimeThere, NotFitted
 from worker.engine.devices.roofline import Cost, Fitted, family_of, fitted
 from worker.engine.devices.trial import Trial
@@ -19,7 +18,6 @@ MOST_MEMORY: Final = 0.5
 """Of the time. AlexNet alone is published of networks that mostly wait for weights: too few to fit."""
 
 
-@runs_on(EstimatedDevice)
 def estimate(device: EstimatedDevice, trial: Trial) -> DeviceRun:
     """Latency alone. Raises `NotFitted` for what is unlike the networks whose latencies are published.
 

@@ -7,7 +7,6 @@ from app.spec.device_report import DeviceFacts, DeviceRun
 from app.spec.devices import LocalDevice
 from app.spec.evaluate import Latency
 from app.spec.figures import Distribution
-from worker.engine.devices import runs_on
 from worker.engine.devices.trial import Trial
 from worker.engine.measure.host import Host, foreign
 from worker.engine.measure.latency import distribution
@@ -16,7 +15,6 @@ from worker.engine.measure.machine import describe_machine, load_average
 GOVERNOR = Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")
 
 
-@runs_on(LocalDevice)
 def run_locally(device: LocalDevice, trial: Trial) -> DeviceRun:
     """Figures of this machine; accuracy is what the target's report says, of the same runtime on the same rows.
 

@@ -5,8 +5,8 @@ import traceback
 from app.errors import PareError
 from app.spec.device_report import DeviceFailure, DeviceRun
 from app.spec.devices import Device
-from worker.engine.devices import implementations
 from worker.engine.devices.errors import DeviceFailed
+from worker.engine.devices.table import DEVICES
 from worker.engine.devices.trial import Trial
 
 
@@ -22,16 +22,14 @@ def try_devices(trial: Trial) -> tuple[DeviceRun, ...]:
 
 def _tried(device: Device, trial: Trial) -> DeviceRun:
     try:
-        return implementations()[type(device)](device, trial)
+        return DEVICES[type(device)](device, trial)
     except MemoryError:
         raise  # it is the job's, not the device's
     except Exception as error:  # noqa: BLE001  # libraries raise what they like, and other devices go on
         known = error if isinstance(error, PareError) else _unforeseen(error, trial)
         trial.progress.log(f"{trial.target.label} has no figures for {device.label}: {known.detail}", "warning")
         failure = DeviceFailure(code=known.code, detail=known.detail[:2000], remedy=known.remedy)
-        return DeviceRun(
-            device=device, provenance=device.provenance, size_bytes=trial.size_bytes, failure=failure
-        )  # fmt: skip
+        return DeviceRun(device=device, provenance=device.provenance, size_bytes=trial.size_bytes, failure=failure)
 
 
 def _unforeseen(error: Exception, trial: Trial) -> DeviceFailed:

@@ -119,7 +119,7 @@ class Recording:
 
 def record(
     folder: Path, rows: AnyRows, batch: BatchRange, original: Run, artifact: Run, seed: int
-) -> Iterator[RecordedBatch]:  # fmt: skip
+) -> Iterator[RecordedBatch]:
     """Write rows and both answers into `folder`, at most `MOST_ROWS` and `MOST_BYTES` of them."""
     folder.mkdir(parents=True)
     few = rows if isinstance(rows, SyntheticRows) else rows.sample(MOST_ROWS, seed)

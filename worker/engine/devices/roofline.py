@@ -54,8 +54,14 @@ class Family:
 
 PLAIN: Final = ("squeezenet", "googlenet", "resnet18", "vgg16", "resnet50")
 SEPARABLE: Final = (
-    "mobilenet", "mobilenet_v2", "mobilenet_v3", "shufflenet_v2", "mnasnet", "efficientnet_b0", "mobilenet_ssd",
-)  # fmt: skip
+    "mobilenet",
+    "mobilenet_v2",
+    "mobilenet_v3",
+    "shufflenet_v2",
+    "mnasnet",
+    "efficientnet_b0",
+    "mobilenet_ssd",
+)
 FAMILIES: Final = (
     Family("convolutional", PLAIN, 30.0),
     Family("depthwise", SEPARABLE, 0.0),

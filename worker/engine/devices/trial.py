@@ -14,8 +14,8 @@ from worker.engine.measure.batching import AnyRows, BatchRange
 from worker.engine.measure.running import Arrays, Run, filled, runner
 from worker.engine.measure.runtime import Runtime
 from worker.engine.model import Reference
+from worker.engine.onnx_graph.sessions import session
 from worker.engine.progress import Progress
-from worker.engine.sessions import session
 
 
 @dataclass(frozen=True)
@@ -83,8 +83,6 @@ class Trial:
     @cached_property
     def recording(self) -> Recording:
         """Rows with the answers of the original and of the artifact here, made when first asked for."""
-        batches = record(
-            self.folder / "recording", self.rows, self.batch, self.original, self.runtime.run, self.seed
-        )  # fmt: skip
+        batches = record(self.folder / "recording", self.rows, self.batch, self.original, self.runtime.run, self.seed)
         tested = self.report.parity_data == "test"
         return Recording(tuple(batches), tested, self.evaluate.metrics, self.evaluate.output)

@@ -14,7 +14,7 @@ from onnx import NodeProto, helper
 
 from app.spec.signature import Signature
 from worker.engine.devices.errors import NotFitted
-from worker.engine.onnx_macs import COUNTED, GATES, Shape, inferred_shapes, macs_of, rows_counted
+from worker.engine.onnx_graph.macs import COUNTED, GATES, Shape, inferred_shapes, macs_of, rows_counted
 
 FILE = Path(__file__).with_name("workloads.json")
 """Of the published networks; written by `python -m bench.workloads`."""

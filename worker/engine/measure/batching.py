@@ -4,8 +4,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from app.spec.signature import Signature
-from worker.engine.data import Batch, Rows
-from worker.engine.synthetic import example_batch
+from worker.engine.data.rows import Batch, Rows
+from worker.engine.data.synthetic import example_batch
 
 UNBOUNDED = 1 << 20
 SYNTHETIC_ROWS = 64

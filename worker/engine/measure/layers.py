@@ -16,7 +16,7 @@ from app.spec.report import LayerError
 from worker.engine.measure.batching import AnyRows, BatchRange
 from worker.engine.measure.parity import Likeness
 from worker.engine.measure.running import Run, paired, runner
-from worker.engine.sessions import has_halves, session
+from worker.engine.onnx_graph.sessions import has_halves, session
 
 LAYER_OPERATORS = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul", "Add"})
 ROWS = 64

@@ -12,9 +12,26 @@ import psutil
 from app.spec.report import Machine
 
 RELEVANT_FLAGS = (
-    "avx2", "fma", "avx512f", "avx512_vnni", "avx_vnni", "avx512_bf16", "avx512_fp16", "amx_int8", "amx_bf16",
-    "amx_tile", "asimd", "asimddp", "asimdhp", "fphp", "i8mm", "bf16", "sve", "sve2", "sme",
-)  # fmt: skip
+    "avx2",
+    "fma",
+    "avx512f",
+    "avx512_vnni",
+    "avx_vnni",
+    "avx512_bf16",
+    "avx512_fp16",
+    "amx_int8",
+    "amx_bf16",
+    "amx_tile",
+    "asimd",
+    "asimddp",
+    "asimdhp",
+    "fphp",
+    "i8mm",
+    "bf16",
+    "sve",
+    "sve2",
+    "sme",
+)
 """The instruction sets that ONNX Runtime's kernels are chosen by, as Linux spells them."""
 DARWIN_FLAGS = {
     "hw.optional.avx2_0": "avx2",

@@ -8,30 +8,62 @@ import onnx
 
 from app.spec.report import Placement
 from app.spec.units import counted
-from worker.engine.onnx_file import graphs
-from worker.engine.selection import WEIGHTED
-from worker.engine.sessions import session
+from worker.engine.onnx_graph.file import graphs
+from worker.engine.onnx_graph.sessions import session
+from worker.engine.plan.selection import WEIGHTED
 
-INTEGER = frozenset({
-    # convolutions whose sums are int32; quantized beforehand (QLinear*) or while running (*Integer, Dynamic*)
-    "QLinearConv", "QLinearConvTranspose", "ConvInteger",
-    # matrix products, likewise; the *ToFloat forms only scale the integer result
-    "QLinearMatMul", "MatMulInteger", "MatMulIntegerToFloat", "MatMulInteger16", "DynamicQuantizeMatMul", "QGemm",
-    # whole blocks made of integer matrix products
-    "QAttention", "DynamicQuantizeLSTM", "QOrderedMatMul", "QOrderedAttention",
-})  # fmt: skip
+INTEGER = frozenset(
+    {
+        # convolutions whose sums are int32; quantized beforehand (QLinear*) or while running (*Integer, Dynamic*)
+        "QLinearConv",
+        "QLinearConvTranspose",
+        "ConvInteger",
+        # matrix products, likewise; the *ToFloat forms only scale the integer result
+        "QLinearMatMul",
+        "MatMulInteger",
+        "MatMulIntegerToFloat",
+        "MatMulInteger16",
+        "DynamicQuantizeMatMul",
+        "QGemm",
+        # whole blocks made of integer matrix products
+        "QAttention",
+        "DynamicQuantizeLSTM",
+        "QOrderedMatMul",
+        "QOrderedAttention",
+    }
+)
 """Compute operators with integer kernels."""
 
-FLOATING = frozenset({
-    # plain and fused convolutions; the blocked (nchwc) form has the same name in another domain
-    "Conv", "ConvTranspose", "FusedConv", "NhwcFusedConv", "ConvTransposeWithDynamicPads",
-    # plain and fused matrix products
-    "MatMul", "Gemm", "FusedMatMul", "TransposeMatMul", "FusedGemm", "FusedMatMulActivation", "GemmFastGelu", "Einsum",
-    # low-bit weights, but unpacked before a floating product (the default accuracy level)
-    "MatMulNBits", "MatMulBnb4",
-    # whole blocks made of floating matrix products
-    "Attention", "MultiHeadAttention", "GroupQueryAttention", "PackedAttention", "LSTM", "GRU", "RNN",
-})  # fmt: skip
+FLOATING = frozenset(
+    {
+        # plain and fused convolutions; the blocked (nchwc) form has the same name in another domain
+        "Conv",
+        "ConvTranspose",
+        "FusedConv",
+        "NhwcFusedConv",
+        "ConvTransposeWithDynamicPads",
+        # plain and fused matrix products
+        "MatMul",
+        "Gemm",
+        "FusedMatMul",
+        "TransposeMatMul",
+        "FusedGemm",
+        "FusedMatMulActivation",
+        "GemmFastGelu",
+        "Einsum",
+        # low-bit weights, but unpacked before a floating product (the default accuracy level)
+        "MatMulNBits",
+        "MatMulBnb4",
+        # whole blocks made of floating matrix products
+        "Attention",
+        "MultiHeadAttention",
+        "GroupQueryAttention",
+        "PackedAttention",
+        "LSTM",
+        "GRU",
+        "RNN",
+    }
+)
 """Compute operators with floating-point kernels. Everything in neither table moves or reshapes data."""
 
 STRUCTURE_ONLY = {

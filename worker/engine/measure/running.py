@@ -6,13 +6,13 @@ from typing import Any
 
 import numpy as np
 
-from worker.engine.data import Batch
+from worker.engine.data.rows import Batch
 from worker.engine.measure.errors import ModelRunFailed
 
 Arrays = dict[str, np.ndarray]
 Run = Callable[[Arrays], Arrays]
 Session = Any
-"""An `onnxruntime.InferenceSession`; the library is untyped, and only `worker.engine.sessions` imports it."""
+"""An `onnxruntime.InferenceSession`; an untyped library, which `worker.engine.onnx_graph.sessions` alone imports."""
 
 
 @dataclass(frozen=True)

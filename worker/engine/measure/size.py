@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from app.spec.report import Size
-from worker.engine.onnx_file import bytes_on_disk
+from worker.engine.onnx_graph.file import bytes_on_disk
 
 
 def measure_size(baseline: Path, artifact: Path) -> Size:

@@ -11,7 +11,7 @@ from app.spec.report import LatencyChange, OutputParity, Profile, Status, Target
 from app.spec.signature import Signature
 from app.spec.targets import Target
 from app.spec.units import counted
-from worker.engine.data import Rows
+from worker.engine.data.rows import Rows
 from worker.engine.measure.accuracy import Metrics
 from worker.engine.measure.batching import AnyRows, BatchRange, SyntheticRows
 from worker.engine.measure.errors import ParityExceeded
@@ -22,8 +22,8 @@ from worker.engine.measure.running import Arrays, filled, paired, runner
 from worker.engine.measure.runtime import Runtime
 from worker.engine.measure.verdict import Figures, judge
 from worker.engine.model import Reference
+from worker.engine.onnx_graph.sessions import session
 from worker.engine.progress import Progress
-from worker.engine.sessions import session
 
 ROWS_AT_ONCE = 32
 ROUNDING_DB = 60.0

@@ -8,31 +8,30 @@ from torch import fx
 from app.spec.prune import PruneChannels
 from app.spec.quantize import QuantizeStatic
 from app.spec.sensitivity import AnalyzeSensitivity
-from worker.engine.channels.analysis import analyse
-from worker.engine.channels.choosing import candidates, choose
-from worker.engine.channels.importance import by_norm
-from worker.engine.channels.removal import masked
+from worker.engine.context import Changed, Context
 from worker.engine.errors import NoWeightsToPrune
 from worker.engine.measure.running import Arrays, Run
 from worker.engine.model import Model, new_folder
-from worker.engine.passes import Changed, Context, implements
 from worker.engine.passes.quantize_static import measure_plan
-from worker.engine.program import Program
-from worker.engine.sensitivity.subject import Subject
-from worker.engine.sensitivity.sweep import graph_runner
-from worker.engine.sensitivity.telling import FILE, Finding, layer_chart, layer_table, write
-from worker.engine.sensitivity.yardstick import Yardstick
-from worker.engine.weighted_layers import weighted_layers
+from worker.engine.pruning.channels.analysis import analyse
+from worker.engine.pruning.channels.choosing import candidates, choose
+from worker.engine.pruning.channels.importance import by_norm
+from worker.engine.pruning.channels.removal import masked
+from worker.engine.pruning.weighted_layers import weighted_layers
+from worker.engine.quantization.sensitivity.reference import ReferenceOutputs
+from worker.engine.quantization.sensitivity.report import FILE, Finding, layer_chart, layer_table, write
+from worker.engine.quantization.sensitivity.subject import Subject
+from worker.engine.quantization.sensitivity.sweep import graph_runner
+from worker.engine.torch_program.program import Program
 
 
-@implements(AnalyzeSensitivity)
 def analyze_sensitivity(step: AnalyzeSensitivity, model: Model, context: Context) -> Changed:
     """The model as it is, and what each layer bears.
 
     Raises `NoTrainableGraph`, `NothingToQuantize`, `NothingToPrune`, `CalibrationFailed`.
     """
     measure = {"quantize": _quantized, "prune.channels": _without_channels, "prune.weights": _without_weights}
-    yardstick, found = measure[step.what](step, model, context)
+    reference_outputs, found = measure[step.what](step, model, context)
     findings = []
     for share, finding in found:
         context.progress.advance(share, f"{finding.layer}")
@@ -47,15 +46,15 @@ def analyze_sensitivity(step: AnalyzeSensitivity, model: Model, context: Context
             "layers": len(findings),
             "most_sensitive": worst.layer,
             "lowest_sqnr_db": reading.sqnr_db,
-            **({} if yardstick.top1 is None else {"top1": yardstick.top1}),
+            **({} if reference_outputs.top1 is None else {"top1": reference_outputs.top1}),
         },
         charts=(layer_chart(findings),),
-        tables=(layer_table(findings, yardstick.top1),),
-        files={FILE: write(findings, yardstick.top1, context.scratch / FILE)},
+        tables=(layer_table(findings, reference_outputs.top1),),
+        files={FILE: write(findings, reference_outputs.top1, context.scratch / FILE)},
     )
 
 
-Found = tuple[Yardstick, Iterator[tuple[float, Finding]]]
+Found = tuple[ReferenceOutputs, Iterator[tuple[float, Finding]]]
 """The measure, and each layer with the share of the work that is done with it."""
 
 
@@ -64,17 +63,19 @@ def _quantized(step: AnalyzeSensitivity, model: Model, context: Context) -> Foun
     plan, _ = measure_plan(QuantizeStatic(observer=step.observer, samples=step.samples), model, context)
     subject = Subject.of(plan)
     rows = context.data["calibration"].sample(step.samples, context.seed)
-    yardstick = Yardstick(graph_runner(plan.graph, context), rows, model.signature, new_folder(context.scratch))
+    reference_outputs = ReferenceOutputs(
+        graph_runner(plan.graph, context), rows, model.signature, new_folder(context.scratch)
+    )
 
     def each() -> Iterator[tuple[float, Finding]]:
         for number, layer in enumerate(subject.layers, 1):
             file, readings = context.scratch / "rounded.onnx", {}
             for bits in dict.fromkeys(step.bits):
                 subject.rounding({layer: bits}, subject.values_at(layer, bits), file)
-                readings[f"{bits} bits"] = yardstick.read(graph_runner(file, context))
+                readings[f"{bits} bits"] = reference_outputs.read(graph_runner(file, context))
             yield number / len(subject.layers), Finding(layer.name, layer.operator, layer.weights, readings)
 
-    return yardstick, each()
+    return reference_outputs, each()
 
 
 def _without_channels(step: AnalyzeSensitivity, model: Model, context: Context) -> Found:
@@ -82,18 +83,18 @@ def _without_channels(step: AnalyzeSensitivity, model: Model, context: Context) 
     channels = analyse(model.program)
     pruning = PruneChannels(ratio=step.ratio, round_to=1)
     found = candidates(channels, by_norm(channels, 2), pruning)
-    yardstick = _yardstick(step, model, context)
+    reference_outputs = _yardstick(step, model, context)
 
     def each() -> Iterator[tuple[float, Finding]]:
         for number, one in enumerate(found, 1):
             if len(one.group.classes) < 2:
                 continue  # a single head or channel cannot go by halves
             module = masked(channels, choose(channels, [one], pruning))
-            reading = yardstick.read(module_runner(model.program, module))
+            reading = reference_outputs.read(module_runner(model.program, module))
             done = f"{step.ratio:.0%} of the channels"
             yield number / len(found), Finding(one.group.name, "channels", one.group.parameters, {done: reading})
 
-    return yardstick, each()
+    return reference_outputs, each()
 
 
 def _without_weights(step: AnalyzeSensitivity, model: Model, context: Context) -> Found:
@@ -102,7 +103,7 @@ def _without_weights(step: AnalyzeSensitivity, model: Model, context: Context) -
     layers = weighted_layers(module)
     if not layers:
         raise NoWeightsToPrune("The model has no linear layer, matrix product or convolution with a weight of its own.")
-    yardstick = _yardstick(step, model, context)
+    reference_outputs = _yardstick(step, model, context)
 
     def each() -> Iterator[tuple[float, Finding]]:
         for number, layer in enumerate(layers, 1):
@@ -112,18 +113,18 @@ def _without_weights(step: AnalyzeSensitivity, model: Model, context: Context) -
             count = max(1, int(step.ratio * size.numel()))
             with torch.no_grad():
                 weight[kept.abs() <= size.kthvalue(count).values] = 0
-                reading = yardstick.read(module_runner(model.program, module))
+                reading = reference_outputs.read(module_runner(model.program, module))
                 weight.copy_(kept)
             operator = "convolution" if layer.convolution else "linear"
             done = f"{step.ratio:.0%} of the weights"
             yield number / len(layers), Finding(layer.name, operator, kept.numel(), {done: reading})
 
-    return yardstick, each()
+    return reference_outputs, each()
 
 
-def _yardstick(step: AnalyzeSensitivity, model: Model, context: Context) -> Yardstick:
+def _yardstick(step: AnalyzeSensitivity, model: Model, context: Context) -> ReferenceOutputs:
     rows = context.data["calibration"].sample(step.samples, context.seed)
-    return Yardstick(model.program, rows, model.signature, new_folder(context.scratch))
+    return ReferenceOutputs(model.program, rows, model.signature, new_folder(context.scratch))
 
 
 def module_runner(program: Program, module: fx.GraphModule) -> Run:

@@ -13,23 +13,22 @@ from app.spec.distill import (
     taught_outputs,
     teacher_mismatch,
 )
-from worker.engine.architectures import build
-from worker.engine.batches import Batch
-from worker.engine.distillation import DistillationLoss, projection
+from worker.engine.context import Changed, Context, Fact
+from worker.engine.data.batches import Batch
 from worker.engine.errors import StudentMismatch, TeacherMismatch
-from worker.engine.features import FEATURE, tapped
-from worker.engine.losses import label_loss, learning_output
 from worker.engine.model import Model
-from worker.engine.passes import Changed, Context, Fact, implements
-from worker.engine.program import Program
-from worker.engine.teachers import Answers, Teacher
+from worker.engine.torch_program.architectures import build
+from worker.engine.torch_program.program import Program
+from worker.engine.training.distillation import DistillationLoss, projection
+from worker.engine.training.features import FEATURE, tapped
 from worker.engine.training.loop import train
+from worker.engine.training.losses import label_loss, learning_output
+from worker.engine.training.teachers import Answers, Teacher
 
 EXAMPLE_ROWS = 4
 Forward = Callable[[Mapping[str, Tensor]], dict[str, Tensor]]
 
 
-@implements(Distill)
 def distill(step: Distill, model: Model, context: Context) -> Changed:
     """Train the model, or a new network that takes its place.
 
@@ -49,7 +48,7 @@ def distill(step: Distill, model: Model, context: Context) -> Changed:
     forward = tapped(program, module, [pair.student for pair in step.features], "student")
     teacher = Teacher(
         giver, signature, context, outputs=set(taught.values()), features=[pair.teacher for pair in step.features]
-    )  # fmt: skip
+    )
     known = Answers(teacher, context)
     answers = known if not (step.augment or step.features) else _asked(teacher)
     labels = label_loss(step, program, context) if step.share < 1 else None

@@ -1,13 +1,12 @@
 """finetune: train the model on labels."""
 
 from app.spec.finetune import FineTune
-from worker.engine.losses import label_loss
+from worker.engine.context import Changed, Context
 from worker.engine.model import Model
-from worker.engine.passes import Changed, Context, implements
 from worker.engine.training.loop import train
+from worker.engine.training.losses import label_loss
 
 
-@implements(FineTune)
 def finetune(step: FineTune, model: Model, context: Context) -> Changed:
     """Train a copy of the program.
 

@@ -8,23 +8,22 @@ import numpy as np
 
 from app.spec.prune import PruneChannels
 from app.spec.report import Chart, Series
-from worker.engine.channels.analysis import Channels, analyse
-from worker.engine.channels.choosing import candidates, choose, search
-from worker.engine.channels.cost import Cost, cost_of
-from worker.engine.channels.errors import NothingToPrune
-from worker.engine.channels.exactness import TELLING, Proof, require_exact
-from worker.engine.channels.groups import Group
-from worker.engine.channels.importance import Scores, at_random, by_norm, by_scale, norms, scaled
-from worker.engine.channels.removal import Kept, kept_positions, removed
-from worker.engine.channels.taylor import by_taylor
-from worker.engine.layer_bars import layer_bars
+from worker.engine.context import Changed, Context, Fact
 from worker.engine.model import Model
-from worker.engine.passes import Changed, Context, Fact, implements
+from worker.engine.pruning.channels.analysis import Channels, analyse
+from worker.engine.pruning.channels.choosing import candidates, choose, search
+from worker.engine.pruning.channels.cost import Cost, cost_of
+from worker.engine.pruning.channels.errors import NothingToPrune
+from worker.engine.pruning.channels.exactness import TELLING, Proof, require_exact
+from worker.engine.pruning.channels.groups import Group
+from worker.engine.pruning.channels.importance import Scores, at_random, by_norm, by_scale, norms, scaled
+from worker.engine.pruning.channels.removal import Kept, kept_positions, removed
+from worker.engine.pruning.channels.taylor import by_taylor
+from worker.engine.report_bars import layer_bars
 
 KEPT = "kept-channels.json"
 
 
-@implements(PruneChannels)
 def prune_channels(step: PruneChannels, model: Model, context: Context) -> Changed:
     """Make the program smaller; parameters keep their names, and zeros that were pruned before stay zero.
 

@@ -9,15 +9,15 @@ import torch
 from app.spec.prune import PruneWeights
 from app.spec.report import MOST_POINTS, Chart, Table
 from app.spec.units import counted, file_size
+from worker.engine.context import Changed, Context
 from worker.engine.errors import NoTrainableGraph, NoWeightsToPrune
-from worker.engine.layer_bars import layer_bars
 from worker.engine.model import Model, new_folder
-from worker.engine.onnx_file import save
-from worker.engine.onnx_layers import float_initializers, onnx_layers, replace_initializers
-from worker.engine.passes import Changed, Context, implements
-from worker.engine.program import Program
-from worker.engine.sparsity import deflated_bytes, fits_pattern, input_norms, masks, scores
-from worker.engine.weighted_layers import WeightedLayer, chosen, weighted_layers
+from worker.engine.onnx_graph.file import save
+from worker.engine.pruning.onnx_layers import float_initializers, onnx_layers, replace_initializers
+from worker.engine.pruning.sparsity import deflated_bytes, fits_pattern, input_norms, masks, scores
+from worker.engine.pruning.weighted_layers import WeightedLayer, chosen, weighted_layers
+from worker.engine.report_bars import layer_bars
+from worker.engine.torch_program.program import Program
 
 NO_SPEED = (
     "CPU runtimes gain no speed from single zeros: their kernels are dense. Files do not shrink either until they are "
@@ -40,7 +40,6 @@ class Pruned:
         return self.zeros / self.weights
 
 
-@implements(PruneWeights)
 def prune_weights(step: PruneWeights, model: Model, context: Context) -> Changed:
     """Mark the least important weights as zero for good.
 

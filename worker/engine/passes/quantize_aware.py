@@ -7,23 +7,22 @@ from torch import Tensor
 
 from app.spec.distill import taught_outputs
 from app.spec.quantize_aware import QuantizeAware
-from worker.engine.aware.automatic import spared, told_with
-from worker.engine.aware.report import chart_of, notes, table_of, told
-from worker.engine.aware.scales import activation_grids, widths_of
-from worker.engine.aware.student import student_of
-from worker.engine.aware.subject import fold, plan_with, subject_of, with_weights
-from worker.engine.aware.twin import compare
-from worker.engine.batches import Batch
-from worker.engine.distillation import DistillationLoss
+from worker.engine.context import Changed, Context
+from worker.engine.data.batches import Batch
 from worker.engine.errors import TeacherMismatch
-from worker.engine.losses import Loss, label_loss, learning_output
 from worker.engine.model import Model
-from worker.engine.passes import Changed, Context, implements
-from worker.engine.teachers import Answers, Teacher
+from worker.engine.quantization.aware.automatic import spared, told_with
+from worker.engine.quantization.aware.check import compare
+from worker.engine.quantization.aware.report import chart_of, notes, table_of, told
+from worker.engine.quantization.aware.scales import activation_grids, widths_of
+from worker.engine.quantization.aware.student import student_of
+from worker.engine.quantization.aware.subject import fold, plan_with, subject_of, with_weights
+from worker.engine.training.distillation import DistillationLoss
 from worker.engine.training.loop import train
+from worker.engine.training.losses import Loss, label_loss, learning_output
+from worker.engine.training.teachers import Answers, Teacher
 
 
-@implements(QuantizeAware)
 def quantize_aware(step: QuantizeAware, model: Model, context: Context) -> Changed:
     """Train, and attach a `StaticPlan` with the learned scales to the model with the trained weights.
 
@@ -37,9 +36,15 @@ def quantize_aware(step: QuantizeAware, model: Model, context: Context) -> Chang
     grids = activation_grids(folded.prepared, widths.activations, rows, context)
     student = student_of(subject.module, subject.places, subject.placed, grids, widths.weights)
     trained = train(
-        subject.decomposed, student.module, step, _loss(step, model, context), context,
-        name=step.type, sparse=model.sparse, parameters=student.groups(step),
-    )  # fmt: skip
+        subject.decomposed,
+        student.module,
+        step,
+        _loss(step, model, context),
+        context,
+        name=step.type,
+        sparse=model.sparse,
+        parameters=student.groups(step),
+    )
 
     result = subject_of(
         folded.with_program(with_weights(folded.program, student.trained())), step.named, found.floating

@@ -6,11 +6,11 @@ import onnx
 from onnx import GraphProto, NodeProto, TensorProto
 
 from app.spec.quantize import QuantizeDynamic
+from worker.engine.context import Changed, Context
 from worker.engine.errors import NothingToQuantize
 from worker.engine.model import Model
-from worker.engine.passes import Changed, Context, implements
-from worker.engine.plan import DynamicPlan
-from worker.engine.selection import is_plain_gemm, require_float32_weights, skipped_nodes
+from worker.engine.plan.plan import DynamicPlan
+from worker.engine.plan.selection import is_plain_gemm, require_float32_weights, skipped_nodes
 
 WEIGHTS: dict[str, tuple[int, ...]] = {
     "MatMul": (1,),
@@ -26,7 +26,6 @@ Not Conv: its dynamic form, ConvInteger, is five times slower than the float ker
 """
 
 
-@implements(QuantizeDynamic)
 def quantize_dynamic(step: QuantizeDynamic, model: Model, context: Context) -> Changed:  # noqa: ARG001  # no data
     """Attach a `DynamicPlan` to the model. Raises `UnknownNode`, `NothingToQuantize`."""
     prepared = model.prepared

@@ -5,18 +5,16 @@ from dataclasses import replace
 import onnx
 
 from app.spec.quantize import Budget, QuantizeStatic
-from worker.engine.activations import activations, clamped_by
-from worker.engine.bias_means import input_means
-from worker.engine.calibration import measure_ranges
+from worker.engine.context import Changed, Context, Fact
 from worker.engine.errors import NothingToQuantize
 from worker.engine.model import Model, new_folder
-from worker.engine.passes import Changed, Context, Fact, implements
-from worker.engine.plan import Range, StaticPlan
-from worker.engine.rescaling.rewrite import rescale
-from worker.engine.selection import quantizable, require_float32_weights, skipped_nodes
-from worker.engine.sensitivity.automatic import choose
-from worker.engine.sensitivity.static import StaticSearch
-from worker.engine.sensitivity.telling import (
+from worker.engine.plan.activations import activations, clamped_by
+from worker.engine.plan.plan import Range, StaticPlan
+from worker.engine.plan.selection import quantizable, require_float32_weights, skipped_nodes
+from worker.engine.quantization.bias_means import input_means
+from worker.engine.quantization.calibration import measure_ranges
+from worker.engine.quantization.rescaling.rewrite import rescale
+from worker.engine.quantization.sensitivity.report import (
     FILE,
     facts_of,
     findings_of,
@@ -25,9 +23,10 @@ from worker.engine.sensitivity.telling import (
     tables_of,
     write,
 )
+from worker.engine.quantization.sensitivity.search import choose
+from worker.engine.quantization.sensitivity.static import StaticSearch
 
 
-@implements(QuantizeStatic)
 def quantize_static(step: QuantizeStatic, model: Model, context: Context) -> Changed:
     """Attach a `StaticPlan` to the model.
 

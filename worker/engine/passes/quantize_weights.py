@@ -11,18 +11,10 @@ import onnx
 from onnx import GraphProto, numpy_helper
 
 from app.spec.quantize import QuantizeWeights
+from worker.engine.context import Changed, Context
 from worker.engine.errors import CalibrationFailed
 from worker.engine.model import Model
-from worker.engine.packing import packed_bytes
-from worker.engine.passes import Changed, Context, implements
-from worker.engine.plan import WeightsPlan
-from worker.engine.sensitivity.automatic import choose
-from worker.engine.sensitivity.coded import StoredWeights, WeightsSearch
-from worker.engine.sensitivity.sweep import FLOAT
-from worker.engine.sensitivity.telling import FILE, facts_of, findings_of, layer_chart, summary_of, tables_of, write
-from worker.engine.weights import report
-from worker.engine.weights.gptq import compensated
-from worker.engine.weights.grids import (
+from worker.engine.plan.grids import (
     CodedWeight,
     Grid,
     GridShape,
@@ -30,8 +22,24 @@ from worker.engine.weights.grids import (
     fit_half_quadratic,
     fit_least_squares,
 )
-from worker.engine.weights.layout import Weight, chosen_weights
-from worker.engine.weights.moments import inputs_of, second_moments
+from worker.engine.plan.layout import Weight, chosen_weights
+from worker.engine.plan.packing import packed_bytes
+from worker.engine.plan.plan import WeightsPlan
+from worker.engine.quantization.sensitivity.report import (
+    FILE,
+    facts_of,
+    findings_of,
+    layer_chart,
+    summary_of,
+    tables_of,
+    write,
+)
+from worker.engine.quantization.sensitivity.search import choose
+from worker.engine.quantization.sensitivity.stored_weights import StoredWeights, WeightsSearch
+from worker.engine.quantization.sensitivity.sweep import FLOAT
+from worker.engine.quantization.weights import report
+from worker.engine.quantization.weights.gptq import compensated
+from worker.engine.quantization.weights.moments import inputs_of, second_moments
 
 DEFAULT_BLOCK = 32
 """Weights that share a scale below 8 bits. A MiniLM's embeddings at 4 bits had a cosine of .974 to the original's with
@@ -39,15 +47,16 @@ blocks of 32, .964 with 64 and .953 with 128, at .158, .143 and .135 of the size
 SPARSE = 0.25
 """Share of zeros from which a weight counts as pruned: its zeros are kept."""
 FITS: dict[str, Callable[[np.ndarray, GridShape], Grid]] = {
-    "rtn": fit_least_squares, "hqq": fit_half_quadratic, "gptq": fit_least_squares,
-}  # fmt: skip
+    "rtn": fit_least_squares,
+    "hqq": fit_half_quadratic,
+    "gptq": fit_least_squares,
+}
 UNPACKED = (
     "On CPUs the weights are unpacked to float32 when the model is loaded: the file is smaller, but speed and memory "
     "are those of the float model."
 )
 
 
-@implements(QuantizeWeights)
 def quantize_weights(step: QuantizeWeights, model: Model, context: Context) -> Changed:
     """Attach a `WeightsPlan` to the model.
 

@@ -7,16 +7,16 @@ import onnx
 from onnx import numpy_helper
 
 from app.spec.share import ShareWeights
-from worker.engine.aware.subject import fold
+from worker.engine.context import Changed, Context
 from worker.engine.model import Model, new_folder
-from worker.engine.passes import Changed, Context, implements
-from worker.engine.plan import SharedPlan
-from worker.engine.shared_weights import write_shared
+from worker.engine.plan.layout import chosen_weights
+from worker.engine.plan.plan import SharedPlan
+from worker.engine.plan.sharing import share
+from worker.engine.quantization.aware.subject import fold
+from worker.engine.quantization.weights import report
+from worker.engine.quantization.weights.centroids import tuned
+from worker.engine.quantization.weights.shared_file import write_shared
 from worker.engine.training.result import Trained
-from worker.engine.weights import report
-from worker.engine.weights.centroids import tuned
-from worker.engine.weights.layout import chosen_weights
-from worker.engine.weights.sharing import share
 
 FILE = "weights.shared.safetensors"
 UNPACKED = (
@@ -27,7 +27,6 @@ UNPACKED = (
 TRAINED = "The errors by weight are those against the trained values, not against the original weights."
 
 
-@implements(ShareWeights)
 def share_weights(step: ShareWeights, model: Model, context: Context) -> Changed:
     """Attach a `SharedPlan` to the model, whose values are trained first if the step says so.
 

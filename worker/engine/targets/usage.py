@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 
 from app.spec.signature import Signature, TensorSpec
-from worker.engine.synthetic import example_shapes
+from worker.engine.data.synthetic import example_shapes
 
 NUMPY = {"bfloat16": "float32"}
 """dtypes that numpy does not have, and what stands for them."""
@@ -16,12 +16,25 @@ def usage(title: str, files: Iterable[str], install: str, code: str, signature: 
         for kind, group in (("input", signature.inputs), ("output", signature.outputs))
         for tensor in group
     ]
-    return "\n".join([
-        f"# {title}", "", f"Files: {', '.join(f'`{name}`' for name in files)}", "",
-        "| | name | type | shape |", "| --- | --- | --- | --- |", *tensors, "",
-        f"    pip install {install}", "", "```python", code.strip(), "```", "",
-        *(line for note in notes for line in (note, "")),
-    ])  # fmt: skip
+    return "\n".join(
+        [
+            f"# {title}",
+            "",
+            f"Files: {', '.join(f'`{name}`' for name in files)}",
+            "",
+            "| | name | type | shape |",
+            "| --- | --- | --- | --- |",
+            *tensors,
+            "",
+            f"    pip install {install}",
+            "",
+            "```python",
+            code.strip(),
+            "```",
+            "",
+            *(line for note in notes for line in (note, "")),
+        ]
+    )
 
 
 def example_rows(signature: Signature, rows_at_once: int = 1) -> str:

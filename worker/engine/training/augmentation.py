@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from app.spec.training import Augmentation, RandomCrop, RandomFlip
-from worker.engine.batches import Batch
+from worker.engine.data.batches import Batch
 
 IMAGE_AXES = 4
 

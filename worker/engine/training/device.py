@@ -10,7 +10,7 @@ from torch import fx, nn
 from torch.fx.node import map_aggregate
 
 from app.spec.training import Training
-from worker.engine.passes import Context
+from worker.engine.context import Context
 
 
 @dataclass(frozen=True)

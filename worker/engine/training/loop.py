@@ -11,20 +11,15 @@ from torch import Tensor, fx, nn
 
 from app.spec.training import Training
 from app.spec.units import remaining
-from worker.engine.batches import Batch, Source
+from worker.engine.context import Context
+from worker.engine.data.batches import Batch, Source
 from worker.engine.errors import NanLoss, NothingToAugment
-from worker.engine.losses import Loss, Outputs, Score, evaluate, learning_output
-from worker.engine.modes import training_mode
-from worker.engine.passes import Context
-from worker.engine.program import Program
+from worker.engine.torch_program.modes import training_mode
+from worker.engine.torch_program.program import Program
 from worker.engine.training.augmentation import augmented, is_image
-from worker.engine.training.device import Precision, placed, random_devices
-from worker.engine.training.optimizer import Parameters, masks, optimizer_of, parameter_groups, rate_factor
-from worker.engine.training.result import Trained
-from worker.engine.training.rows import batch_size, epoch_order, split
-from worker.engine.training.state import (
-    Keeper,
+from worker.engine.training.checkpoint import (
     Reached,
+    TrainingCheckpoint,
     copied,
     digest,
     optimizer_tensors,
@@ -32,6 +27,11 @@ from worker.engine.training.state import (
     restore_optimizer,
     tensors_of,
 )
+from worker.engine.training.device import Precision, placed, random_devices
+from worker.engine.training.losses import Loss, Outputs, Score, evaluate, learning_output
+from worker.engine.training.optimizer import Parameters, masks, optimizer_of, parameter_groups, rate_factor
+from worker.engine.training.result import Trained
+from worker.engine.training.rows import batch_size, epoch_order, split
 
 WORSE = (
     "No epoch was as good on the validation rows as the model before the step: lower the learning rate, or leave the "
@@ -92,7 +92,7 @@ def train(  # noqa: PLR0913  # the optional ones are for steps that train more t
             after_step=after_step,
         )
         key = digest(run.tensors, name, plan.model_dump_json(), str(context.seed), str(len(training)))
-        reached = run.go(Keeper(context.checkpoints, key), keep_seconds)
+        reached = run.go(TrainingCheckpoint(context.checkpoints, key), keep_seconds)
     notes = (*notes, *run.precision.notes(plan))
     if _rank(reached.history[reached.best_epoch]) < _rank(reached.history[0]):
         notes = (*notes, WORSE)
@@ -135,16 +135,16 @@ class _Run:
         self.steps_in_epoch = max(1, len(list(self._order(1))))
         self.best: dict[str, Tensor] = {}
 
-    def go(self, keeper: Keeper, keep_seconds: float) -> Reached:
+    def go(self, checkpoint: TrainingCheckpoint, keep_seconds: float) -> Reached:
         """Take the epochs that are left and put the best weights into the modules."""
-        reached = self._resume(keeper) or Reached(history=[self._figures(None, self._evaluate())])
+        reached = self._resume(checkpoint) or Reached(history=[self._figures(None, self._evaluate())])
         began, began_with, kept = time.monotonic(), reached.epoch, time.monotonic()
         while not reached.ended:
             reached.epoch += 1
             trained = self._epoch(reached, began, began_with)
             self._judge(reached, trained)
             if reached.ended or time.monotonic() - kept >= keep_seconds:
-                self._keep(keeper, reached)
+                self._keep(checkpoint, reached)
                 kept = time.monotonic()
         restore(self.tensors, self.best)
         return reached
@@ -202,9 +202,14 @@ class _Run:
     def _evaluate(self) -> Score:
         with self.precision.autocast():
             return evaluate(
-                self.forward, self.loss, self.validation,
-                output=self.output, batch=self.batch, fixed=self.fixed, device=self.context.device,
-            )  # fmt: skip
+                self.forward,
+                self.loss,
+                self.validation,
+                output=self.output,
+                batch=self.batch,
+                fixed=self.fixed,
+                device=self.context.device,
+            )
 
     def _figures(self, trained: float | None, score: Score) -> dict[str, float | None]:
         rate = None if trained is None else self.optimizer.param_groups[0]["lr"]
@@ -218,15 +223,15 @@ class _Run:
     def _order(self, epoch: int) -> Iterator[np.ndarray]:
         return epoch_order(len(self.training), self.batch, self.context.seed, epoch, fixed=self.fixed)
 
-    def _keep(self, keeper: Keeper, reached: Reached) -> None:
+    def _keep(self, checkpoint: TrainingCheckpoint, reached: Reached) -> None:
         reached.scaler = self.scaler.state_dict()
         groups = {"best": self.best}
         if not reached.ended:
             groups |= {"model": self.tensors, "optimizer": optimizer_tensors(self.optimizer)}
-        keeper.keep(reached, groups)
+        checkpoint.keep(reached, groups)
 
-    def _resume(self, keeper: Keeper) -> Reached | None:
-        found = keeper.find()
+    def _resume(self, checkpoint: TrainingCheckpoint) -> Reached | None:
+        found = checkpoint.find()
         if found is None:
             return None
         reached, groups = found

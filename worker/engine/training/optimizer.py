@@ -37,9 +37,12 @@ def optimizer_of(groups: list[dict[str, Any]], plan: Training) -> torch.optim.Op
     copies = [dict(group) for group in groups]
     if plan.optimizer == "sgd":
         return torch.optim.SGD(
-            copies, plan.learning_rate, momentum=plan.momentum,
-            weight_decay=plan.weight_decay, nesterov=plan.momentum > 0,
-        )  # fmt: skip
+            copies,
+            plan.learning_rate,
+            momentum=plan.momentum,
+            weight_decay=plan.weight_decay,
+            nesterov=plan.momentum > 0,
+        )
     return torch.optim.AdamW(copies, plan.learning_rate, weight_decay=plan.weight_decay)
 
 

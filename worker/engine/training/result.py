@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from torch import fx
 
 from app.spec.report import Chart, Series
-from worker.engine.passes import Fact
+from worker.engine.context import Fact
 
 
 @dataclass(frozen=True)

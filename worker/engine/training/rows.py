@@ -5,9 +5,9 @@ from collections.abc import Iterator
 import numpy as np
 
 from app.spec.training import Training
-from worker.engine.batches import Source, filled_up
-from worker.engine.passes import Context
-from worker.engine.program import Program
+from worker.engine.context import Context
+from worker.engine.data.batches import Source, filled_up
+from worker.engine.torch_program.program import Program
 
 HELD_OUT = 0.1
 """Share of the training rows that choose the best epoch where no validation rows are named."""

@@ -9,20 +9,46 @@ from pathlib import Path
 from worker.runtime.jail.landlock import READ, RUN, USE_DEVICE, WORK, WRITE_DEVICE, Grant
 
 SYSTEM = (
-    "/usr", "/lib", "/lib64", "/nix/store",
-    "/etc/ld.so.cache", "/etc/ld.so.conf", "/etc/ld.so.conf.d", "/etc/localtime", "/etc/timezone", "/etc/os-release",
+    "/usr",
+    "/lib",
+    "/lib64",
+    "/nix/store",
+    "/etc/ld.so.cache",
+    "/etc/ld.so.conf",
+    "/etc/ld.so.conf.d",
+    "/etc/localtime",
+    "/etc/timezone",
+    "/etc/os-release",
     # Without these, numeric libraries miscount cores or miss instruction sets, and choose slower kernels.
-    "/proc/cpuinfo", "/proc/meminfo", "/proc/stat", "/proc/loadavg", "/proc/version",
-    "/proc/sys/vm/overcommit_memory", "/proc/sys/vm/max_map_count", "/sys/devices/system/cpu",
-    "/sys/devices/system/node", "/sys/kernel/mm/transparent_hugepage",
-    "/dev/urandom", "/dev/random", "/dev/zero",
-)  # fmt: skip
+    "/proc/cpuinfo",
+    "/proc/meminfo",
+    "/proc/stat",
+    "/proc/loadavg",
+    "/proc/version",
+    "/proc/sys/vm/overcommit_memory",
+    "/proc/sys/vm/max_map_count",
+    "/sys/devices/system/cpu",
+    "/sys/devices/system/node",
+    "/sys/kernel/mm/transparent_hugepage",
+    "/dev/urandom",
+    "/dev/random",
+    "/dev/zero",
+)
 
 CUDA_READ = (
-    "/proc/driver/nvidia", "/proc/driver/nvidia-caps", "/proc/devices", "/proc/modules",
-    "/sys/module/nvidia", "/sys/module/nvidia_uvm", "/sys/bus/pci", "/sys/class/drm", "/sys/devices",
-    "/etc/nvidia", "/opt/nvidia", "/usr/local/cuda",
-)  # fmt: skip
+    "/proc/driver/nvidia",
+    "/proc/driver/nvidia-caps",
+    "/proc/devices",
+    "/proc/modules",
+    "/sys/module/nvidia",
+    "/sys/module/nvidia_uvm",
+    "/sys/bus/pci",
+    "/sys/class/drm",
+    "/sys/devices",
+    "/etc/nvidia",
+    "/opt/nvidia",
+    "/usr/local/cuda",
+)
 
 
 LOADERS = ("/lib64/ld-linux-x86-64.so.2", "/lib/ld-linux-aarch64.so.1")

@@ -44,9 +44,15 @@ class Access(IntFlag):
 
 READ = Access.READ_FILE | Access.READ_DIR
 WORK = (
-    READ | Access.WRITE_FILE | Access.REMOVE_DIR | Access.REMOVE_FILE | Access.MAKE_DIR | Access.MAKE_REG
-    | Access.REFER | Access.TRUNCATE
-)  # fmt: skip
+    READ
+    | Access.WRITE_FILE
+    | Access.REMOVE_DIR
+    | Access.REMOVE_FILE
+    | Access.MAKE_DIR
+    | Access.MAKE_REG
+    | Access.REFER
+    | Access.TRUNCATE
+)
 WRITE_DEVICE = Access.READ_FILE | Access.WRITE_FILE
 USE_DEVICE = WRITE_DEVICE | Access.IOCTL_DEV
 RUN = READ | Access.EXECUTE

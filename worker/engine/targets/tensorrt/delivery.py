@@ -1,6 +1,7 @@
 """The `tensorrt` target: an ONNX file that passes TensorRT's rules, and the engine itself where there is a GPU."""
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from onnx import ModelProto, TensorProto, load
@@ -8,23 +9,23 @@ from onnx import ModelProto, TensorProto, load
 from app.spec.signature import Signature
 from app.spec.targets import OnnxTarget, TensorRtTarget
 from worker.engine.model import Model
-from worker.engine.onnx_file import forget_origins, keep_used_domains, save
-from worker.engine.runtimes.planned import Planned
-from worker.engine.runtimes.tensorrt import Engines, tensorrt_here
-from worker.engine.sessions import ort
-from worker.engine.targets import Delivery, Site, delivers, opens
-from worker.engine.targets.half import in_half
-from worker.engine.targets.onnx import describe, lower
+from worker.engine.onnx_graph.file import forget_origins, keep_used_domains, save
+from worker.engine.onnx_graph.float16 import in_half
+from worker.engine.onnx_graph.sessions import ort
+from worker.engine.targets.base import ExportContext, Exported
+from worker.engine.targets.onnx.delivery import describe, lower
+from worker.engine.targets.tensorrt.decompose import WRITTEN_OUT, write_out
 from worker.engine.targets.tensorrt.operators import table
 from worker.engine.targets.tensorrt.releases import RELEASES, Release
 from worker.engine.targets.tensorrt.rules import require_rules
+from worker.engine.targets.tensorrt.runtime import Engines, tensorrt_here
+from worker.engine.targets.tensorrt.stand_in import StandIn
 from worker.engine.targets.tensorrt.trtexec import build_command, precisions, shape_ranges, time_command
-from worker.engine.targets.tensorrt.younger import WRITTEN_OUT, write_out
 from worker.engine.targets.usage import example_rows, usage
 
 
-@delivers(TensorRtTarget)
-def deliver_tensorrt(target: TensorRtTarget, model: Model, site: Site) -> Iterator[Delivery]:
+@contextmanager
+def deliver_tensorrt(target: TensorRtTarget, model: Model, site: ExportContext) -> Iterator[Exported]:
     """Write `model-tensorrt-<profile>-<precision>.onnx`, and `….onnx.data` if it is larger than 2 GB.
 
     Raises `PlanNotSupported`, `RuleViolated`, and `BuildFailed` where TensorRT is there and cannot build it.
@@ -43,26 +44,26 @@ def deliver_tensorrt(target: TensorRtTarget, model: Model, site: Site) -> Iterat
     exact = model is site.original and target.precision == "fp32"
     trt = tensorrt_here(release.oldest[0])
     if trt is None:
-        runtime = Planned(site.original.graph, files[0], site.threads, site.scratch)
-        yield Delivery(files, runtime, told, exact, "planned, not built")
+        runtime = StandIn(site.original.graph, files[0], site.threads, site.scratch)
+        yield Exported(files, runtime, told, exact, "planned, not built")
         return
     ranges = shape_ranges(model.signature)
     with Engines(trt, site.original.graph, files[0], ranges, () if release.strongly_typed else flags) as engines:
-        yield Delivery(files, engines, told, exact)
+        yield Exported(files, engines, told, exact)
 
 
-@opens(TensorRtTarget)
-def open_tensorrt(target: TensorRtTarget, files: tuple[Path, ...], site: Site) -> Iterator[Delivery]:
+@contextmanager
+def open_tensorrt(target: TensorRtTarget, files: tuple[Path, ...], site: ExportContext) -> Iterator[Exported]:
     """Build its engine where TensorRT is, else run it with ONNX Runtime. Raises `BuildFailed`."""
     release = RELEASES[target.profile]
     trt = tensorrt_here(release.oldest[0])
     if trt is None:
-        runtime = Planned(site.original.graph, files[0], site.threads, site.scratch)
-        yield Delivery(files, runtime, usage="", status="planned, not built")
+        runtime = StandIn(site.original.graph, files[0], site.threads, site.scratch)
+        yield Exported(files, runtime, usage="", status="planned, not built")
         return
     flags = () if release.strongly_typed else precisions(load(files[0], load_external_data=False))
     with Engines(trt, site.original.graph, files[0], shape_ranges(site.original.signature), flags) as engines:
-        yield Delivery(files, engines, usage="")
+        yield Exported(files, engines, usage="")
 
 
 def lower_for(target: TensorRtTarget, model: Model) -> ModelProto:
@@ -79,7 +80,7 @@ def lower_for(target: TensorRtTarget, model: Model) -> ModelProto:
 
 def _usage(
     target: TensorRtTarget, release: Release, files: tuple[Path, ...], signature: Signature, flags: tuple[str, ...]
-) -> str:  # fmt: skip
+) -> str:
     name, half = files[0].name, target.precision == "fp16"
     code = f"""
 import numpy as np
@@ -100,10 +101,12 @@ outputs = session.run({[tensor.name for tensor in signature.outputs]}, rows)
         "make faster engines."
     )
     notes = [
-        engine, f"```sh\n{build_command(name, release, signature, flags)}\n```",
+        engine,
+        f"```sh\n{build_command(name, release, signature, flags)}\n```",
         "Time it there; no figure of its speed is in the report unless a worker had TensorRT and a GPU:",
-        f"```sh\n{time_command(name, signature)}\n```", shapes,
-    ]  # fmt: skip
+        f"```sh\n{time_command(name, signature)}\n```",
+        shapes,
+    ]
     if flags and not release.strongly_typed:
         notes.append(
             "The flags allow TensorRT the types that are in the graph; `--stronglyTyped` in their place holds it to "

@@ -11,11 +11,18 @@ from onnx import TensorProto
 Version = tuple[int, int]
 
 TYPES: dict[str, int] = {
-    "float32": TensorProto.FLOAT, "float16": TensorProto.FLOAT16, "bfloat16": TensorProto.BFLOAT16,
-    "int32": TensorProto.INT32, "int64": TensorProto.INT64, "bool": TensorProto.BOOL,
-    "uint8": TensorProto.UINT8, "int8": TensorProto.INT8, "int4": TensorProto.INT4,
-    "float8e4m3fn": TensorProto.FLOAT8E4M3FN, "float4e2m1": TensorProto.FLOAT4E2M1,
-}  # fmt: skip
+    "float32": TensorProto.FLOAT,
+    "float16": TensorProto.FLOAT16,
+    "bfloat16": TensorProto.BFLOAT16,
+    "int32": TensorProto.INT32,
+    "int64": TensorProto.INT64,
+    "bool": TensorProto.BOOL,
+    "uint8": TensorProto.UINT8,
+    "int8": TensorProto.INT8,
+    "int4": TensorProto.INT4,
+    "float8e4m3fn": TensorProto.FLOAT8E4M3FN,
+    "float4e2m1": TensorProto.FLOAT4E2M1,
+}
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from onnx import ModelProto, TensorProto
 
 from app.spec.signature import Dimension, Signature, TensorSpec
-from worker.engine.onnx_file import graphs
+from worker.engine.onnx_graph.file import graphs
 from worker.engine.targets.tensorrt.releases import Release
 
 WORKSPACE_MIB = 1024

@@ -7,14 +7,22 @@ from pathlib import Path
 
 from app.spec.signature import Dimension, Signature, TensorSpec
 from app.spec.targets import TorchScriptTarget
-from worker.engine.synthetic import example_shapes
+from worker.engine.data.synthetic import example_shapes
 
 FOLDER = "run_model"
 """Inside the archive."""
 SCALARS = {
-    "float32": "kFloat", "float64": "kDouble", "float16": "kHalf", "bfloat16": "kBFloat16", "int64": "kLong",
-    "int32": "kInt", "int16": "kShort", "int8": "kChar", "uint8": "kByte", "bool": "kBool",
-}  # fmt: skip
+    "float32": "kFloat",
+    "float64": "kDouble",
+    "float16": "kHalf",
+    "bfloat16": "kBFloat16",
+    "int64": "kLong",
+    "int32": "kInt",
+    "int16": "kShort",
+    "int8": "kChar",
+    "uint8": "kByte",
+    "bool": "kBool",
+}
 """C++ names of the types that LibTorch has."""
 ENGINES = {"x86": "X86", "qnnpack": "QNNPACK"}
 STAMP = (1980, 1, 1, 0, 0, 0)

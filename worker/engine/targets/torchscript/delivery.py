@@ -1,25 +1,26 @@
 """The `torchscript` target: the program compiled, frozen and run by LibTorch, and a C++ program that runs it."""
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
 
 from app.spec.signature import Signature
 from app.spec.targets import TorchScriptTarget
+from worker.engine.lowering.program.plan import quantized_program
 from worker.engine.model import Model
-from worker.engine.program import quiet
-from worker.engine.runtimes.torchscript import DEPRECATED, LibTorch
-from worker.engine.targets import Delivery, Site, delivers, opens
-from worker.engine.targets.program_plan import quantized_program
+from worker.engine.targets.base import ExportContext, Exported
 from worker.engine.targets.torchscript.cpp_program import FOLDER, write_cpp_program
 from worker.engine.targets.torchscript.integers import use_integers
+from worker.engine.targets.torchscript.runtime import DEPRECATED, LibTorch
 from worker.engine.targets.torchscript.script import compiled, positional, scripted
 from worker.engine.targets.usage import example_rows, usage
+from worker.engine.torch_program.program import quiet
 
 
-@delivers(TorchScriptTarget)
-def deliver_torchscript(target: TorchScriptTarget, model: Model, site: Site) -> Iterator[Delivery]:
+@contextmanager
+def deliver_torchscript(target: TorchScriptTarget, model: Model, site: ExportContext) -> Iterator[Exported]:
     """Write `model-torchscript-<engine>.pt` and `….cpp.zip`. Raises `Unconvertible`, `LoadFailed`."""
     stem = f"model-{target.label.replace('/', '-')}"
     module, notes = _compiled(target, model)
@@ -27,14 +28,14 @@ def deliver_torchscript(target: TorchScriptTarget, model: Model, site: Site) -> 
     source = write_cpp_program(target, model.signature, site.out / f"{stem}.cpp.zip")
     runtime = LibTorch(_baseline(site), file, model.signature, target.engine, site.threads, notes)
     exact = model is site.original
-    yield Delivery((file, source), runtime, _usage(target, (file, source), model.signature), exact)
+    yield Exported((file, source), runtime, _usage(target, (file, source), model.signature), exact)
 
 
-@opens(TorchScriptTarget)
-def open_torchscript(target: TorchScriptTarget, files: tuple[Path, ...], site: Site) -> Iterator[Delivery]:
+@contextmanager
+def open_torchscript(target: TorchScriptTarget, files: tuple[Path, ...], site: ExportContext) -> Iterator[Exported]:
     """Open it with LibTorch, beside the original compiled anew. Raises `Unconvertible`, `LoadFailed`."""
     runtime = LibTorch(_baseline(site), files[0], site.original.signature, target.engine, site.threads)
-    yield Delivery(files, runtime, usage="")
+    yield Exported(files, runtime, usage="")
 
 
 def _compiled(target: TorchScriptTarget, model: Model) -> tuple[torch.jit.ScriptModule, tuple[str, ...]]:
@@ -48,7 +49,7 @@ def _compiled(target: TorchScriptTarget, model: Model) -> tuple[torch.jit.Script
     return compiled(positional(made.program, module)), made.notes
 
 
-def _baseline(site: Site) -> Path:
+def _baseline(site: ExportContext) -> Path:
     return _saved(scripted(site.original.program), site.scratch / "original.pt")
 
 
@@ -81,8 +82,13 @@ outputs = {outputs}
     )
     release = torch.__version__.split("+")[0]
     return usage(
-        target.title, (file, source), f"torch=={release} numpy", code, signature, DEPRECATED,
+        target.title,
+        (file, source),
+        f"torch=={release} numpy",
+        code,
+        signature,
+        DEPRECATED,
         "From C++, with the LibTorch inside the package or the one that pytorch.org offers as an archive:",
         f"```sh\n{build}\n```",
         "With a folder as its second argument the program reads `<input>.bin` and writes `<output>.bin` there.",
-    )  # fmt: skip
+    )

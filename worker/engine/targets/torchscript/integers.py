@@ -16,8 +16,8 @@ from torch import Tensor, fx, nn
 from torch.ao.nn import quantized
 from torch.ao.nn.quantized import dynamic
 
-from worker.engine.program import quiet
-from worker.engine.targets.program_codes import CLAMPS, CODES
+from worker.engine.lowering.program.codes import CLAMPS, CODES
+from worker.engine.torch_program.program import quiet
 
 Node = Any
 """An `fx.Node`: its arguments may be anything, and are read here all the time."""
@@ -31,10 +31,19 @@ CONVOLUTIONS: Final[dict[Any, tuple[type, type]]] = {
 }
 DEFAULTS: Final = (1, 0, 1, 1)
 """Stride, padding, dilation and groups of a convolution."""
-MOVES: Final = frozenset({
-    ATEN.max_pool2d.default, ATEN.view.default, ATEN.reshape.default, ATEN.flatten.using_ints, ATEN.permute.default,
-    ATEN.transpose.int, ATEN.unsqueeze.default, ATEN.squeeze.dim, ATEN.contiguous.default,
-})  # fmt: skip
+MOVES: Final = frozenset(
+    {
+        ATEN.max_pool2d.default,
+        ATEN.view.default,
+        ATEN.reshape.default,
+        ATEN.flatten.using_ints,
+        ATEN.permute.default,
+        ATEN.transpose.int,
+        ATEN.unsqueeze.default,
+        ATEN.squeeze.dim,
+        ATEN.contiguous.default,
+    }
+)
 """Operators that take quantized tensors and return codes on the same grid."""
 BACK: Final = CODES.dequantize_per_tensor.default
 WEIGHTS: Final = (CODES.dequantize_per_channel.default, BACK)
@@ -144,9 +153,14 @@ class _Rewriting:
             filled: list[Any] = [*given, *DEFAULTS[len(given) :]]
             stride, padding, dilation, groups = filled
             layer = CONVOLUTIONS[node.target][relu](
-                weight.shape[1] * groups, weight.shape[0], tuple(weight.shape[2:]), _sizes(stride), _sizes(padding),
-                _sizes(dilation), groups,
-            )  # fmt: skip
+                weight.shape[1] * groups,
+                weight.shape[0],
+                tuple(weight.shape[2:]),
+                _sizes(stride),
+                _sizes(padding),
+                _sizes(dilation),
+                groups,
+            )
         layer.set_weight_bias(weight, self._bias(node, 2))
         layer.scale, layer.zero_point = scale, zero
         self.layers += 1

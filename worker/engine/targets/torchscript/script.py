@@ -11,7 +11,7 @@ from torch._ops import OpOverload
 from torch.fx.graph import CodeGen
 
 from worker.engine.errors import Unconvertible
-from worker.engine.program import Program, quiet
+from worker.engine.torch_program.program import Program, quiet
 
 
 def scripted(program: Program) -> torch.jit.ScriptModule:

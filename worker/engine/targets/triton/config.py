@@ -20,9 +20,13 @@ BACKENDS: dict[TritonBackend, tuple[str, str, str]] = {
 }
 """What runs the model, where, and the file that it loads."""
 TYPES = {
-    "float16": "FP16", "float32": "FP32", "float64": "FP64", "bfloat16": "BF16", "bool": "BOOL",
+    "float16": "FP16",
+    "float32": "FP32",
+    "float64": "FP64",
+    "bfloat16": "BF16",
+    "bool": "BOOL",
     **{f"{sign}int{bits}": f"{sign.upper()}INT{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)},
-}  # fmt: skip
+}
 """Triton's names of types, without `TYPE_`."""
 
 
@@ -30,17 +34,19 @@ def config(target: TritonTarget, signature: Signature) -> str:
     """The text of the file."""
     backend, kind, file = BACKENDS[target.backend]
     batch = batch_size(target, signature)
-    return "\n".join([
-        f"name: {json.dumps(target.name)}",
-        backend,
-        f"default_model_filename: {json.dumps(file)}",
-        f"max_batch_size: {batch}",
-        *_tensors("input", signature.inputs, batched=batch > 0),
-        *_tensors("output", signature.outputs, batched=batch > 0),
-        f"instance_group [ {{ count: {target.instances} kind: {kind} }} ]",
-        *([f"dynamic_batching {{ max_queue_delay_microseconds: {target.max_queue_delay_us} }}"] if batch else []),
-        "",
-    ])  # fmt: skip
+    return "\n".join(
+        [
+            f"name: {json.dumps(target.name)}",
+            backend,
+            f"default_model_filename: {json.dumps(file)}",
+            f"max_batch_size: {batch}",
+            *_tensors("input", signature.inputs, batched=batch > 0),
+            *_tensors("output", signature.outputs, batched=batch > 0),
+            f"instance_group [ {{ count: {target.instances} kind: {kind} }} ]",
+            *([f"dynamic_batching {{ max_queue_delay_microseconds: {target.max_queue_delay_us} }}"] if batch else []),
+            "",
+        ]
+    )
 
 
 def batch_size(target: TritonTarget, signature: Signature) -> int:

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from onnx import ModelProto, NodeProto, TensorProto
 
-from worker.engine.onnx_file import default_opset
+from worker.engine.onnx_graph.file import default_opset
 from worker.engine.targets.tensorrt.operators import table
 from worker.engine.targets.tensorrt.releases import Release
 from worker.engine.targets.tensorrt.rules.view import View, Violation, called
@@ -12,10 +12,20 @@ from worker.engine.targets.tensorrt.rules.view import View, Violation, called
 FIRST_OPSET = 9
 STANDARD = ("", "ai.onnx")
 ON_INTEGERS = frozenset({"MatMulInteger", "ConvInteger", "DynamicQuantizeLinear"})
-TENSORS = frozenset({
-    TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.INT32, TensorProto.INT64,
-    TensorProto.BOOL, TensorProto.INT8, TensorProto.INT4, TensorProto.FLOAT8E4M3FN, TensorProto.FLOAT4E2M1,
-})  # fmt: skip
+TENSORS = frozenset(
+    {
+        TensorProto.FLOAT,
+        TensorProto.FLOAT16,
+        TensorProto.BFLOAT16,
+        TensorProto.INT32,
+        TensorProto.INT64,
+        TensorProto.BOOL,
+        TensorProto.INT8,
+        TensorProto.INT4,
+        TensorProto.FLOAT8E4M3FN,
+        TensorProto.FLOAT4E2M1,
+    }
+)
 """What a value inside a network may be; the last four only between quantization and dequantization."""
 SKIP = "Put the node on the step's skip list, or deliver for another target."
 EXPORT = "Replace the operator in the model and export it again, or deliver for another target."

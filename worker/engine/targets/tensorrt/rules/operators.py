@@ -8,31 +8,46 @@ from worker.engine.targets.tensorrt.rules.graph import EXPORT, STANDARD
 from worker.engine.targets.tensorrt.rules.view import View, Violation, attributes, called
 
 POOLS = frozenset({"AveragePool", "MaxPool", "LpPool"})
-REDUCTIONS_WITH_AXES = frozenset({
-    "ReduceL1", "ReduceL2", "ReduceLogSum", "ReduceLogSumExp", "ReduceMax", "ReduceMean", "ReduceMin", "ReduceProd",
-    "ReduceSum", "ReduceSumSquare",
-})  # fmt: skip
+REDUCTIONS_WITH_AXES = frozenset(
+    {
+        "ReduceL1",
+        "ReduceL2",
+        "ReduceLogSum",
+        "ReduceLogSumExp",
+        "ReduceMax",
+        "ReduceMean",
+        "ReduceMin",
+        "ReduceProd",
+        "ReduceSum",
+        "ReduceSumSquare",
+    }
+)
 CONSTANT_INPUTS: dict[str, tuple[int, str]] = {
     **dict.fromkeys(REDUCTIONS_WITH_AXES, (1, "axes")),
-    "Squeeze": (1, "axes"), "Unsqueeze": (1, "axes"), "CumSum": (1, "axis"), "OneHot": (1, "depth"),
-    "Dropout": (2, "training_mode"), "STFT": (1, "frame_step"),
-}  # fmt: skip
+    "Squeeze": (1, "axes"),
+    "Unsqueeze": (1, "axes"),
+    "CumSum": (1, "axis"),
+    "OneHot": (1, "depth"),
+    "Dropout": (2, "training_mode"),
+    "STFT": (1, "frame_step"),
+}
 """By operator: the input that must be known while the engine is built."""
-TRANSFORMATIONS = frozenset({
-    "half_pixel", "pytorch_half_pixel", "tf_half_pixel_for_nn", "asymmetric", "align_corners"
-})  # fmt: skip
+TRANSFORMATIONS = frozenset({"half_pixel", "pytorch_half_pixel", "tf_half_pixel_for_nn", "asymmetric", "align_corners"})
 FIXED: dict[str, dict[str, tuple[object, ...]]] = {
-    "LpPool": {"p": (1, 2)}, "GlobalLpPool": {"p": (1, 2)},
+    "LpPool": {"p": (1, 2)},
+    "GlobalLpPool": {"p": (1, 2)},
     "BatchNormalization": {"training_mode": (0,)},
     "LSTM": {"input_forget": (0,), "layout": (0,)},
     "LpNormalization": {"p": (1, 2)},
     "Resize": {
-        "mode": ("nearest", "linear"), "coordinate_transformation_mode": tuple(sorted(TRANSFORMATIONS)),
-        "antialias": (0,), "keep_aspect_ratio_policy": ("stretch",),
+        "mode": ("nearest", "linear"),
+        "coordinate_transformation_mode": tuple(sorted(TRANSFORMATIONS)),
+        "antialias": (0,),
+        "keep_aspect_ratio_policy": ("stretch",),
     },
     "ScatterND": {"reduction": ("none",)},
     "TopK": {"sorted": (1,)},
-}  # fmt: skip
+}
 """By operator and attribute: the values that it may have, where it is set."""
 ONE_OUTPUT = frozenset({"MaxPool", "LayerNormalization", "Attention"})
 """Operators of which TensorRT makes the first output only."""
@@ -137,9 +152,20 @@ def plain_attention(_view: View, node: NodeProto) -> Iterator[Violation]:
 
 
 _RULES: tuple[Callable[[View, NodeProto], Iterator[Violation]], ...] = (
-    accepted_attributes, undilated_pools, flat_pools, grids_of_images, first_output_only, constant_inputs, no_training,
-    static_eye, few_of_topk, equal_directions, known_scan_length, plain_constants, plain_attention,
-)  # fmt: skip
+    accepted_attributes,
+    undilated_pools,
+    flat_pools,
+    grids_of_images,
+    first_output_only,
+    constant_inputs,
+    no_training,
+    static_eye,
+    few_of_topk,
+    equal_directions,
+    known_scan_length,
+    plain_constants,
+    plain_attention,
+)
 
 
 def _standard(

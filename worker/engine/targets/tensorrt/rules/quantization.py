@@ -108,6 +108,11 @@ def _is_narrow(view: View, node: NodeProto) -> bool:
 
 
 NODE_RULES = (
-    positive_scale, signed_codes, zero_zero_points, channels_only_of_weights, channels_are_outputs,
-    narrow_weights_only, narrow_blocks,
-)  # fmt: skip
+    positive_scale,
+    signed_codes,
+    zero_zero_points,
+    channels_only_of_weights,
+    channels_are_outputs,
+    narrow_weights_only,
+    narrow_blocks,
+)

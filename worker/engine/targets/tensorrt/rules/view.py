@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
-from worker.engine.onnx_types import Shape, inferred
-from worker.engine.selection import weight_of
+from worker.engine.onnx_graph.types import Shape, inferred
+from worker.engine.plan.selection import weight_of
 from worker.engine.targets.tensorrt.releases import Release
 
 QDQ = frozenset({"QuantizeLinear", "DequantizeLinear"})
@@ -61,9 +61,14 @@ def views(model: ModelProto, release: Release) -> Iterator[View]:
 
 
 def _views(
-    model: ModelProto, release: Release, graph: GraphProto, outer: dict[str, TensorProto], known: frozenset[str],
-    types: dict[str, int], shapes: dict[str, Shape],
-) -> Iterator[View]:  # fmt: skip
+    model: ModelProto,
+    release: Release,
+    graph: GraphProto,
+    outer: dict[str, TensorProto],
+    known: frozenset[str],
+    types: dict[str, int],
+    shapes: dict[str, Shape],
+) -> Iterator[View]:
     constants = outer | {tensor.name: tensor for tensor in graph.initializer}
     computed = {*known, *constants}
     readers = defaultdict(list)

@@ -1,0 +1,111 @@
+"""Networks as programs, and what pruning them comes to."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from app.spec.prune import PruneChannels
+from app.spec.signature import Dimension, Signature, TensorSpec
+from tests.support.engine import zoo
+from tests.support.engine.orders import context
+from worker.engine.context import Changed, Context
+from worker.engine.model import Model, new_folder
+from worker.engine.passes.prune_channels import prune_channels
+from worker.engine.pruning.channels.analysis import Channels, analyse
+from worker.engine.pruning.channels.choosing import candidates, choose
+from worker.engine.pruning.channels.importance import by_norm
+from worker.engine.pruning.channels.removal import masked, removed
+from worker.engine.torch_program.program import Program, quiet
+
+BATCH = Dimension(name="batch", min=1, max=4096)
+
+
+def as_program(network: nn.Module, inputs: Mapping[str, Tensor], outputs: tuple[str, ...] = ("logits",)) -> Program:
+    """The network exported with a varying batch; `inputs` are examples with two rows."""
+    with quiet():
+        exported = zoo.program(network, *inputs.values())
+    with torch.no_grad():
+        made = network(*inputs.values())
+    values = list(made.values()) if isinstance(made, dict) else [made] if isinstance(made, Tensor) else list(made)
+    return Program(
+        exported,
+        Signature(
+            inputs=tuple(_spec(name, tensor) for name, tensor in inputs.items()),
+            outputs=tuple(_spec(name, tensor) for name, tensor in zip(outputs, values, strict=True)),
+        ),
+    )
+
+
+def _spec(name: str, tensor: Tensor) -> TensorSpec:
+    return TensorSpec(name=name, dtype=str(tensor.dtype).removeprefix("torch."), shape=(BATCH, *tensor.shape[1:]))
+
+
+def torchvision_program(name: str, size: int = 64) -> Program:
+    """A network of torchvision with random weights, in which every parameter shows at the output.
+
+    torchvision starts a vision transformer's head at zero and ConvNeXt's layer scales at 1e-6: with those, whatever is
+    done to the layers before makes no difference. Without the statistics of some images in its batch norms a deep
+    network's values would vanish or explode.
+    """
+    torch.manual_seed(0)
+    arguments = {"image_size": size} if name.startswith("vit") else {}
+    network = getattr(zoo.torchvision().models, name)(weights=None, **arguments).eval()
+    for parameter_name, parameter in network.named_parameters():
+        if "layer_scale" in parameter_name or parameter_name.startswith("heads.head"):
+            nn.init.normal_(parameter, std=0.2)
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.momentum = 1.0
+    with torch.no_grad():
+        network.train()(torch.randn(4, 3, size, size))
+    return as_program(network.eval(), {"image": torch.zeros(2, 3, size, size)})
+
+
+@dataclass(frozen=True)
+class Halved:
+    """A program before and after, without half of the channels of every layer."""
+
+    channels: Channels
+    smaller: Program
+    difference: float
+    """From the masked one, relative to the largest output."""
+    effect: float
+    """Of masking on the outputs, in the same unit: a difference is only worth something where this is large."""
+
+    @property
+    def parameters_left(self) -> float:
+        return parameters(self.smaller) / parameters(self.channels.program)
+
+
+def halved(program: Program, ratio: float = 0.5, **step: object) -> Halved:
+    """Remove channels by their norm, and compare with the masked program on rows that the engine has not seen."""
+    channels = analyse(program)
+    asked = PruneChannels.model_validate({"ratio": ratio, "round_to": 1, **step})
+    doomed = choose(channels, candidates(channels, by_norm(channels, 2), asked), asked)
+    smaller = program.rebuilt(removed(channels, doomed))
+    example = program.example(rows=5, seed=7)
+    with torch.inference_mode():
+        dense = program.outputs_of(program.exported.module(check_guards=False), example)
+        zeroed = program.outputs_of(masked(channels, doomed), example)
+        found = smaller.outputs_of(smaller.exported.module(check_guards=False), example)
+    return Halved(channels, smaller, _apart(found, zeroed), _apart(dense, zeroed))
+
+
+def _apart(ones: Mapping[str, Tensor], others: Mapping[str, Tensor]) -> float:
+    return max(float((ones[name] - others[name]).abs().max() / others[name].abs().max()) for name in others)
+
+
+def parameters(program: Program) -> int:
+    return sum(parameter.numel() for parameter in program.exported.parameters())
+
+
+def as_model(program: Program, folder: Path) -> Model:
+    return Model(program, program.signature, new_folder(folder / "scratch"))
+
+
+def pruned(program: Program, folder: Path, using: Context | None = None, **step: object) -> Changed:
+    """The step as a job takes it."""
+    return prune_channels(PruneChannels.model_validate(step), as_model(program, folder), using or context(folder))

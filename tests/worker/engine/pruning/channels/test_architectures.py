@@ -1,0 +1,35 @@
+"""Every family of networks really shrinks, and computes what it did with zeros in place of what was removed."""
+
+import pytest
+
+from tests.support.engine.pruned_networks import halved, torchvision_program
+from worker.engine.pruning.channels.analysis import analyse
+from worker.engine.pruning.channels.cost import cost_of
+
+
+@pytest.mark.parametrize(
+    ("name", "groups", "parameters_left", "macs_left"),
+    [
+        ("resnet18", 12, 0.261, 0.269),
+        ("resnet50", 37, 0.271, 0.263),
+        ("densenet121", 120, 0.285, 0.265),
+        ("convnext_tiny", 18, 0.547, 0.537),
+        ("mobilenet_v2", 25, 0.349, 0.315),
+        ("efficientnet_b0", 40, 0.322, 0.307),
+        ("vit_b_16", 24, 0.508, 0.504),
+    ],
+)
+def test_full_size_networks_shrink_exactly(name: str, groups: int, parameters_left: float, macs_left: float) -> None:
+    """Half of the channels leave a quarter of the weights between two such layers, and half where a width stays.
+
+    ConvNeXt and the transformer keep the width that their layer norms average over.
+    """
+    found = halved(torchvision_program(name, size=32))
+
+    assert found.channels.frozen_operators == {}
+    assert len(found.channels.groups) == groups
+    assert found.parameters_left == pytest.approx(parameters_left, abs=0.001)
+    before, after = cost_of(found.channels), cost_of(analyse(found.smaller))
+    assert after.macs / before.macs == pytest.approx(macs_left, abs=0.001)
+    assert found.difference < 1e-5 < 0.1 < found.effect
+    assert set(found.smaller.exported.state_dict) == set(found.channels.program.exported.state_dict)

@@ -1,0 +1,85 @@
+"""Bias correction: rounding a weight shifts the mean of a layer's outputs; the bias takes the shift back.
+
+M. Nagel et al., "Data-Free Quantization Through Weight Equalization and Bias Correction", ICCV 2019, section 4.2. A
+layer is linear, so the shift is the weight's error times the mean of what meets it. The plan holds that mean; the
+error is that of the weights as this graph rounds them, be it to 8 bits or to 7.
+"""
+
+from collections.abc import Iterable, Mapping
+
+import numpy as np
+from onnx import GraphProto, NodeProto, TensorProto, numpy_helper
+
+from worker.engine.onnx_graph.index import GraphIndex, attributes
+from worker.engine.onnx_graph.layers import bias_of, shift_behind, weight_of
+
+
+def add_missing_biases(graph: GraphProto, nodes: Iterable[str]) -> None:
+    """Give a zero bias to those of the convolutions and Gemms named that have none, to be corrected later."""
+    index, chosen = GraphIndex(graph), frozenset(nodes)
+    for node in graph.node:
+        if node.name in chosen and node.op_type != "MatMul" and bias_of(node) is None:
+            zero = np.zeros(weight_of(index, node).shape[:2], np.float32).reshape(-1)
+            graph.initializer.append(numpy_helper.from_array(zero, f"{node.name}/bias"))
+            del node.input[2:]
+            node.input.append(f"{node.name}/bias")
+
+
+def correct_biases(lowered: GraphProto, original: GraphProto, means: Mapping[str, np.ndarray]) -> int:
+    """Take back the shifts of layers by their rounded weights, which are floats or codes in front of DequantizeLinear.
+
+    `original` is the float graph it was made from, `means` what meets each weight on average, float64
+    `[groups, inputs of a group, kernel]`, by the node's name. Returns the number of layers corrected.
+    """
+    exact, rounded = GraphIndex(original), GraphIndex(lowered)
+    before = {node.name: node for node in original.node if node.name in means}
+    corrected = 0
+    for node in lowered.node:
+        weight = dequantized(rounded, node.input[1]) if node.name in before else None
+        if weight is None:
+            continue
+        error = weight_of(exact, before[node.name], weight) - weight_of(exact, before[node.name])
+        shift = np.einsum("goik,gik->go", error, means[node.name]).reshape(-1)
+        corrected += _subtract(rounded, node, shift)
+    return corrected
+
+
+def dequantized(index: GraphIndex, value: str) -> np.ndarray | None:
+    """A float constant, or what DequantizeLinear makes of codes, float64; None for any other value."""
+    if index.is_float(value):
+        return index.array(value).astype(np.float64)
+    node = index.maker.get(value)
+    if node is None or node.op_type != "DequantizeLinear" or node.input[0] not in index.constants:
+        return None
+    codes, scale = (index.array(name).astype(np.float64) for name in node.input[:2])
+    zero = index.array(node.input[2]).astype(np.float64) if len(node.input) > 2 else np.zeros_like(scale)
+    given: dict = attributes(node)
+    axis, block = given.get("axis", 1), given.get("block_size", 0)
+    if block:
+        scale, zero = (np.repeat(one, block, axis).take(range(codes.shape[axis]), axis) for one in (scale, zero))
+    elif scale.ndim == 1 and scale.size > 1:
+        shape = [-1 if place == axis % codes.ndim else 1 for place in range(codes.ndim)]
+        scale, zero = scale.reshape(shape), zero.reshape(shape)
+    return (codes - zero) * scale
+
+
+def _subtract(index: GraphIndex, node: NodeProto, shift: np.ndarray) -> bool:
+    """Subtract from a layer's bias, be it float, 32-bit integer, or an Add behind a MatMul; whether there is one."""
+    place: tuple[NodeProto, int] | None = (node, 2)
+    if node.op_type == "MatMul":
+        place = shift_behind(index, node.output[0])
+    if place is None or len(place[0].input) <= place[1]:
+        return False
+    reader, position = place
+    name = reader.input[position]
+    if index.is_vector(name):
+        own = index.unshared(reader, position)
+        index.write(own, index.array(own) - shift)
+        return True
+    maker = index.maker.get(name)
+    if maker is None or maker.op_type != "DequantizeLinear" or not index.is_constant(maker.input[0], TensorProto.INT32):
+        return False
+    codes, scale = (index.array(operand).astype(np.float64) for operand in maker.input[:2])
+    limits = np.iinfo(np.int32)
+    index.write(maker.input[0], np.clip(np.rint(codes - shift / scale), limits.min, limits.max))
+    return True

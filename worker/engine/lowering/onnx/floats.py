@@ -1,0 +1,99 @@
+"""Layers that a plan leaves in floating point, written so that the runtime does not round them after all.
+
+While it loads a graph, ONNX Runtime (1.31.1, `WeightBiasQuantization`) gives a float Conv, ConvTranspose or Gemm one
+int8 scale for its whole weight, and executes it on integers, where
+- its data comes out of a DequantizeLinear with a single scale, directly or through operators that only move data,
+- its weight is a float32 constant, and its bias, if it has one, a constant with one axis,
+- a QuantizeLinear alone reads its output, directly or behind a Relu or Clip, or through such operators.
+A MatMul is safe, but one with a constant added becomes a Gemm first. Plans do this wherever they skip a layer in the
+middle. Two forms of the same numbers are not recognized: data dequantized with a vector of equal scales, which took a
+convolution no longer (a Gemm 10 to 20 %), and a Gemm's bias as a row of a matrix. Clips, and LeakyRelus with slope 1,
+behind the layer are removed, or cost a depthwise convolution a quarter of its time.
+"""
+
+import numpy as np
+from onnx import GraphProto, NodeProto
+
+from worker.engine.lowering.onnx.profiles import Profile
+from worker.engine.onnx_graph.index import GraphIndex, attributes
+from worker.engine.onnx_graph.layers import shift_behind
+from worker.engine.onnx_graph.packed import add_constant, add_node
+from worker.engine.plan.selection import WEIGHTED
+
+MOVED_THROUGH = frozenset(
+    {"Flatten", "Identity", "MaxPool", "Pad", "Reshape", "Slice", "Squeeze", "Transpose", "Unsqueeze"}
+)
+"""Operators in front of which the runtime quantizes and dequantizes just as well as behind them, or that it fuses."""
+
+
+def keep_floats(graph: GraphProto, profile: Profile) -> None:
+    """Change what the layers with float32 weights read; every value stays what it was."""
+    index = GraphIndex(graph)
+    for node in list(graph.node):
+        if node.op_type not in WEIGHTED or not index.is_float(node.input[1]):
+            continue
+        reader, made_by = _source(index, node)
+        if made_by is None or made_by.op_type != "DequantizeLinear":
+            continue
+        if profile.symmetric_activations:
+            _read_unrounded(index, reader, made_by)
+        elif node.op_type.startswith("Conv"):
+            _read_by_channel(index, node, reader, made_by)
+        else:
+            _add_row(index, node)
+
+
+def _source(index: GraphIndex, layer: NodeProto) -> tuple[NodeProto, NodeProto | None]:
+    """The first node on the data's way into a layer that only moves them, else the layer; and who makes the data."""
+    reader, made_by = layer, index.maker.get(layer.input[0])
+    while made_by is not None and made_by.op_type in MOVED_THROUGH:
+        reader, made_by = made_by, index.maker.get(made_by.input[0])
+    return reader, made_by
+
+
+def _read_unrounded(index: GraphIndex, reader: NodeProto, dequantizes: NodeProto) -> None:
+    """For TensorRT, which takes one scale for an activation: there, what is quantized was always computed as floats."""
+    quantizes = index.maker.get(dequantizes.input[0])
+    if quantizes is not None and quantizes.op_type == "QuantizeLinear":
+        reader.input[0] = quantizes.input[0]
+
+
+def _read_by_channel(index: GraphIndex, layer: NodeProto, reader: NodeProto, dequantizes: NodeProto) -> None:
+    """Dequantize once more, with the one scale repeated along an axis whose size is known."""
+    value = dequantizes.output[0].removesuffix("_DequantizeLinear_Output")
+    sizes = index.sizes(value)
+    if reader is layer:
+        sizes = [0, _channels(index, layer)]
+    axis = next((axis for axis, size in enumerate(sizes) if axis and size), None)
+    if axis is None:
+        return
+    floats = f"{value}/by_channel"
+    if floats not in index.maker:
+        parameters = [f"{floats}/{name}" for name in ("scales", "zero_points")]
+        for name, single in zip(parameters, dequantizes.input[1:], strict=True):
+            add_constant(index.graph, name, np.repeat(index.array(single).reshape(1), sizes[axis]))
+        add_node(index.graph, "DequantizeLinear", [dequantizes.input[0], *parameters], floats, axis=axis)
+        index.maker[floats] = index.graph.node[-1]
+    reader.input[0] = floats
+
+
+def _channels(index: GraphIndex, convolution: NodeProto) -> int:
+    """How many a convolution reads."""
+    outer, inner = index.constants[convolution.input[1]].dims[:2]
+    return outer if convolution.op_type == "ConvTranspose" else inner * attributes(convolution).get("group", 1)
+
+
+def _add_row(index: GraphIndex, product: NodeProto) -> None:
+    """Give a matrix product's bias a second axis, in front; a Gemm without bias one of zeros."""
+    if product.op_type == "Gemm" and not "".join(product.input[2:]):
+        columns = index.constants[product.input[1]].dims[0 if attributes(product).get("transB", 0) else 1]
+        add_constant(index.graph, f"{product.name}/row", np.zeros((1, columns), np.float32))
+        del product.input[2:]
+        product.input.append(f"{product.name}/row")
+        return
+    place: tuple[NodeProto, int] | None = (product, 2)
+    if product.op_type == "MatMul":
+        place = shift_behind(index, product.output[0]) if (index.rank(product.output[0]) or 0) > 1 else None
+    if place is not None and index.is_vector(place[0].input[place[1]]):
+        own = index.unshared(*place)
+        index.write(own, index.array(own).reshape(1, -1))

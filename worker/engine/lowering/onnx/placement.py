@@ -1,0 +1,79 @@
+"""Where the integer kernels round: read off the graph that a target makes of a plan, not decided a second time."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import onnx
+from onnx import GraphProto, ModelProto, numpy_helper
+
+from worker.engine.lowering.onnx.profiles import PROFILES
+from worker.engine.lowering.onnx.static import lower_static
+from worker.engine.plan.plan import StaticPlan
+from worker.engine.plan.selection import CLAMPS, WEIGHTED
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A convolution or matrix product with an 8-bit weight, in the float graph."""
+
+    operator: str
+    node: str
+    inputs: str
+    """The activation it reads."""
+    weight: str
+    output: str
+    axis: int
+    """Of the weight: numbers the output channels."""
+
+
+@dataclass(frozen=True)
+class Placement:
+    """The quantized tensors of a float graph, by their names in it."""
+
+    scale_of: Mapping[str, str]
+    """For each quantized activation the one whose scale it has: itself, or that whose values it holds in another
+    order."""
+    layers: tuple[Layer, ...]
+    bounds: Mapping[str, tuple[float, float]]
+    """Activations whose codes replace a clamp, with its bounds: beyond them there must be no code."""
+
+
+def placement(plan: StaticPlan) -> Placement:
+    """Lower the plan for x86, whose integer kernels take in the most operators, and see what became of each tensor."""
+    graph = onnx.load(plan.graph).graph
+    lowered = lower_static(plan, PROFILES["x86"])
+    scale_of = {
+        node.input[0].removesuffix("_QuantizeLinear_Input"): node.input[1].removesuffix("_scale")
+        for node in lowered.graph.node
+        if node.op_type == "QuantizeLinear"
+    }
+    return Placement(scale_of, _layers(graph, lowered, frozenset(plan.nodes)), _bounds(graph, lowered, scale_of))
+
+
+def _layers(graph: GraphProto, lowered: ModelProto, chosen: frozenset[str]) -> tuple[Layer, ...]:
+    axes = {
+        node.input[0].removesuffix("_quantized"): next((one.i for one in node.attribute if one.name == "axis"), 0)
+        for node in lowered.graph.node
+        if node.op_type == "DequantizeLinear"
+    }
+    return tuple(
+        Layer(node.op_type, node.name, node.input[0], node.input[1], node.output[0], axes[node.input[1]])
+        for node in graph.node
+        if node.name in chosen and node.op_type in WEIGHTED
+    )
+
+
+def _bounds(graph: GraphProto, lowered: ModelProto, quantized: Mapping[str, str]) -> dict[str, tuple[float, float]]:
+    left = {node.name for node in lowered.graph.node}
+    constants = {tensor.name: tensor for tensor in graph.initializer}
+
+    def bound(node: onnx.NodeProto, place: int, unbounded: float) -> float:
+        given = len(node.input) > place and node.input[place] in constants
+        return float(numpy_helper.to_array(constants[node.input[place]])) if given else unbounded
+
+    return {
+        node.output[0]: (0.0, np.inf) if node.op_type == "Relu" else (bound(node, 1, -np.inf), bound(node, 2, np.inf))
+        for node in graph.node
+        if node.op_type in CLAMPS and node.name not in left and node.output[0] in quantized
+    }

@@ -1,0 +1,43 @@
+"""What a network costs once channels are gone, counted without building it."""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from torch import fx
+
+from worker.engine.pruning.channels.analysis import Channels
+from worker.engine.pruning.channels.call import Value
+from worker.engine.pruning.channels.classes import count_left
+from worker.engine.torch_program.macs import count_macs
+from worker.engine.torch_program.shapes import rows_of
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Elements of all parameters, and multiply-accumulates for one row."""
+
+    parameters: int
+    macs: int
+
+
+def cost_of(channels: Channels, doomed: np.ndarray | None = None) -> Cost:
+    """Of the network as it is, or without the classes that `doomed` marks."""
+    if doomed is None:
+        doomed = np.zeros(len(channels.classes), bool)
+    named = dict(channels.module.named_parameters())
+    parameters = sum(
+        math.prod(_left(channels.parameters[name], doomed)) for name in channels.parameters if name in named
+    )
+
+    def shape_of(node: fx.Node) -> Any:
+        return _left(channels.labels.get(node), doomed)
+
+    return Cost(parameters, count_macs(channels.module.graph, shape_of, rows_of(channels.program)))
+
+
+def _left(value: Value, doomed: np.ndarray) -> Any:
+    if isinstance(value, list):
+        return [_left(one, doomed) for one in value]
+    return None if value is None else tuple(count_left(classes, doomed) for classes in value)

@@ -1,0 +1,43 @@
+"""The trained graph and the delivered one on the same rows: they are to give the same answers."""
+
+import numpy as np
+import torch
+
+from app.spec.report import OutputParity
+from worker.engine.context import Context
+from worker.engine.lowering.onnx.profiles import PROFILES
+from worker.engine.lowering.onnx.static import lower_static
+from worker.engine.measure.parity import Parity
+from worker.engine.measure.running import Arrays, paired, runner
+from worker.engine.onnx_graph.file import save
+from worker.engine.onnx_graph.sessions import session
+from worker.engine.plan.plan import StaticPlan
+from worker.engine.quantization.aware.student import Student
+from worker.engine.quantization.aware.subject import Subject
+
+ROWS = 1024
+BATCH = 32
+
+
+def compare(subject: Subject, student: Student, plan: StaticPlan, output: str, context: Context) -> OutputParity | None:
+    """How closely ONNX Runtime's integer kernels follow the student's output of this name.
+
+    On rows of the role `validation`, or on some it was trained on. The kernels add exactly where floating point
+    rounds, so a value at the border of two codes may fall to either side: such ties are all that may differ, unless
+    this machine multiplies bytes without VNNI, where sums of large 8-bit weights saturate. None: nothing to compare.
+    """
+    rows = context.data.get("validation", context.data["train"]).sample(ROWS, context.seed)
+    lowered = save(lower_static(plan, PROFILES["x86"]), context.scratch / "aware.onnx")[0]
+    fixed = subject.decomposed.signature.inputs[0].shape[0]
+    size = fixed if isinstance(fixed, int) else BATCH
+
+    def trained(inputs: Arrays) -> Arrays:
+        tensors = {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in inputs.items()}
+        with torch.inference_mode():
+            outputs = subject.decomposed.outputs_of(student.module, tensors)
+        return {name: output.numpy() for name, output in outputs.items()}
+
+    parity = Parity()
+    for pair in paired(trained, runner(session(lowered, context.threads)), rows.batches(size), size):
+        parity.add(pair)
+    return next((one for one in parity.outputs() if one.output == output), None)

@@ -1,0 +1,101 @@
+"""How many codes each tensor gets, and the grids that training begins with: those with the least squared error."""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from app.spec.quantize_aware import QuantizeAware
+from app.spec.targets import Target
+from worker.engine.context import Context
+from worker.engine.data.rows import Rows
+from worker.engine.errors import CalibrationFailed
+from worker.engine.lowering.onnx.placement import Placement
+from worker.engine.plan.plan import Grid, Range
+from worker.engine.quantization.calibration import count_values, find_extremes
+from worker.engine.quantization.clipping import least_error
+from worker.engine.quantization.observers import Histogram
+
+BITS = {"int8": 8, "int4": 4, "int3": 3, "int2": 2}
+SEVEN_BITS = (-64, 64)
+"""Where products of two bytes are added up in 16 bits, larger weights saturate."""
+CLIPS = 40
+"""Shares of the largest weight that are tried as the end of the grid, from all of it down to a fifth."""
+SMALLEST_SCALE = 1e-5
+"""Of a channel, relative to the layer's largest: where a channel's weights all vanish, its bias must still fit."""
+
+
+@dataclass(frozen=True)
+class Widths:
+    """How many codes each tensor has."""
+
+    activations: Mapping[str, int]
+    """Bits, by tensor with a scale of its own."""
+    weights: Mapping[str, tuple[int, int]]
+    """The lowest and the highest code, by the output of the layer."""
+
+
+def edges_of(step: QuantizeAware, placed: Placement) -> frozenset[str]:
+    """The layers that keep 8 bits whatever the others have, by their nodes."""
+    return frozenset({placed.layers[0].node, placed.layers[-1].node} if step.edges == "int8" else ())
+
+
+def widths_of(step: QuantizeAware, placed: Placement, targets: Collection[Target], wide: Collection[str]) -> Widths:
+    """Few bits for weights and for what layers read, as the step asks; 8 for sums, outputs and the layers `wide`."""
+    legacy = any(target.format == "onnx" and target.profile == "x86-legacy" for target in targets)
+    eight = SEVEN_BITS if legacy else (-127, 127)
+    narrow = {placed.scale_of[layer.inputs] for layer in placed.layers if layer.node not in wide}
+    bits, half = BITS[step.activations], 2 ** (BITS[step.weights] - 1)
+    return Widths(
+        {source: bits if source in narrow else 8 for source in dict.fromkeys(placed.scale_of.values())},
+        {
+            layer.output: eight if layer.node in wide or step.weights == "int8" else (-half, half - 1)
+            for layer in placed.layers
+        },
+    )
+
+
+def activation_grids(graph: Path, bits: Mapping[str, int], rows: Rows, context: Context) -> dict[str, Grid]:
+    """For each tensor named in `bits` its grid, as the rows suggest it. Raises `CalibrationFailed`."""
+    if not len(rows):
+        raise CalibrationFailed("There are no rows to find the first scales on.")
+    seen = find_extremes(graph, tuple(bits), rows, context)
+    histograms = count_values(graph, seen, rows, context)
+    return {
+        name: grid_of(_clipped(histograms[name], seen.extremes[name].range(), width), width)
+        if name in histograms
+        else grid_of(Range(0.0, 1.0), width)  # it was always 0
+        for name, width in bits.items()
+    }
+
+
+def _clipped(histogram: Histogram, extremes: Range, bits: int) -> Range:
+    """The part of the range that is worth a code."""
+    width = 2 * histogram.magnitude / len(histogram.counts)
+    centres = (np.arange(len(histogram.counts)) + 0.5) * width - histogram.magnitude
+    return least_error(histogram.counts, centres, extremes, 2**bits - 1)
+
+
+def grid_of(covered: Range, bits: int) -> Grid:
+    """Unsigned codes for a range around 0, which has a code of its own."""
+    last = 2**bits - 1
+    scale = float(np.float32((covered.high - covered.low) / last)) or 1 / last
+    return Grid((scale,), 0, last, zero_point=min(last, max(0, round(-covered.low / scale))))
+
+
+def weight_grid(weight: Tensor, codes: tuple[int, int], axis: int | None) -> Grid:
+    """Signed codes around 0, with one scale for each channel along `axis`, or for all of the weight."""
+    low, high = codes
+    channels = weight.reshape(1, -1) if axis is None else weight.transpose(0, axis).flatten(1)
+    largest = channels.abs().amax(1)
+    least, scales = torch.full_like(largest, torch.inf), torch.ones_like(largest)
+    for share in torch.linspace(1.0, 0.2, CLIPS):
+        scale = (share * largest / high).clamp(min=torch.finfo(torch.float32).tiny)[:, None]
+        error = ((channels / scale).round().clamp(low, high) * scale - channels).square().sum(1)
+        scales = torch.where(error < least, scale[:, 0], scales)
+        least = torch.minimum(error, least)
+    floor = SMALLEST_SCALE * float(scales.max())
+    return Grid(tuple(scales.clamp(min=floor).tolist()), low, high, axis=axis)

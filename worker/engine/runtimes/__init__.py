@@ -1,1 +1,0 @@
-"""Where delivered artifacts run: ONNX Runtime in this process, others in their toolchains."""

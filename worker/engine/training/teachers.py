@@ -1,0 +1,148 @@
+"""Teachers: any model that runs, a program or an ONNX file, asked for its outputs and for values inside of it."""
+
+from collections.abc import Callable, Collection, Mapping
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import onnx
+import torch
+from torch import Tensor
+
+from app.spec.distill import fitting_inputs
+from app.spec.signature import Signature
+from worker.engine.context import Context
+from worker.engine.data.batches import Batch, Source, filled_up
+from worker.engine.data.npz import StoredArray
+from worker.engine.errors import TeacherMismatch
+from worker.engine.model import Model, new_folder
+from worker.engine.onnx_graph.file import save
+from worker.engine.onnx_graph.sessions import session
+from worker.engine.torch_program.program import Program
+from worker.engine.training.device import move
+from worker.engine.training.features import FEATURE, require_names, tapped
+
+CACHE_BYTES = 4 * 1024**3
+"""Answers beyond this size are not kept on disk: the teacher is asked again."""
+ANSWER = "answer:"
+"""Begins the names of a teacher's outputs; its features are `feature:NODE`."""
+Run = Callable[[Mapping[str, Tensor]], dict[str, Tensor]]
+
+
+class Teacher:
+    """A model that answers for the inputs of its student."""
+
+    def __init__(
+        self,
+        model: Model,
+        student: Signature,
+        context: Context,
+        *,
+        outputs: Collection[str],
+        features: Collection[str] = (),
+    ) -> None:
+        """Raises `TeacherMismatch` if it cannot take the student's inputs, `UnknownFeature`."""
+        feeds = fitting_inputs(model.signature, student)
+        if feeds is None:
+            raise TeacherMismatch("The teacher does not take the student's inputs.")
+        self._feeds = feeds
+        first = model.signature.inputs[0].shape[0]
+        self._rows = first if isinstance(first, int) else None
+        source = model.source
+        self._run = (
+            _program(source, outputs, features, context.device)
+            if isinstance(source, Program)
+            else _onnx(source, outputs, features, context)
+        )
+
+    @torch.no_grad()
+    def __call__(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """`answer:NAME` of outputs and `feature:NODE`, float32 `[rows, ...]`, on the device of the inputs."""
+        given = {name: inputs[source] for name, source in self._feeds.items()}
+        if self._rows is None:
+            return self._run(given)
+        count = len(next(iter(given.values())))
+        order = torch.from_numpy(filled_up(np.arange(count), self._rows))
+        pieces = [self._run({name: one[rows] for name, one in given.items()}) for rows in order.split(self._rows)]
+        return {name: torch.cat([piece[name] for piece in pieces])[:count] for name in pieces[0]}
+
+
+class Answers:
+    """A teacher's outputs for every row of the sources it is asked about, kept on disk."""
+
+    def __init__(self, teacher: Teacher, context: Context) -> None:
+        """The files are made in a folder of their own below the scratch folder."""
+        self._teacher, self._context = teacher, context
+        self._folder = new_folder(context.scratch)
+        self._stored: dict[Source, dict[str, StoredArray] | None] = {}
+
+    def __call__(self, batch: Batch) -> dict[str, Tensor]:
+        """The answers for a batch whose rows are as they are in its source."""
+        if batch.source not in self._stored:
+            self._stored[batch.source] = self._ask(batch.source, len(batch))
+        stored = self._stored[batch.source]
+        if stored is None:
+            return self._teacher(batch.inputs)
+        return {name: torch.from_numpy(one.take(batch.rows)).to(self._context.device) for name, one in stored.items()}
+
+    def _ask(self, source: Source, size: int) -> dict[str, StoredArray] | None:
+        """Have the teacher answer for all rows, in order, so that every attempt has the same answers."""
+        stored: dict[str, StoredArray] = {}
+        for batch in source.in_order(size, self._context.device):
+            answers = self._teacher(batch.inputs)
+            if sum(answer[:1].nbytes for answer in answers.values()) * len(source) > CACHE_BYTES:
+                return None
+            for number, (name, answer) in enumerate(answers.items()):
+                path = self._folder / f"answers-{len(self._stored)}-{number}"
+                with path.open("ab") as file:
+                    file.write(answer.numpy(force=True).astype(np.float32).tobytes())
+                stored[name] = StoredArray(path, 0, np.dtype(np.float32), (len(source), *answer.shape[1:]))
+        return stored
+
+
+def _program(
+    program: Program, wanted: Collection[str], features: Collection[str], device: Literal["cpu", "cuda"]
+) -> Run:
+    module = program.graph_module()
+    move((module,), device)
+    forward = tapped(program, module, features, "teacher")
+
+    def run(inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        outputs = forward(inputs)
+        found = {name: tensor.float() for name, tensor in outputs.items() if name.startswith(FEATURE)}
+        return {f"{ANSWER}{name}": outputs[name].float() for name in wanted} | found
+
+    return run
+
+
+def _onnx(graph: Path, outputs: Collection[str], features: Collection[str], context: Context) -> Run:
+    values: dict[str, str] = {}
+    if features:
+        graph, values = _exposing(graph, features, new_folder(context.scratch))
+    runner = session(graph, context.threads)
+    wanted = {f"{ANSWER}{name}": name for name in outputs} | {
+        f"{FEATURE}{name}": value for name, value in values.items()
+    }
+
+    def run(inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        arrays = runner.run(list(wanted.values()), {name: one.numpy(force=True) for name, one in inputs.items()})
+        return {
+            name: torch.from_numpy(np.asarray(array, np.float32)).to(context.device)
+            for name, array in zip(wanted, arrays, strict=True)
+        }
+
+    return run
+
+
+def _exposing(graph: Path, features: Collection[str], folder: Path) -> tuple[Path, dict[str, str]]:
+    """A file that returns values inside of the graph as well, and the value that each name means."""
+    model = onnx.load(graph)
+    values = {output: output for node in model.graph.node for output in node.output if output}
+    values |= {node.name: node.output[0] for node in model.graph.node if node.name}
+    require_names(features, values, "teacher")
+    present = {output.name for output in model.graph.output}
+    for value in sorted({values[name] for name in features} - present):
+        model.graph.output.append(onnx.ValueInfoProto(name=value))
+    exposing = folder / "features.onnx"
+    save(model, exposing)
+    return exposing, {name: values[name] for name in features}

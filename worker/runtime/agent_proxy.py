@@ -1,0 +1,234 @@
+"""Takes what a job's process wants measured to device agents, and brings the answers back.
+
+The process may reach neither the store nor the database, and is hostile ground: files are copied out of its folder
+without following a link, and only agents that the job names are asked. See
+`worker.engine.devices.agent_task` for the other side.
+"""
+
+import contextlib
+import hashlib
+import logging
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Final, Self, TypeVar, get_args
+from uuid import UUID
+
+from pydantic import ValidationError
+from sqlalchemy.orm import Session
+
+from app.db import agent_tasks, agents
+from app.db.database import Database
+from app.db.tables import AgentTask, AgentTaskFile, Job
+from app.errors import PareError
+from app.ids import new_id, parse
+from app.services.agent_errors import AgentRevoked, AgentUnfit, AgentUnreachable
+from app.services.agents import failure_of
+from app.settings import Settings
+from app.spec.agents import OUTPUTS, AgentFacts, AgentMeasurement, AgentOrder, Role
+from app.spec.devices import AgentDevice
+from app.spec.job import JobSpec
+from app.spec.work import Failure
+from app.storage import Store
+from worker.engine.devices.agent_task import ANSWER, FOLDER, ORDER, AgentAnswer
+from worker.engine.errors import AgentsMissing
+from worker.runtime import untrusted_dir
+from worker.runtime.errors import Crashed
+from worker.runtime.retry import DATABASE_AWAY, SERVERS_AWAY, STORAGE_PATIENCE_SECONDS, retry
+
+T = TypeVar("T")
+log = logging.getLogger(__name__)
+
+MOST: Final = 128
+"""Tasks of one attempt: 8 targets on 16 devices."""
+LOOK_S: Final = 0.5
+MOST_ORDER_BYTES: Final = 64 << 10
+
+
+class _Over(Exception):
+    """The job's process waits no more."""
+
+
+class AgentProxy:
+    """The tasks of one attempt. Use it as a context manager: leaving it takes back what no agent has finished."""
+
+    def __init__(
+        self,
+        database: Database,
+        store: Store,
+        settings: Settings,
+        job: Job,
+        directory: Path,
+        should_stop: Callable[[], str | None],
+    ) -> None:
+        """Nothing is asked before `ask`."""
+        self._database, self._store, self._settings = database, store, settings
+        self._job, self._directory, self._should_stop = job, directory, should_stop
+        self._threads: dict[int, threading.Thread] = {}
+        self._keys: set[str] = set()
+        self._over = threading.Event()
+
+    def __enter__(self) -> Self:
+        # Beside the job's directory: on the same disk, outside of what the child may touch.
+        self._aside = TemporaryDirectory(dir=self._directory.parent, prefix="sent-", ignore_cleanup_errors=True)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        for thread in self._threads.values():
+            thread.join()
+        self._aside.cleanup()
+        for key in self._keys:
+            with contextlib.suppress(PareError):  # the sweep finds what is left
+                self._store.delete(key)
+
+    def ask(self, number: int, agent: str) -> None:
+        """Take the task in folder `number` to `agent`. What is odd is ignored."""
+        if number in self._threads or len(self._threads) >= MOST:
+            log.warning("job_%s: task %d for an agent was asked for in vain", self._job.id.hex, number)
+            return
+        thread = threading.Thread(target=self._serve, args=(number, agent), name=f"agent-task-{number}", daemon=True)
+        self._threads[number] = thread
+        thread.start()
+
+    def _serve(self, number: int, agent: str) -> None:
+        folder = self._directory / FOLDER / str(number)
+        try:
+            answer = self._answered(folder, number, agent)
+        except _Over:
+            return
+        except PareError as error:
+            answer = AgentAnswer(failure=Failure(code=error.code, detail=error.detail[:2000], remedy=error.remedy))
+        except Exception:  # the child waits: it must hear of any fault of ours
+            log.exception("job_%s: task %d did not get to its agent", self._job.id.hex, number)
+            answer = refusal(AgentUnreachable, "The worker could not ask the device.")
+        write_answer(folder, answer)
+
+    def _answered(self, folder: Path, number: int, agent: str) -> AgentAnswer:
+        """Raises `PareError` for whatever the store or the child did, `_Over` where nobody waits any more."""
+        aside = Path(self._aside.name, str(number))
+        aside.mkdir()
+        row, files = self._task(folder, aside, agent)
+
+        def insert(session: Session) -> None:
+            session.add(row)
+            session.flush()
+            session.add_all(files)
+
+        self._write(insert)
+        try:
+            ended = self._awaited(row.id)
+        finally:
+            with contextlib.suppress(*DATABASE_AWAY), self._database.write() as session:
+                agent_tasks.drop(session, row.id)  # else the sweep does
+        if ended.error is not None:
+            return AgentAnswer(failure=Failure.model_validate(ended.error))
+        measurement = AgentMeasurement.model_validate(ended.result)
+        self._bring_outputs(row.id, measurement, aside, folder)
+        return AgentAnswer(measurement=measurement)
+
+    def _task(self, folder: Path, aside: Path, agent: str) -> tuple[AgentTask, list[AgentTaskFile]]:
+        spec = JobSpec.model_validate(self._job.spec)
+        named = {device.agent for device in spec.evaluate.devices if isinstance(device, AgentDevice)}
+        if agent not in named:
+            raise Crashed("The job's process asked for an agent that the job does not name.")
+        try:
+            given = untrusted_dir.copy_out(folder, ORDER, aside / ORDER, most=MOST_ORDER_BYTES)
+            order = AgentOrder.model_validate_json(given.read_bytes())
+        except ValidationError as error:
+            raise Crashed("The job's process asked an agent for something that is no task.") from error
+        self._require_able(agent, order)
+        task = new_id()
+        files = []
+        for role in get_args(Role):
+            path = untrusted_dir.copy_out(folder, role, aside / role, most=self._settings.child_disk_bytes)
+            files.append(self._stored(role, path, task))
+        row = AgentTask(
+            id=task,
+            tenant=self._job.tenant,
+            agent_id=parse("agt", agent),
+            job_id=self._job.id,
+            job_attempt=self._job.attempt,
+            payload=order.model_dump(mode="json"),
+        )
+        return row, files
+
+    def _require_able(self, agent: str, order: AgentOrder) -> None:
+        with self._database.read() as session:
+            row = agents.of(session, self._job.tenant, parse("agt", agent))
+        if row is None:
+            raise AgentRevoked("The agent was revoked before the job came to it.")
+        if order.runtime not in AgentFacts.model_validate(row.facts).runtimes:
+            raise AgentUnfit(f"Agent {row.name} has no {order.runtime}.")
+
+    def _stored(self, role: Role, path: Path, task: UUID) -> AgentTaskFile:
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        key = f"agent-files/{self._job.id.hex}/{self._job.attempt}/{digest}"
+        self._keys.add(key)
+        self._outlast(lambda: self._store.put(key, path, sha256=digest, media_type="application/octet-stream"))
+        size = path.stat().st_size
+        path.unlink()
+        return AgentTaskFile(task_id=task, role=role, sha256=digest, bytes=size, key=key)
+
+    def _awaited(self, task: UUID) -> AgentTask:
+        """The task when it has ended. Raises `_Over`."""
+        taken = time.monotonic()
+        while not self._over.wait(LOOK_S) and not self._should_stop():
+            row = self._outlast(lambda: self._look(task))
+            if row is None or row.state == "dropped":
+                break
+            if row.state in {"done", "failed"}:
+                return row
+            if row.state == "leased":
+                taken = time.monotonic()
+            elif time.monotonic() - taken > self._settings.agent_wait_s:
+                self._give_up(task)
+        raise _Over
+
+    def _give_up(self, task: UUID) -> None:
+        error = failure_of(AgentUnreachable, "The device has not taken the task.")
+        self._write(lambda session: agent_tasks.give_up(session, task, error=error))
+
+    def _look(self, task: UUID) -> AgentTask | None:
+        with self._database.read() as session:
+            return agent_tasks.one(session, task)
+
+    def _bring_outputs(self, task: UUID, measurement: AgentMeasurement, aside: Path, folder: Path) -> None:
+        with self._database.read() as session:
+            sent = next(file for file in agent_tasks.files(session, task) if file.role == OUTPUTS)
+        self._keys.add(sent.key)
+        fetched = aside / OUTPUTS
+        self._outlast(lambda: self._store.fetch(sent.key, fetched, sha256=measurement.outputs_sha256))
+        untrusted_dir.move_in(fetched, folder, OUTPUTS)
+
+    def _write(self, act: Callable[[Session], object]) -> None:
+        def once() -> None:
+            with self._database.write() as session:
+                act(session)
+
+        self._outlast(once)
+
+    def _outlast(self, act: Callable[[], T]) -> T:
+        return retry(SERVERS_AWAY, act, seconds=STORAGE_PATIENCE_SECONDS, should_stop=self._should_stop)
+
+
+def nobody(directory: Path) -> Callable[[int, str], None]:
+    """What answers the tasks of a job that runs without a service: there are no agents."""
+    refused = refusal(AgentsMissing, "Agents belong to a service; this job runs without one.")
+    return lambda number, _agent: write_answer(directory / FOLDER / str(number), refused)
+
+
+def refusal(error: type[PareError], detail: str) -> AgentAnswer:
+    """An answer that says why there is none."""
+    return AgentAnswer(failure=Failure.model_validate(failure_of(error, detail)))
+
+
+def write_answer(folder: Path, answer: AgentAnswer) -> None:
+    """Put the answer where the job's process looks for it."""
+    try:
+        untrusted_dir.put(folder, ANSWER, answer.model_dump_json().encode())
+    except OSError as error:
+        log.warning("an agent's answer could not be delivered (%s)", error.strerror)
