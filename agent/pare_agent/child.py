@@ -29,7 +29,7 @@ def main() -> None:
     try:
         from pare_agent.measure import measure
 
-        answer = measure(request["order"], request["cores"])
+        answer = measure(request["order"], request["cores"], Path(OUTPUTS))
     except Exception as error:  # noqa: BLE001  # runtimes raise whatever they like
         answer = {"error": {"code": _code(error), "detail": _detail(error)}}
     write({**answer, "missing": missing})

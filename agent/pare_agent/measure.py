@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pare_agent.child import OUTPUTS
 from pare_agent.runtimes import MODELS, Arrays
 from pare_agent.turns import take_turns
 
@@ -19,8 +18,8 @@ if TYPE_CHECKING:
 TIMED = "timed"
 
 
-def measure(order: dict[str, Any], cores: int) -> dict[str, Any]:
-    """Do what the order says with the files of the present folder; outputs go to `outputs.npz`.
+def measure(order: dict[str, Any], cores: int, outputs_file: Path) -> dict[str, Any]:
+    """Do what the order says with the files of the present folder; outputs go to a zip file of `.npy` arrays.
 
     The artifact comes first and alone, so that the peak of memory is its own. Raises what the runtime raises.
     """
@@ -33,7 +32,7 @@ def measure(order: dict[str, Any], cores: int) -> dict[str, Any]:
     artifact = opened(Path("artifact"), threads)
     load_ms = (perf_counter() - started) * 1000
     timed: Arrays = {}
-    with zipfile.ZipFile(OUTPUTS, "w") as outputs:
+    with zipfile.ZipFile(outputs_file, "w") as outputs:
         for batch, feeds in batches(Path("rows")):
             if batch == TIMED:
                 timed = feeds

@@ -1,0 +1,31 @@
+"""Names that were given up for the field's word, and must not come back."""
+
+import subprocess
+from pathlib import Path
+
+from tests.house.imports import REPOSITORY
+
+RETIRED = {
+    r"\b[Nn]ursery\b": "fork_server",
+    r"\bLifeline\b": "ChildHandle",
+    r"\b[Kk]eeper\b": "CheckpointUploader, TrainingCheckpoint",
+    r"\bclearing\.|\boutlast\b": "delete_tree, retry",
+    r"\bworkshop\b|\btoolroom\b": "JobSandbox, toolchain_host",
+    r"\bknowing\b|\bKnowledge\b": "fingerprints, CompatibilityService",
+    r"\b[Yy]ardstick\b": "ReferenceOutputs",
+    r"\bfrm\b": "source_state",
+}
+"""A regular expression of what is retired (Perl's dialect, as `git grep -P` reads it), and what it is called now."""
+
+WHERE = ("*.py", "*.md", "*.toml", "*.sh", "*.html", "Makefile")
+HISTORY = (":!CHANGELOG.md", ":!docs/decisions", ":!tests/house/names.py")
+"""What tells of the past may use its words."""
+
+
+def uses(retired: str, repository: Path = REPOSITORY) -> list[str]:
+    """The lines (`path:number:text`) of tracked files that hold the retired name."""
+    command = ["git", "grep", "-nP", "-e", retired, "--", *WHERE, *HISTORY]
+    ended = subprocess.run(command, cwd=repository, capture_output=True, text=True, check=False)
+    if ended.returncode > 1:
+        raise RuntimeError(ended.stderr)
+    return ended.stdout.splitlines()
