@@ -47,7 +47,7 @@ emulators: $(DEMO) ## Install the emulated CPUs of `evaluate.devices` into .tool
 	$(BIN)/python -m worker toolchains install emulator
 
 test-targets: $(ALL) toolchains ## Install the toolchains and test the targets and devices that need them
-	PARE_TEST_TOOLCHAINS='$(TOOLCHAINS)' $(BIN)/python -m pytest tests/targets tests/devices $(PYTEST_ARGS)
+	PARE_TEST_TOOLCHAINS='$(TOOLCHAINS)' $(BIN)/python -m pytest tests/worker/engine/targets tests/worker/engine/devices tests/worker/engine/torch_program/test_keras.py $(PYTEST_ARGS)
 
 lint: $(ALL) ## Style, formatting, types, import directions
 	$(BIN)/ruff check .

@@ -15,10 +15,10 @@ from app.db import agent_tasks, jobs
 from app.db.tables import AgentTask, AgentTaskFile
 from app.ids import new_id, parse, public
 from app.settings import Settings
-from tests.app.api.conftest import base_url, client, components, model_id
 from tests.support.agent.device import Device, enrolled, running
 from tests.support.agent.measured import ORDER
 from tests.support.agent.tasks import BATCHES, files, heavy_files, sha256
+from tests.support.api import base_url, client, components, model_id
 from tests.support.installation.waiting import until
 
 __all__ = ["base_url", "client", "components", "model_id"]

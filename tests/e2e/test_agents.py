@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.conftest import Stack
 from tests.support.agent.device import Device, enrolled, running
 from tests.support.installation.jobs import BRIEF, recipe
+from tests.support.installation.serving import Stack
 from tests.support.installation.waiting import until
-from tests.targets.conftest import ENVIRONMENTS, toolchain
+from tests.support.target_jobs import ENVIRONMENTS, toolchain
 from worker.toolchains.emulator import hosted
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import onnxruntime
 
 from app.spec.report import Report
-from tests.e2e.conftest import Stack
 from tests.support.installation.service import environment
+from tests.support.installation.serving import Stack
 from tests.support.root import ROOT
 
 SECONDS = 240

@@ -7,12 +7,12 @@ import pytest
 
 from app.spec.device_report import DeviceRun
 from app.spec.report import Report
-from tests.e2e.conftest import PACE
 from tests.support.agent.device import enrolled, running
 from tests.support.installation.client import Client
 from tests.support.installation.jobs import BRIEF, DIGITS_SPLITS, recipe
+from tests.support.installation.serving import PACE
 from tests.support.installation.stacks import embedded
-from tests.targets.conftest import ENVIRONMENTS, toolchain
+from tests.support.target_jobs import ENVIRONMENTS, toolchain
 
 SECONDS = 400
 """QEMU takes half a minute for each CPU."""

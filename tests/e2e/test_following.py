@@ -8,9 +8,9 @@ import onnxruntime
 import pytest
 
 from app.spec.report import Report
-from tests.e2e.conftest import Stack
 from tests.support.installation.client import ENDED, Client, accepted
 from tests.support.installation.jobs import recipe
+from tests.support.installation.serving import Stack
 from tests.support.installation.waiting import until
 
 

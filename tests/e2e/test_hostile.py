@@ -5,10 +5,10 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.e2e.conftest import Stack
-from tests.hostile.corpus import HostileFile, executed, write_corpus
+from tests.support.hostile.corpus import HostileFile, executed, write_corpus
 from tests.support.installation.client import OCTETS, Client
 from tests.support.installation.jobs import BRIEF, recipe
+from tests.support.installation.serving import Stack
 
 FOLDERS = {"model": "/models", "dataset": "/datasets"}
 

@@ -14,10 +14,10 @@ from torch import nn
 
 from app.admission.architectures import names
 from app.spec.architecture import Architecture
-from tests.e2e.conftest import Stack
-from tests.e2e.test_readme import BASE_URL, run
 from tests.support.installation.client import OCTETS, accepted
 from tests.support.installation.jobs import BRIEF
+from tests.support.installation.pages import BASE_URL, run
+from tests.support.installation.serving import Stack
 from tests.support.root import ROOT
 from worker.engine.torch_program.architectures import construct
 

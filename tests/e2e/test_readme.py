@@ -1,20 +1,17 @@
 """What the README shows works, to the letter but for the port."""
 
 import re
-import subprocess
 import sys
 from pathlib import Path
 
 import onnxruntime
 import pytest
 
-from tests.e2e.conftest import Stack
-from tests.support.installation.service import environment
+from tests.support.installation.pages import BASE_URL, run
+from tests.support.installation.serving import Stack
 from tests.support.root import ROOT
 
 README = (ROOT / "README.md").read_text()
-BASE_URL = "http://127.0.0.1:8000"
-MINUTES = 5 * 60
 
 
 @pytest.fixture
@@ -28,14 +25,6 @@ def snippet(name: str, stack: Stack) -> str:
     found = re.search(rf"<!-- tested: {name} -->\n\s*```\w+\n(.*?)```", README, re.DOTALL)
     assert found is not None, name
     return found.group(1).replace(BASE_URL, stack.client.url)
-
-
-def run(command: list[str], folder: Path) -> str:
-    done = subprocess.run(
-        command, cwd=folder, env=environment({}), capture_output=True, text=True, timeout=MINUTES, check=False
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
 
 
 def test_the_job_in_curl(stack: Stack, folder: Path) -> None:

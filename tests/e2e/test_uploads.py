@@ -5,9 +5,10 @@ import hashlib
 import httpx
 import numpy as np
 
-from tests.e2e.conftest import MIB, Stack
 from tests.support.files import npz_bytes, onnx_classifier
 from tests.support.installation.client import OCTETS, Client, accepted
+from tests.support.installation.serving import Stack
+from tests.support.sizes import MIB
 
 LARGE = npz_bytes(rows=500_000)
 

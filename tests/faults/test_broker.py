@@ -16,8 +16,8 @@ from app.queue.publisher import TASK
 from app.services.dispatch import Dispatcher
 from app.settings import Settings
 from app.spec.job import JobSpec
-from tests.faults.conftest import Cluster, uuid
 from tests.support.files import onnx_classifier
+from tests.support.installation.cluster import Cluster, uuid
 from tests.support.installation.waiting import until
 
 

@@ -11,7 +11,7 @@ from torch import nn
 from torch.export import Dim
 
 from app.db import checkpoints
-from tests.faults.conftest import Cluster, uuid
+from tests.support.installation.cluster import Cluster, uuid
 from tests.support.installation.jobs import BRIEF
 from tests.support.installation.waiting import until
 from worker.engine.training.loop import KEEP_SECONDS

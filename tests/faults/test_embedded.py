@@ -9,8 +9,8 @@ import pytest
 from app.db import jobs
 from app.db.database import Database
 from app.ids import parse
-from tests.faults.conftest import MINUTES, PACE
 from tests.support.files import npz_bytes, onnx_classifier
+from tests.support.installation.cluster import MINUTES, PACE
 from tests.support.installation.jobs import TINY_SPLITS, heavy_classifier, recipe
 from tests.support.installation.stacks import Installation, installed
 

@@ -14,9 +14,9 @@ from app.db.types import from_now
 from app.ids import parse
 from app.services.sweep import Sweeper
 from app.storage import open_store
-from tests.faults.conftest import Cluster
 from tests.support.files import onnx_classifier
 from tests.support.installation.client import OCTETS, accepted
+from tests.support.installation.cluster import Cluster
 
 NOW = timedelta(seconds=-2)
 """S3 servers round times to seconds, some of them up."""

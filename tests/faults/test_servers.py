@@ -3,7 +3,7 @@
 import httpx
 import psutil
 
-from tests.faults.conftest import SECONDS, Cluster
+from tests.support.installation.cluster import SECONDS, Cluster
 from tests.support.installation.waiting import until
 
 

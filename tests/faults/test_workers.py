@@ -3,7 +3,7 @@
 import os
 import signal
 
-from tests.faults.conftest import SECONDS, Cluster, child_of, is_gone
+from tests.support.installation.cluster import SECONDS, Cluster, child_of, is_gone
 from tests.support.installation.waiting import until
 
 SOON = 20

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.hostile.corpus import HostileFile, write_corpus
+from tests.support.hostile.corpus import HostileFile, write_corpus
 
 Corpus = tuple[Path, list[HostileFile]]
 

@@ -7,8 +7,7 @@ import pytest
 from app.admission import AdmissionError, admit_dataset, admit_model
 from app.spec.architecture import Architecture
 from app.spec.data import DatasetSpec
-from tests.hostile.conftest import Corpus
-from tests.hostile.corpus import HostileFile, executed
+from tests.support.hostile.corpus import Corpus, HostileFile, executed
 
 GIB = 1 << 30
 CLASSES = (
@@ -82,7 +81,7 @@ def test_the_payloads_are_live(tmp_path: Path) -> None:
     """The corpus proves nothing if its payloads would not run where they are not stopped."""
     import pickle
 
-    from tests.hostile.payloads import Payloads
+    from tests.support.hostile.payloads import Payloads
 
     pickle.loads(pickle.dumps(Payloads(tmp_path).call("live")))
     assert (tmp_path / "live").exists()

@@ -17,13 +17,13 @@ from safetensors.numpy import save as safetensors_save
 
 from app.admission import AdmissionError, admit_dataset, admit_model
 from app.spec.data import DatasetSpec
-from tests.hostile.archives import entry, tarred, zipped
-from tests.hostile.conftest import Corpus
-from tests.hostile.onnx_files import external, referring
-from tests.hostile.pt2_files import PROGRAM, Linear, good_pt2, repacked, saved
-from tests.hostile.tables import good_parquet
-from tests.hostile.weights_files import ARCHITECTURE
 from tests.support.files import onnx_classifier
+from tests.support.hostile.archives import entry, tarred, zipped
+from tests.support.hostile.corpus import Corpus
+from tests.support.hostile.onnx_files import external, referring
+from tests.support.hostile.pt2_files import PROGRAM, Linear, good_pt2, repacked, saved
+from tests.support.hostile.tables import good_parquet
+from tests.support.hostile.weights_files import ARCHITECTURE
 from tests.support.pictures import picture, tar_of, zip_of
 
 GIB = 1 << 30

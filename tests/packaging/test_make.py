@@ -41,7 +41,7 @@ def test_help_is_the_default_and_lists_every_target() -> None:
         ("test", "-m pytest"),
         ("bench", "-m bench"),
         ("toolchains", "-m worker toolchains install"),
-        ("test-targets", "-m pytest tests/targets"),
+        ("test-targets", "-m pytest tests/worker/engine/targets"),
         ("migrate", "-m migrations"),
     ],
 )

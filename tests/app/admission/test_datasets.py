@@ -10,7 +10,7 @@ import pytest
 
 from app.admission import AdmissionError, admit_dataset
 from app.spec.data import ArraySpec, DatasetInfo, DatasetSpec
-from tests.hostile.datasets import npy, npz
+from tests.support.hostile.datasets import npy, npz
 from worker.engine.data.npz import open_arrays
 
 GIB = 1 << 30

@@ -13,7 +13,7 @@ from onnx import ModelProto, TensorProto, helper, numpy_helper, version_converte
 
 from app.admission import AdmissionError, admit_model
 from app.spec.signature import Dimension, ModelInfo, TensorSpec
-from tests.hostile.onnx_files import external, node, proto, referring, value, weight
+from tests.support.hostile.onnx_files import external, node, proto, referring, value, weight
 
 GIB = 1 << 30
 BATCH = Dimension(name="batch")

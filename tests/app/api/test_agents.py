@@ -14,8 +14,8 @@ from app.db import agent_tasks, jobs
 from app.db.tables import AgentTask, AgentTaskFile, EnrolmentToken
 from app.db.types import from_now
 from app.ids import new_id, parse, public
-from tests.app.api.conftest import OCTETS
 from tests.support.agent.measured import FACTS, MEASUREMENT, ORDER, OUTPUTS
+from tests.support.api import OCTETS
 
 CONTENT = b"a model" * 1000
 SHA256 = hashlib.sha256(CONTENT).hexdigest()

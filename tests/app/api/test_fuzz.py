@@ -18,7 +18,7 @@ from app.api.app import create_app
 from app.api.components import Components
 from app.settings import Settings
 from migrations import upgrade
-from tests.app.api.conftest import serve
+from tests.support.api import serve
 
 CHECKS = (not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance)
 EXAMPLES = 25

@@ -15,9 +15,9 @@ from app.api.components import Components
 from app.db import jobs
 from app.ids import parse
 from app.spec.targets import OnnxTarget, TensorRtTarget
-from tests.app.api.conftest import OCTETS
-from tests.hostile.onnx_files import node, proto, value
+from tests.support.api import OCTETS, uploaded
 from tests.support.files import npz_bytes
+from tests.support.hostile.onnx_files import value
 from worker.engine.targets.tensorrt.releases import RELEASES
 
 TENSORRT = {"format": "onnx", "profile": "tensorrt"}
@@ -432,15 +432,6 @@ def test_an_id_that_names_nothing_is_a_404(client: httpx.Client, path: str, name
 
     assert answer.status_code == 404
     assert answer.json()["code"] in {"resource.not_found", "request.no_such_path"}
-
-
-def uploaded(client: httpx.Client, *, inputs: list, outputs: list, opset: int = 20) -> str:
-    """Upload a model that computes nothing of interest between these inputs and outputs."""
-    nodes = [node("Relu", [inputs[0].name], [one.name]) for one in outputs]
-    content = proto(nodes, inputs=inputs, outputs=outputs, opset=opset).SerializeToString()
-    answer = client.post("/models", params={"name": "m"}, content=content, headers=OCTETS)
-    assert answer.status_code == 201, answer.text
-    return str(answer.json()["id"])
 
 
 def judged(client: httpx.Client, output: list, labels: np.ndarray) -> dict:

@@ -12,8 +12,9 @@ import pytest
 
 from app.api.components import Components
 from app.settings import Settings
-from tests.app.api.conftest import MIB, OCTETS
+from tests.support.api import OCTETS
 from tests.support.files import npz_bytes, onnx_classifier
+from tests.support.sizes import MIB
 
 
 def test_a_model_is_admitted_described_and_given_back(client: httpx.Client, model_id: str) -> None:

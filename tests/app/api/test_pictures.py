@@ -6,8 +6,8 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.app.api.conftest import OCTETS
-from tests.app.api.test_jobs import uploaded, value
+from tests.support.api import OCTETS, uploaded
+from tests.support.hostile.onnx_files import value
 from tests.support.pictures import picture, tar_of
 
 FLOAT = {"type": "to_float"}

@@ -8,8 +8,7 @@ import httpx
 import onnx
 import pytest
 
-from tests.app.api.conftest import OCTETS
-from tests.app.api.test_jobs import uploaded
+from tests.support.api import OCTETS, uploaded
 from tests.support.texts import archive, words
 
 INT64, INT32, FLOAT = onnx.TensorProto.INT64, onnx.TensorProto.INT32, onnx.TensorProto.FLOAT

@@ -14,7 +14,7 @@ from torch.export import Dim
 
 from app.api.components import Components
 from app.db import workers
-from tests.app.api.conftest import OCTETS
+from tests.support.api import OCTETS
 from tests.support.files import npz_bytes
 
 

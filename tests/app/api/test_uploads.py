@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from app.api.components import Components
-from tests.app.api.conftest import MIB, OCTETS
+from tests.support.api import OCTETS, send
 from tests.support.files import npz_bytes, onnx_classifier
+from tests.support.sizes import MIB
 
 
 @pytest.fixture
@@ -23,16 +24,6 @@ def begin(client: httpx.Client, body: bytes, **extra: object) -> dict:
     answer = client.post("/uploads", json=request)
     assert answer.status_code == 201, answer.text
     return answer.json()
-
-
-def send(client: httpx.Client, upload: dict, body: bytes) -> list[dict]:
-    etags, start = [], 0
-    for part in upload["parts"]:
-        answer = client.put(part["url"], content=body[start : start + part["bytes"]], headers=OCTETS)
-        assert answer.status_code == 204, answer.text
-        etags.append({"number": part["number"], "etag": answer.headers["ETag"]})
-        start += part["bytes"]
-    return etags
 
 
 def test_parts_become_a_data_set(client: httpx.Client, big: bytes) -> None:

@@ -20,8 +20,7 @@ from app.api.components import Components
 from app.services.errors import HubUnreachable
 from app.services.pretrained import Hub
 from app.spec.architecture import Architecture, NamedWeights
-from tests.app.api.conftest import OCTETS, serve
-from tests.app.api.test_uploads import send
+from tests.support.api import OCTETS, send, serve
 from tests.support.files import onnx_classifier, weights_arrays, weights_bytes
 
 DECLARED: dict[str, Any] = {

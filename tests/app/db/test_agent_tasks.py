@@ -10,9 +10,7 @@ from app.db.database import Database
 from app.db.tables import Agent, AgentTask, AgentTaskFile
 from app.db.types import from_now
 from app.ids import new_id
-from tests.app.db.test_jobs import ERROR, claim, job
-
-__all__ = ["job"]
+from tests.support.job_rows import ERROR, claim
 
 LEASE = 60.0
 

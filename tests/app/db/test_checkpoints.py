@@ -9,9 +9,7 @@ from app.db import checkpoints, jobs, keys
 from app.db.database import Database
 from app.db.tables import Artifact, Checkpoint, Job
 from app.db.types import from_now
-from tests.app.db.test_jobs import ERROR, claim, expire, job, lose, state
-
-__all__ = ["job"]
+from tests.support.job_rows import ERROR, claim, expire, lose, state
 
 WEEK = 7 * 24 * 3600
 

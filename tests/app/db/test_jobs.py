@@ -12,61 +12,10 @@ from sqlalchemy import select, update
 from app.db import events, jobs, workers
 from app.db.database import Database
 from app.db.states import TRANSITIONS, move
-from app.db.tables import Artifact, Job, JobState, Model
+from app.db.tables import Artifact, Job, JobState
 from app.db.types import from_now
 from app.ids import new_id
-
-ERROR: dict[str, Any] = {"code": "worker.lost", "detail": "The worker stopped answering.", "remedy": "Retry."}
-LEASE = 60.0
-
-
-@pytest.fixture
-def job(database: Database) -> UUID:
-    """A queued job with two attempts."""
-    model, new = new_id(), new_id()
-    with database.write() as session:
-        session.add(Model(id=model, tenant="t", name="m", labels={}, sha256="0" * 64, bytes=1, key="models/x", info={}))
-        session.flush()
-        session.add(
-            Job(
-                id=new,
-                tenant="t",
-                name="j",
-                labels={"team": "edge"},
-                spec={},
-                request_sha256="0" * 64,
-                model_id=model,
-                queue="cpu",
-                max_attempts=2,
-            )
-        )
-    return new
-
-
-def claim(database: Database, job: UUID, worker: str = "w1") -> int | None:
-    with database.write() as session:
-        claimed = jobs.claim(session, job, worker=worker, queue="cpu", lease_s=LEASE)
-        return None if claimed is None else claimed.attempt
-
-
-def state(database: Database, job: UUID) -> JobState:
-    with database.read() as session:
-        found = jobs.of(session, "t", job)
-        assert found is not None
-        return found.state
-
-
-def expire(database: Database, job: UUID) -> None:
-    with database.write() as session:
-        session.execute(update(Job).where(Job.id == job).values(lease_until=from_now(-1)))
-
-
-def lose(database: Database) -> int:
-    with database.write() as session:
-        lost = jobs.expired(session)
-        for one in lost:
-            jobs.give_up_on(session, one, backoff_s=0, error=ERROR)
-        return len(lost)
+from tests.support.job_rows import ERROR, LEASE, claim, expire, lose, state
 
 
 def at_once(calls: list[Callable[[], Any]]) -> list[Any]:

@@ -13,8 +13,6 @@ from app.settings import Settings
 from app.storage import Store, open_store
 from tests.support.stack.swift import S3Server
 
-MIB = 1 << 20
-
 
 @dataclass(frozen=True)
 class Source:

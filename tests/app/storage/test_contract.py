@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from app.storage.errors import KeyTaken, ObjectCorrupt, ObjectMissing
-from tests.app.storage.conftest import MIB
+from tests.support.sizes import MIB
 
 WRONG = "0" * 64
 OCTETS = "application/octet-stream"

@@ -7,7 +7,7 @@ import pytest
 
 from app.storage import Part
 from app.storage.errors import PartsMismatch, UploadGone
-from tests.app.storage.conftest import MIB
+from tests.support.sizes import MIB
 
 LATER = datetime.now(UTC) + timedelta(days=1)
 

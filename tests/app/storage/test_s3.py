@@ -18,8 +18,8 @@ import pytest
 from app.settings import Settings
 from app.storage import Part, open_store
 from app.storage.errors import KeyTaken, ObjectCorrupt, StorageUnavailable
-from tests.app.storage.conftest import MIB
 from tests.support.breaking_store import BreakingProxy
+from tests.support.sizes import MIB
 from tests.support.stack.swift_config import PAGE_SIZE
 
 pytestmark = pytest.mark.real_stack

@@ -1,20 +1,22 @@
-"""Networks trained or exported once for all tests of the engine."""
+"""Networks trained or exported once for all tests of the engine, and jobs on them in jailed children."""
 
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from app.spec.data import DatasetSpec
+from app.spec.job import JobSpec
+from app.spec.work import WorkOrder
 from examples import digits
 from tests.support.engine import zoo
-from tests.support.engine.orders import data_file
+from tests.support.engine.digits_jobs import FAST, MODEL, digits_rows, order_for
+from tests.support.engine.orders import upload
+from tests.support.networks import save_network
+from tests.support.target_jobs import ENVIRONMENTS, Done, finished
 from worker.engine.data.rows import Rows
-
-DIGITS_SPEC = DatasetSpec.model_validate(
-    {"splits": {"calibration": 0.3, "test": 0.7}, "preprocess": {"image": [{"type": "to_float"}]}}
-)
+from worker.runtime.job_sandbox import JobSandbox
 
 
 @pytest.fixture(scope="session")
@@ -27,10 +29,6 @@ def digits_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     digits.export_pt2(model, folder / "digits.pt2")
     digits.save_dataset(folder / "digits.npz")
     return folder
-
-
-def digits_rows(folder: Path, split: str) -> Rows:
-    return Rows.open(folder, data_file("digits.npz", DIGITS_SPEC, split), ["image"])
 
 
 @pytest.fixture(scope="session")
@@ -82,3 +80,39 @@ def two_inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("two") / "two.onnx"
     examples = {"image": torch.zeros(2, 3, 16, 16), "facts": torch.zeros(2, 5)}
     return zoo.export(zoo.TwoInputs(), path, examples, ["score", "embedding"])
+
+
+@pytest.fixture(scope="session")
+def job_sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[JobSandbox]:
+    with JobSandbox(
+        tmp_path_factory.mktemp("job_sandbox"), sandbox="best-effort", threads=1, environments=ENVIRONMENTS
+    ) as opened:
+        yield opened
+
+
+@pytest.fixture
+def done(job_sandbox: JobSandbox, digits_folder: Path, tmp_path: Path) -> Callable[..., Done]:
+    """Does a job on the digits network, given the model's file and parts of its spec."""
+
+    def run(model: str = "digits.pt2", **spec: object) -> Done:
+        directory = tmp_path / "job"
+        directory.mkdir()
+        return finished(job_sandbox, order_for(directory, digits_folder, model, **spec), directory)
+
+    return run
+
+
+@pytest.fixture
+def of_network(job_sandbox: JobSandbox, tmp_path: Path) -> Callable[..., Done]:
+    """Does a job without data on one of the `networks`, given its name and parts of the spec."""
+
+    def run(name: str, **spec: object) -> Done:
+        directory = tmp_path / name
+        directory.mkdir()
+        signature = save_network(name, directory / "model.pt2")
+        job = JobSpec.model_validate({"model": MODEL, "evaluate": FAST, **spec})
+        model = upload(directory, "model.pt2", signature)
+        order = WorkOrder(job="job_1", attempt=1, spec=job, model=model, data={}, threads=1)
+        return finished(job_sandbox, order, directory)
+
+    return run

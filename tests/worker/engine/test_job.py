@@ -1,6 +1,5 @@
 """A whole job, from an order on disk to measured artifacts on disk."""
 
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -8,47 +7,12 @@ import onnx
 import pytest
 
 from app.spec.job import JobSpec
-from app.spec.work import WorkOrder, WorkResult
-from tests.support.engine.orders import data_file, outputs_of, signature_of, upload
-from tests.worker.engine.conftest import DIGITS_SPEC
+from app.spec.work import WorkResult
+from tests.support.engine.digits_jobs import FAST, MODEL, Heard, order_for
+from tests.support.engine.orders import outputs_of
 from worker.engine.data.rows import Rows
 from worker.engine.errors import PlanNotSupported
 from worker.engine.job import recipe_digest, run
-
-FAST = {"latency": {"batch": [1], "runs": 20, "budget_s": 2}}
-MODEL, DATASET = "mdl_" + "0" * 32, "ds_" + "0" * 32
-
-
-class Heard:
-    """A progress that remembers."""
-
-    def __init__(self) -> None:
-        self.stages: list[tuple[str, int, int]] = []
-        self.fractions: list[float] = []
-        self.lines: list[str] = []
-
-    def stage(self, name: str, *, step: int, steps: int) -> None:
-        self.stages.append((name, step, steps))
-
-    def advance(self, fraction: float, message: str = "") -> None:
-        self.fractions.append(fraction)
-
-    def log(self, message: str, level: str = "info") -> None:
-        self.lines.append(message)
-
-
-def order_for(directory: Path, source: Path, model: str, **spec: object) -> WorkOrder:
-    for name in (model, "digits.npz"):
-        shutil.copy(source / name, directory / name)
-    job = JobSpec.model_validate({"model": MODEL, "evaluate": FAST, **spec})
-    return WorkOrder(
-        job="job_1",
-        attempt=1,
-        spec=job,
-        model=upload(directory, model, signature_of(source / "digits.onnx")),
-        data={role: data_file("digits.npz", DIGITS_SPEC, role) for role in ("calibration", "test")},
-        threads=1,
-    )
 
 
 def hits(artifact: Path, rows: Rows) -> float:

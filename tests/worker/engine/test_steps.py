@@ -12,7 +12,7 @@ import torch
 from app.spec.base import Step
 from tests.support.engine import zoo
 from tests.support.engine.orders import context
-from tests.worker.engine.torch_program.test_program import SIGNATURE, rows
+from tests.support.engine.two_inputs import SIGNATURE, rows
 from worker.engine.checkpoints import UNFINISHED, Checkpoints
 from worker.engine.context import Changed, Context
 from worker.engine.model import Model, new_folder

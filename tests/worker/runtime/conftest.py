@@ -1,64 +1,15 @@
 """One job_sandbox for all tests of the runtime: starting one imports torch, which takes seconds."""
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.support.runtime.orders import prepare
-from worker.runtime.child_protocol import LogLine, Progress
-from worker.runtime.job_sandbox import JobSandbox, Limits, Listeners, Outcome
-
-GIB = 1 << 30
-MIB = 1 << 20
-LIMITS = Limits(wall_s=60, memory_bytes=2 * GIB, file_bytes=64 * MIB)
-JOBS = "tests.support.runtime.jobs"
-
-
-@dataclass
-class Heard:
-    """What a run told its caller."""
-
-    progress: list[Progress] = field(default_factory=list)
-    log: list[LogLine] = field(default_factory=list)
-    checkpoints: list[str] = field(default_factory=list)
-
-    def text(self, source: str | None = None) -> str:
-        return "\n".join(line.message for line in self.log if source in (None, line.source))
-
-
-@dataclass
-class Bench:
-    """Runs the jobs of `tests.support.runtime.jobs` by name, each in a directory of its own."""
-
-    job_sandbox: JobSandbox
-    folder: Path
-    heard: Heard = field(default_factory=Heard)
-
-    def directory(self, name: str) -> Path:
-        return prepare(self.folder / name)
-
-    def run(
-        self,
-        job: str,
-        *,
-        directory: Path | None = None,
-        limits: Limits = LIMITS,
-        should_stop: Callable[[], str | None] = lambda: None,
-    ) -> Outcome:
-        self.heard = Heard()
-        return self.job_sandbox.run(
-            directory or self.directory(job),
-            limits,
-            Listeners(
-                on_progress=self.heard.progress.append,
-                on_log=self.heard.log.append,
-                on_checkpoint=self.heard.checkpoints.append,
-                should_stop=should_stop,
-            ),
-            entry=job if ":" in job else f"{JOBS}:{job}",
-        )
+from app.api.components import Components
+from app.settings import Settings
+from migrations import upgrade
+from tests.support.runtime.bench import JOBS, Bench
+from worker.runtime.job_sandbox import JobSandbox
 
 
 @pytest.fixture(scope="session")
@@ -71,3 +22,10 @@ def job_sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[JobSandbox
 @pytest.fixture
 def bench(job_sandbox: JobSandbox, tmp_path: Path) -> Bench:
     return Bench(job_sandbox, tmp_path)
+
+
+@pytest.fixture
+def parts(tmp_path: Path) -> Components:
+    settings = Settings(data_dir=tmp_path)
+    upgrade(settings.database)
+    return Components.build(settings)

@@ -20,14 +20,13 @@ from app.db.tables import Checkpoint, Job
 from app.db.types import from_now
 from app.services.sweep import Sweeper
 from app.settings import Settings
-from app.spec.work import WorkKind
 from app.storage import Store
 from app.storage.errors import StorageUnavailable
 from migrations import upgrade
 from tests.support.installation.waiting import until
-from tests.worker.runtime.test_runner import submitted
+from tests.support.runtime.fixed_child import Sending, submitted
 from worker.runtime.checkpoint_uploader import CheckpointUploader
-from worker.runtime.job_sandbox import JobSandbox, Limits, Listeners, Outcome
+from worker.runtime.job_sandbox import JobSandbox
 from worker.runtime.runner import Runner
 
 SOON = 20.0
@@ -48,23 +47,6 @@ class Unsteady:
 
     def delete(self, key: str) -> None:
         self._store.delete(key)
-
-
-@dataclass
-class Sending:
-    """The job_sandbox, with an entry of the tests' instead of the engine's."""
-
-    job_sandbox: JobSandbox
-    entry: str
-
-    @property
-    def jail_level(self) -> object:
-        return self.job_sandbox.jail_level
-
-    def run(self, directory: Path, limits: Limits, listeners: Listeners, *, kind: WorkKind) -> Outcome:
-        return self.job_sandbox.run(
-            directory, limits, listeners, kind=kind, entry=f"tests.support.runtime.jobs:{self.entry}"
-        )
 
 
 @dataclass

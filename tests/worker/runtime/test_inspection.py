@@ -18,8 +18,7 @@ from app.settings import Settings
 from app.spec.base import ModelId
 from migrations import upgrade
 from tests.support.installation.waiting import until
-from tests.worker.runtime.test_checkpoint_uploader import Sending
-from tests.worker.runtime.test_teachers import uploaded
+from tests.support.runtime.fixed_child import Sending, uploaded
 from worker.runtime.jail.level import JailLevel
 from worker.runtime.job_sandbox import JobSandbox
 from worker.runtime.runner import Runner

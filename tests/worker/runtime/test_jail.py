@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from app.spec.work import WorkResult
-from tests.worker.runtime.conftest import Bench
+from tests.support.runtime.bench import Bench
 from worker.runtime.errors import SandboxUnavailable
 from worker.runtime.jail.bpf import Program
 from worker.runtime.jail.level import JailLevel

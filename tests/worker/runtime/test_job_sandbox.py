@@ -17,8 +17,9 @@ from onnx import TensorProto, helper
 
 from app.spec.work import Failure, WorkResult
 from tests.support.root import ROOT
+from tests.support.runtime.bench import Bench
 from tests.support.runtime.orders import prepare, result
-from tests.worker.runtime.conftest import GIB, MIB, Bench
+from tests.support.sizes import GIB, MIB
 from worker.runtime.errors import NotStarted
 from worker.runtime.job_sandbox import JobSandbox, Limits, Stopped
 

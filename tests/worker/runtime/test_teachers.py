@@ -11,17 +11,13 @@ from app.db import jobs
 from app.db.tables import Model
 from app.ids import NotFound, public
 from app.services.errors import InUse
-from app.services.library import Arrival
 from app.spec.base import ModelId
 from app.spec.job import JobSpec
 from app.spec.quantize import QuantizeDynamic
-from app.spec.signature import ModelInfo
 from app.spec.work import Failure, WorkOrder
 from tests.support.files import onnx_classifier
-from tests.worker.runtime.test_runner import FULL, WEAK, Bench, parts, run_with
+from tests.support.runtime.fixed_child import FULL, WEAK, FixedSandbox, run_with, uploaded
 from worker.runtime.job_sandbox import Limits, Listeners, Outcome
-
-__all__ = ["parts"]
 
 
 class Imitate(QuantizeDynamic):
@@ -33,23 +29,12 @@ class Imitate(QuantizeDynamic):
         return self.others
 
 
-def uploaded(parts: Components, tmp_path: Path, *, seed: int, tenant: str = "t", model_format: str = "onnx") -> ModelId:
-    content = onnx_classifier(seed=seed)
-    (tmp_path / "model").write_bytes(content)
-    arrival = Arrival(tmp_path / "model", len(content), hashlib.sha256(content).hexdigest(), "m", {})
-    model = parts.library.add_model(tenant, arrival)
-    with parts.database.write() as session:
-        info = ModelInfo.model_validate(model.info).model_copy(update={"format": model_format})
-        session.merge(model).info = info.model_dump(mode="json")
-    return public("mdl", model.id)
-
-
 def spec(model: ModelId, *others: ModelId) -> JobSpec:
     step = type("Imitate", (Imitate,), {"others": others})
     return JobSpec(model=model).model_copy(update={"steps": (step(),)})
 
 
-class Orders(Bench):
+class Orders(FixedSandbox):
     """Reads the order and the files it names."""
 
     def run(self, directory: Path, limits: Limits, listeners: Listeners, **options: object) -> Outcome:
@@ -101,7 +86,9 @@ def test_a_model_that_is_not_there_for_the_tenant_is_refused_at_its_step(
 def test_a_teacher_of_a_risky_format_needs_the_whole_jail(parts: Components, tmp_path: Path) -> None:
     model, other = uploaded(parts, tmp_path, seed=0), uploaded(parts, tmp_path, seed=1, model_format="pt2")
     job = parts.jobs.submit("t", spec(model, other), key=None)
-    run_with(parts, tmp_path, Bench(WEAK, Failure(code="step.unknown", detail="It ran.", remedy="None.")), job.id)
+    run_with(
+        parts, tmp_path, FixedSandbox(WEAK, Failure(code="step.unknown", detail="It ran.", remedy="None.")), job.id
+    )
 
     ended = parts.jobs.one("t", public("job", job.id))
     assert ended.error is not None

@@ -17,7 +17,7 @@ import worker
 from app.spec.targets import ToolchainName
 from app.spec.work import Failure, WorkResult
 from tests.support.runtime import stand_in
-from tests.worker.runtime.conftest import JOBS, LIMITS, Bench
+from tests.support.runtime.bench import JOBS, LIMITS, Bench
 from worker.engine.toolchains.environments import NAMES, STAMP, Environments, digest
 from worker.runtime.job_sandbox import JobSandbox, Limits
 

@@ -4,31 +4,17 @@ import io
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from app.admission import admit_dataset
-from app.spec.data import DatasetSpec
-from app.spec.work import DataFile
+from tests.support.engine.tables import rows_of
 from tests.support.pictures import PACKINGS, packed, picture, saved, zip_of
 from worker.engine.data.images import UndecodableImage, decode
-from worker.engine.data.rows import Rows
 from worker.engine.errors import BrokenImage, UnreadableData
 
 FLOAT = {"type": "to_float"}
-
-
-def rows_of(
-    folder: Path, content: bytes, inputs: list[str] | None = None, split: str | None = None, **spec: Any
-) -> Rows:
-    """The rows of an archive that was admitted."""
-    (folder / "data").write_bytes(content)
-    declared = DatasetSpec.model_validate(spec)
-    info = admit_dataset(folder / "data", declared, max_inflated_bytes=1 << 30)
-    return Rows.open(folder, DataFile(path="data", info=info, spec=declared, split=split), inputs)
 
 
 @pytest.mark.parametrize("how", PACKINGS)
@@ -130,7 +116,7 @@ def test_a_bomb_is_not_decoded() -> None:
 
 MEMORY = """
 import pathlib, resource, sys
-from tests.worker.engine.data.test_images import rows_of
+from tests.support.engine.tables import rows_of
 rows = rows_of(pathlib.Path(sys.argv[1]), (pathlib.Path(sys.argv[1]) / "pictures").read_bytes())
 list(rows.sample(200, 0).batches(16))
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

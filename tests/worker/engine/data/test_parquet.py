@@ -13,6 +13,7 @@ import pytest
 from app.admission import AdmissionError, admit_dataset
 from app.spec.data import DatasetSpec
 from app.spec.work import DataFile
+from tests.support.engine.tables import opened
 from tests.support.pictures import picture
 from worker.engine.data.images import decode
 from worker.engine.data.rows import Rows
@@ -24,12 +25,6 @@ ROWS = 150
 def written(folder: Path, table: pa.Table | dict[str, Any], **options: Any) -> Path:
     pq.write_table(table if isinstance(table, pa.Table) else pa.table(table), folder / "data", **options)
     return folder / "data"
-
-
-def opened(path: Path, inputs: list[str] | None = None, **spec: Any) -> Rows:
-    declared = DatasetSpec.model_validate(spec)
-    info = admit_dataset(path, declared, max_inflated_bytes=1 << 30)
-    return Rows.open(path.parent, DataFile(path="data", info=info, spec=declared, split=None), inputs)
 
 
 def everything(rows: Rows) -> tuple[dict[str, np.ndarray], np.ndarray]:
@@ -136,7 +131,7 @@ def test_what_does_not_make_rows_is_refused(column: Any, sentence: str | None, t
 
 MEMORY = """
 import pathlib, resource, sys
-from tests.worker.engine.data.test_parquet import opened
+from tests.support.engine.tables import opened
 path = pathlib.Path(sys.argv[1])
 list(opened(path / "small" / "data").batches(16))
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

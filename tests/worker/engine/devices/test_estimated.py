@@ -3,8 +3,7 @@
 from pathlib import Path
 
 from app.report import render_markdown
-from tests.worker.engine.devices.test_local import matrix
-from tests.worker.engine.test_job import FAST, Heard, order_for
+from tests.support.engine.digits_jobs import FAST, Heard, matrix, order_for
 from worker.engine.job import run
 
 PI = {"type": "estimated", "device": "raspberry-pi-4b"}

@@ -6,19 +6,10 @@ import pytest
 
 from app.spec.devices import LocalDevice
 from app.spec.report import Report
-from tests.worker.engine.test_job import FAST, Heard, order_for
+from tests.support.engine.digits_jobs import matrix
 from worker.engine.devices import local
 from worker.engine.devices import table as devices
 from worker.engine.devices.trial import Trial
-from worker.engine.job import run
-
-STATIC = {"type": "quantize.static"}
-
-
-def matrix(digits_folder: Path, directory: Path, *asked: dict[str, object], **spec: object) -> Report:
-    evaluate = {**FAST, "devices": list(asked)}
-    order = order_for(directory, digits_folder, "digits.onnx", steps=[STATIC], evaluate=evaluate, **spec)
-    return run(order, directory, Heard()).report
 
 
 def test_this_worker_is_timed_and_described(digits_folder: Path, tmp_path: Path) -> None:

@@ -9,12 +9,10 @@ from onnx import TensorProto, helper
 
 from app.spec.devices import EstimatedDevice
 from app.spec.devices.published import PublishedDevice, published
-from bench.workloads import layers_of
 from tests.support.engine.orders import signature_of
 from worker.engine.devices.errors import NotFitted
 from worker.engine.devices.roofline import FAMILIES, Fitted, fitted
-from worker.engine.devices.workload import Layers, published_layers, workload_of
-from worker.engine.torch_program.architectures import torchvision
+from worker.engine.devices.workload import workload_of
 
 EVERY = [(device, run.threads) for device in published().devices for run in device.runs]
 
@@ -79,22 +77,6 @@ def test_too_few_published_networks_are_refused() -> None:
     assert fitted(device, 4, FAMILIES[0]).worst_error < 0.5
     with pytest.raises(NotFitted, match="on 4 threads: latencies of 1 network of the kind 'depthwise' are published"):
         fitted(device, 4, FAMILIES[1])
-
-
-def test_an_onnx_file_is_read_as_the_published_networks_were(resnet18: Path) -> None:
-    signature = signature_of(resnet18)
-    workload = workload_of(resnet18, signature, 1)
-
-    width = signature.inputs[0].shape[-1]
-    assert isinstance(width, int)
-    network = torchvision().models.resnet18(weights=None).to("meta")
-    rows = layers_of(network, width)
-    expected = Layers.of((macs, weights, given + out, fast) for macs, weights, given, out, fast in rows)
-    assert not workload.depthwise
-    assert not len(workload.integer)
-    for name in ("macs", "weights", "values", "fast"):
-        assert sorted(getattr(workload.floating, name)) == sorted(getattr(expected, name)), name
-    assert sorted(expected.weights) == sorted(published_layers()["resnet18"].weights)
 
 
 def test_rows_multiply_the_work_and_not_the_weights(resnet18: Path) -> None:

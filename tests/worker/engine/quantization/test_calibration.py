@@ -46,7 +46,7 @@ LARGE_ACTIVATIONS = """
 import pathlib, resource, sys
 import numpy as np, torch
 from app.spec.quantize import QuantizeStatic
-from tests.worker.engine import zoo
+from tests.support.engine import zoo
 from tests.support.engine.orders import changed, rows_of
 folder = pathlib.Path(sys.argv[1])
 torch.manual_seed(0)

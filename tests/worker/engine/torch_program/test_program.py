@@ -9,35 +9,18 @@ import torch
 from torch import fx
 
 from app.admission import admit_model
-from app.spec.signature import Dimension, Signature, TensorSpec
+from app.spec.signature import Signature, TensorSpec
 from tests.support.engine import zoo
+from tests.support.engine.two_inputs import BATCH, SIGNATURE, rows
 from worker.engine.errors import ReexportFailed
 from worker.engine.torch_program.program import Program
 from worker.engine.torch_program.pt2 import load_program
-
-BATCH = Dimension(name="batch", min=1, max=4096)
-SIGNATURE = Signature(
-    inputs=(
-        TensorSpec(name="photo", dtype="float32", shape=(BATCH, 3, 16, 16)),
-        TensorSpec(name="table", dtype="float32", shape=(BATCH, 5)),
-    ),
-    outputs=(
-        TensorSpec(name="first", dtype="float32", shape=(BATCH, 1)),
-        TensorSpec(name="second", dtype="float32", shape=(BATCH, 64)),
-    ),
-)
 
 
 @pytest.fixture
 def program() -> Program:
     """Two inputs, a dictionary of outputs; named otherwise than in its own graph."""
     return Program(zoo.program(zoo.TwoInputs(), torch.zeros(2, 3, 16, 16), torch.zeros(2, 5)), SIGNATURE)
-
-
-def rows(count: int) -> dict[str, np.ndarray]:
-    random = np.random.default_rng(0)
-    shapes = {"photo": (count, 3, 16, 16), "table": (count, 5)}
-    return {name: random.standard_normal(shape).astype(np.float32) for name, shape in shapes.items()}
 
 
 def test_a_rebuilt_program_computes_the_same_at_any_batch(program: Program) -> None:

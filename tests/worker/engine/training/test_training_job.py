@@ -7,9 +7,9 @@ import pytest
 
 from app.spec.job import JobSpec
 from app.spec.work import WorkOrder
+from tests.support.engine.digits_jobs import DATASET, FAST, MODEL, Heard
 from tests.support.engine.orders import data_file, upload
 from tests.support.engine.trainings import SIGNATURE, TO_FLOAT, Died, digits_rows
-from tests.worker.engine.test_job import DATASET, FAST, MODEL, Heard
 from worker.engine.job import run
 
 TEACHER = "mdl_" + "1" * 32

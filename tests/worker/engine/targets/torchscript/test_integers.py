@@ -7,7 +7,7 @@ import torch
 
 from app.spec.quantize import QuantizeStatic
 from tests.support.engine import zoo
-from tests.worker.engine.lowering.program.test_plan import AVERAGES, IMAGES, TOKENS, decibels, planned
+from tests.support.engine.planned_programs import AVERAGES, IMAGES, TOKENS, decibels, planned
 from worker.engine.lowering.program.plan import quantized_program
 from worker.engine.targets.torchscript.integers import use_integers
 from worker.engine.targets.torchscript.script import compiled, positional

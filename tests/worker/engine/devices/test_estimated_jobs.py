@@ -1,0 +1,52 @@
+"""Estimates for real networks in the formats that their jobs deliver."""
+
+from collections.abc import Callable
+
+from app.spec.device_report import DeviceRun
+from tests.support.target_jobs import Done, toolchain
+
+PI = {"type": "estimated", "device": "raspberry-pi-4b", "threads": 4}
+FAST = {"latency": {"batch": [1], "runs": 20, "budget_s": 1}, "devices": [PI]}
+
+
+def estimated(of_network: Callable[..., Done], name: str, **spec: object) -> DeviceRun:
+    (target,) = of_network(name, evaluate=FAST, **spec).report.targets
+    (cell,) = target.devices
+    return cell
+
+
+def test_a_depthwise_network_is_known_as_one(of_network: Callable[..., Done]) -> None:
+    cell = estimated(of_network, "mobilenet_v2")
+
+    assert cell.estimate is not None
+    assert cell.estimate.family == "depthwise"
+    assert "mobilenet_v2" in cell.estimate.networks
+
+
+def test_a_transformer_is_refused(of_network: Callable[..., Done]) -> None:
+    cell = estimated(of_network, "small_vit")
+
+    assert cell.failure is not None
+    assert cell.failure.code == "device.not_fitted"
+    assert "transformers" in cell.failure.detail
+
+
+def test_another_format_is_estimated_by_the_same_layers(done: Callable[..., Done]) -> None:
+    toolchain("openvino")
+    formats = [{"format": "onnx", "profile": "arm"}, {"format": "openvino"}]
+
+    job = done(steps=[{"type": "quantize.static"}], targets=formats, evaluate=FAST)
+
+    onnx, openvino = (target.devices[0] for target in job.report.targets)
+    assert onnx.estimate is not None
+    assert onnx.estimate.family == "convolutional, int8"
+    assert openvino.estimate == onnx.estimate
+    assert openvino.size_bytes != onnx.size_bytes
+
+
+def test_what_cannot_run_there_is_not_estimated(of_network: Callable[..., Done]) -> None:
+    for target in ({"format": "tensorrt"}, {"format": "torchscript"}):
+        cell = estimated(of_network, "resnet18" if target["format"] == "tensorrt" else "mobilenet_v2", targets=[target])
+
+        assert cell.failure is not None
+        assert cell.failure.code == "device.no_runtime"
