@@ -4,8 +4,8 @@ from pydantic import BaseModel, Field
 
 from app.services.compatibility import Known, Status
 from app.spec.compatibility import OperatorSupport
+from app.spec.failure import Failure
 from app.spec.targets import Target
-from app.spec.work import Failure
 
 
 class CompatibilityOut(BaseModel):

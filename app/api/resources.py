@@ -12,10 +12,10 @@ from app.ids import public
 from app.services.uploads import PartSlot
 from app.spec.agents import AgentFacts
 from app.spec.data import DatasetInfo, DatasetSpec
+from app.spec.failure import Failure
 from app.spec.inspection import Inspection
 from app.spec.job import JobSpec
 from app.spec.signature import ModelInfo
-from app.spec.work import Failure
 
 Item = TypeVar("Item")
 

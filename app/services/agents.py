@@ -4,7 +4,7 @@ import hashlib
 import secrets
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Any, Self
+from typing import Self
 from uuid import UUID
 
 from pydantic import Field, model_validator
@@ -15,7 +15,6 @@ from app.db.database import Database
 from app.db.tables import Agent, AgentTaskFile, EnrolmentToken
 from app.db.tables import AgentTask as TaskRow
 from app.db.types import from_now
-from app.errors import PareError
 from app.ids import NotFound, new_id, parse, public
 from app.services.agent_errors import (
     REPORTED,
@@ -29,7 +28,7 @@ from app.services.library import Arrival
 from app.settings import Settings
 from app.spec.agents import OUTPUTS, AgentFacts, AgentFailure, AgentFile, AgentMeasurement, AgentOrder, AgentTask
 from app.spec.base import Frozen, Labels, Name
-from app.spec.work import Failure
+from app.spec.failure import Failure
 from app.storage import Store
 
 SECRET_BYTES = 32
@@ -137,7 +136,9 @@ class Agents:
         with self._database.write() as session:
             agent = find(session, tenant, public_id)
             agents.revoke(session, tenant, agent.id)
-            agent_tasks.fail_all(session, agent.id, error=failure_of(AgentRevoked, "The agent was revoked."))
+            agent_tasks.fail_all(
+                session, agent.id, error=Failure.of(AgentRevoked("The agent was revoked.")).model_dump()
+            )
 
     def present(self, agent: Agent, facts: AgentFacts) -> None:
         """Note that an agent asks for work, and what it now says of itself."""
@@ -187,7 +188,7 @@ class Agents:
                         "No outputs with this digest were sent.", pointer="/measurement/outputs_sha256"
                     )
             elif outcome.failure is not None:
-                error = failure_of(REPORTED[outcome.failure.code], outcome.failure.detail)
+                error = Failure.of(REPORTED[outcome.failure.code](outcome.failure.detail)).model_dump()
                 done = agent_tasks.fail(session, agent.id, task, outcome.attempt, error=error)
         if not done:
             raise TaskGone(_GONE)
@@ -238,11 +239,6 @@ def find(session: Session, tenant: str, public_id: str, *, pointer: str | None =
 def digest(secret: str) -> str:
     """SHA-256 of a secret; those here are 256 random bits, which no dictionary holds."""
     return hashlib.sha256(secret.encode()).hexdigest()
-
-
-def failure_of(error: type[PareError], detail: str) -> dict[str, Any]:
-    """An error as a row keeps it."""
-    return Failure(code=error.code, detail=detail, remedy=error.remedy).model_dump(mode="json")
 
 
 def _sent(session: Session, task: UUID, sha256: str) -> bool:

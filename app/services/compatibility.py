@@ -16,8 +16,8 @@ from app.db.tables import Job, Model, Worker
 from app.ids import NotFound, parse
 from app.services.errors import TargetUnknown
 from app.spec.compatibility import OWN, Compatibilities, Compatibility, CompatibilityWanted
+from app.spec.failure import Failure
 from app.spec.targets import TARGETS, AnyTarget, Target
-from app.spec.work import Failure
 
 TRIED_AGAIN = timedelta(minutes=10)
 """A look that failed is begun anew by whoever asks after this."""
@@ -139,7 +139,7 @@ def _age(job: Job) -> timedelta:
 
 def _nobody(name: str) -> Failure:
     return Failure(
-        code="toolchain.missing",
+        code="toolchain.missing",  # the engine's error, which the service cannot import
         detail=f"No live worker has the toolchain {name}.",
         remedy=f"Install it on a worker: python -m worker toolchains install {name}.",
     )

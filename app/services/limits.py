@@ -1,10 +1,8 @@
 """A result that is not what its owner demanded: a limit is missed, or a target is missing."""
 
 from app.errors import PareError
+from app.spec.failure import Failure
 from app.spec.report import Report
-from app.spec.work import Failure
-
-LONGEST = 2000
 
 
 class LimitsMissed(PareError):
@@ -27,5 +25,5 @@ def shortfall(report: Report) -> Failure | None:
     missing = [f"{failure.target.label}: {failure.detail}" for failure in report.failures]
     for sentences, error in ((missed, LimitsMissed), (missing, TargetsMissing)):
         if sentences:
-            return Failure(code=error.code, detail="; ".join(sentences)[:LONGEST], remedy=error.remedy)
+            return Failure.of(error("; ".join(sentences)))
     return None

@@ -12,11 +12,10 @@ from sqlalchemy.orm import Session
 from app.db import agent_tasks, checkpoints, jobs, keys, uploads, workers
 from app.db.database import Database
 from app.services.agent_errors import AgentLost
-from app.services.agents import failure_of
 from app.services.errors import WorkerLost
 from app.services.periodic import PeriodicTask
 from app.settings import SPOOL_PREFIX, Settings
-from app.spec.work import Failure
+from app.spec.failure import Failure
 from app.storage import Store
 
 log = logging.getLogger(__name__)
@@ -56,16 +55,12 @@ class Sweeper(PeriodicTask):
         """Requeue, fail or cancel the jobs whose lease has run out, and the tasks of agents."""
         for job in jobs.expired(session):
             log.warning("job_%s: worker %s was lost in attempt %d", job.id.hex, job.worker, job.attempt)
-            error = Failure(
-                code=WorkerLost.code,
-                detail=f"The worker stopped answering in attempt {job.attempt}.",
-                remedy=WorkerLost.remedy,
-            ).model_dump()
-            jobs.give_up_on(session, job, backoff_s=self._settings.retry_backoff_s, error=error)
+            error = Failure.of(WorkerLost(f"The worker stopped answering in attempt {job.attempt}."))
+            jobs.give_up_on(session, job, backoff_s=self._settings.retry_backoff_s, error=error.model_dump())
         for task in agent_tasks.expired(session):
             log.warning("tsk_%s: its agent was lost in attempt %d", task.id.hex, task.attempt)
-            lost = failure_of(AgentLost, f"The device stopped answering in attempt {task.attempt}.")
-            agent_tasks.lose(session, task, error=lost)
+            lost = Failure.of(AgentLost(f"The device stopped answering in attempt {task.attempt}."))
+            agent_tasks.lose(session, task, error=lost.model_dump())
         agent_tasks.drop_unwanted(session)
         workers.forget_old(session)
 

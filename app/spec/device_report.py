@@ -6,6 +6,7 @@ from pydantic import Field, model_validator
 
 from app.spec.base import Frozen
 from app.spec.devices import Device, Provenance
+from app.spec.failure import Failure
 from app.spec.figures import Distribution, MetricChange
 
 
@@ -39,14 +40,6 @@ class Estimate(Frozen):
     retrieved: str
 
 
-class DeviceFailure(Frozen):
-    """Why a device has no figures for an artifact; others are not affected."""
-
-    code: str = Field(max_length=64)
-    detail: str = Field(max_length=2000)
-    remedy: str = Field(max_length=1000)
-
-
 class DeviceRun(Frozen):
     """One artifact on one device: figures, or a failure. What a device cannot tell is None, or empty."""
 
@@ -77,7 +70,7 @@ class DeviceRun(Frozen):
     power_w: float | None = Field(None, description="Mean while it ran.")
     facts: DeviceFacts = DeviceFacts()
     notes: tuple[str, ...] = Field((), description="What was not measured, and why.")
-    failure: DeviceFailure | None = None
+    failure: Failure | None = Field(None, description="Why it has no figures; other devices are not affected.")
 
     @model_validator(mode="after")
     def _times_are_what_they_are_called(self) -> "DeviceRun":

@@ -10,6 +10,7 @@ from pydantic import Field, model_validator
 from app.spec.base import ArtifactId, Frozen
 from app.spec.device_report import DeviceRun
 from app.spec.devices import Provenance
+from app.spec.failure import Failure
 from app.spec.figures import Distribution, MetricChange
 from app.spec.signature import ModelFormat
 from app.spec.targets import Target
@@ -226,13 +227,10 @@ class TargetReport(Frozen):
     notes: tuple[str, ...] = Field((), description="What was not measured, and why.")
 
 
-class TargetFailure(Frozen):
+class TargetFailure(Failure):
     """A target that was asked for and is not delivered; the others are not affected."""
 
     target: Target
-    code: str = Field(max_length=64)
-    detail: str = Field(max_length=2000)
-    remedy: str = Field(max_length=1000)
 
 
 class ModelSummary(Frozen):

@@ -86,11 +86,3 @@ class WorkResult(Frozen):
 
     report: Report
     artifacts: tuple[ArtifactFile, ...] = Field(max_length=256)
-
-
-class Failure(Frozen):
-    """Why an attempt ended without a result: a documented code, what happened, what to do."""
-
-    code: Annotated[str, StringConstraints(pattern=r"^[a-z_]+\.[a-z_]+$", max_length=64)]
-    detail: str = Field(max_length=2000)
-    remedy: str = Field(max_length=1000)

@@ -82,9 +82,7 @@ def deliver_all(
             first = first or error
             known = error if isinstance(error, PareError) else _unforeseen(error, site)
             site.progress.log(f"{target.label} is not delivered: {known.detail}", "warning")
-            delivered.failures.append(
-                TargetFailure(target=target, code=known.code, detail=known.detail[:2000], remedy=known.remedy)
-            )
+            delivered.failures.append(TargetFailure.of(known, target=target))
     if first is not None and not delivered.reports:
         raise first
     return delivered

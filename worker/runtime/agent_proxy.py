@@ -25,12 +25,11 @@ from app.db.tables import AgentTask, AgentTaskFile, Job
 from app.errors import PareError
 from app.ids import new_id, parse
 from app.services.agent_errors import AgentRevoked, AgentUnfit, AgentUnreachable
-from app.services.agents import failure_of
 from app.settings import Settings
 from app.spec.agents import OUTPUTS, AgentFacts, AgentMeasurement, AgentOrder, Role
 from app.spec.devices import AgentDevice
+from app.spec.failure import Failure
 from app.spec.job import JobSpec
-from app.spec.work import Failure
 from app.storage import Store
 from worker.engine.devices.agent_task import ANSWER, FOLDER, ORDER, AgentAnswer
 from worker.engine.errors import AgentsMissing
@@ -189,7 +188,7 @@ class AgentProxy:
         raise _Over
 
     def _give_up(self, task: UUID) -> None:
-        error = failure_of(AgentUnreachable, "The device has not taken the task.")
+        error = Failure.of(AgentUnreachable("The device has not taken the task.")).model_dump()
         self._write(lambda session: agent_tasks.give_up(session, task, error=error))
 
     def _look(self, task: UUID) -> AgentTask | None:
@@ -223,7 +222,7 @@ def nobody(directory: Path) -> Callable[[int, str], None]:
 
 def refusal(error: type[PareError], detail: str) -> AgentAnswer:
     """An answer that says why there is none."""
-    return AgentAnswer(failure=Failure.model_validate(failure_of(error, detail)))
+    return AgentAnswer(failure=Failure.of(error(detail)))
 
 
 def write_answer(folder: Path, answer: AgentAnswer) -> None:

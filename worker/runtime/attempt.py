@@ -18,9 +18,10 @@ from app.errors import PareError
 from app.services.limits import shortfall
 from app.settings import Settings
 from app.spec.compatibility import Compatibilities
+from app.spec.failure import Failure
 from app.spec.inspection import Inspection
 from app.spec.report import Report
-from app.spec.work import Failure, WorkKind, WorkOrder, WorkResult
+from app.spec.work import WorkKind, WorkOrder, WorkResult
 from app.storage import Store
 from app.storage.errors import StorageUnavailable
 from worker.runtime.agent_proxy import AgentProxy

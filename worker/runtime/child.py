@@ -15,7 +15,7 @@ from typing import Final, NoReturn
 
 from app.errors import PareError
 from app.spec.base import Frozen
-from app.spec.work import Failure
+from app.spec.failure import Failure
 from worker.engine.progress import Progress
 from worker.runtime import jail
 from worker.runtime.child_protocol import MAX_DETAIL, MAX_REMEDY, Done, Failed, Started

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Final
 
 from app.errors import PareError
+from app.spec.failure import Failure
 from app.spec.targets import ToolchainName
-from app.spec.work import Failure
 from worker.runtime import footprint
 from worker.runtime.child_protocol import (
     MAX_LOG_BYTES,

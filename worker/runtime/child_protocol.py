@@ -10,8 +10,9 @@ from pydantic import Field, StringConstraints, TypeAdapter, ValidationError
 
 from app.spec.agents import AgentId
 from app.spec.base import Frozen
+from app.spec.failure import Failure
 from app.spec.targets import ToolchainName
-from app.spec.work import Failure, FileName
+from app.spec.work import FileName
 from worker.runtime.errors import Crashed
 
 MAX_LINE_BYTES = 64 << 10

@@ -16,7 +16,8 @@ from types import TracebackType
 from typing import Final, Literal, Self
 
 from app.errors import PareError
-from app.spec.work import Failure, WorkKind, WorkResult
+from app.spec.failure import Failure
+from app.spec.work import WorkKind, WorkResult
 from worker.engine.toolchains.environments import Environments
 from worker.runtime import results
 from worker.runtime.child_monitor import ChildMonitor, Listeners, Stopped, Verdict

@@ -24,12 +24,13 @@ from app.services.limits import shortfall
 from app.services.submission import judge
 from app.settings import Settings
 from app.spec.data import DatasetInfo
+from app.spec.failure import Failure
 from app.spec.job import Role
 from app.spec.local import LocalDataset, LocalJob, LocalModel, read_local
 from app.spec.pointers import pointer
 from app.spec.report import Report
 from app.spec.signature import ModelInfo
-from app.spec.work import Failure, WorkOrder, WorkResult
+from app.spec.work import WorkOrder, WorkResult
 from worker.engine.checkpoints import FOLDER as CHECKPOINTS
 from worker.engine.toolchains.environments import Environments
 from worker.runtime.agent_proxy import nobody

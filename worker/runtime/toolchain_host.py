@@ -13,8 +13,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final, Self
 
+from app.spec.failure import Failure
 from app.spec.targets import ToolchainName
-from app.spec.work import Failure
 from worker.engine.errors import ToolchainMissing
 from worker.engine.toolchains.environments import Environments
 from worker.engine.toolchains.process import ENDED, FOLDER

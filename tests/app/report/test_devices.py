@@ -4,8 +4,9 @@ import pytest
 from pydantic import ValidationError
 
 from app.report import render_html, render_markdown, render_table
-from app.spec.device_report import DeviceFacts, DeviceFailure, DeviceRun
+from app.spec.device_report import DeviceFacts, DeviceRun
 from app.spec.devices import LocalDevice
+from app.spec.failure import Failure
 from app.spec.figures import MetricChange
 from app.spec.targets import OnnxTarget
 from tests.support.reports import distribution, report, target
@@ -32,7 +33,7 @@ LOCAL = DeviceRun(
 BROKEN = DeviceRun(
     device=LocalDevice(threads=4),
     provenance="measured",
-    failure=DeviceFailure(code="device.failed", detail="It <b>burnt|</b>.", remedy="Cool it."),
+    failure=Failure(code="device.failed", detail="It <b>burnt|</b>.", remedy="Cool it."),
 )
 MATRIX = report(targets=(target(devices=(LOCAL, BROKEN)),))
 

@@ -10,9 +10,10 @@ from app.api.components import Components
 from app.ids import public
 from app.services.library import Arrival
 from app.spec.base import ModelId
+from app.spec.failure import Failure
 from app.spec.job import JobSpec
 from app.spec.signature import ModelInfo
-from app.spec.work import Failure, WorkKind, WorkResult
+from app.spec.work import WorkKind, WorkResult
 from tests.support.files import onnx_classifier
 from worker.runtime.jail.level import JailLevel
 from worker.runtime.job_sandbox import JobSandbox, Limits, Listeners, Outcome

@@ -15,7 +15,8 @@ import psutil
 import pytest
 from onnx import TensorProto, helper
 
-from app.spec.work import Failure, WorkResult
+from app.spec.failure import Failure
+from app.spec.work import WorkResult
 from tests.support.root import ROOT
 from tests.support.runtime.bench import Bench
 from tests.support.runtime.orders import prepare, result

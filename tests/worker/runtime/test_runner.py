@@ -8,7 +8,7 @@ from sqlalchemy import update
 from app.api.components import Components
 from app.db import jobs
 from app.db.tables import Job
-from app.spec.work import Failure
+from app.spec.failure import Failure
 from tests.support.runtime.fixed_child import ENDED, FULL, WEAK, FixedSandbox, run_with, submitted
 from tests.support.runtime.orders import result
 from worker.runtime.embedded import only_one

@@ -12,9 +12,10 @@ from app.db.tables import Model
 from app.ids import NotFound, public
 from app.services.errors import InUse
 from app.spec.base import ModelId
+from app.spec.failure import Failure
 from app.spec.job import JobSpec
 from app.spec.quantize import QuantizeDynamic
-from app.spec.work import Failure, WorkOrder
+from app.spec.work import WorkOrder
 from tests.support.files import onnx_classifier
 from tests.support.runtime.fixed_child import FULL, WEAK, FixedSandbox, run_with, uploaded
 from worker.runtime.job_sandbox import Limits, Listeners, Outcome

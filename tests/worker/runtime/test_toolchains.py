@@ -14,8 +14,9 @@ import psutil
 import pytest
 
 import worker
+from app.spec.failure import Failure
 from app.spec.targets import ToolchainName
-from app.spec.work import Failure, WorkResult
+from app.spec.work import WorkResult
 from tests.support.runtime import stand_in
 from tests.support.runtime.bench import JOBS, LIMITS, Bench
 from worker.engine.toolchains.environments import NAMES, STAMP, Environments, digest

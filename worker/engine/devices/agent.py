@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from app.spec.agents import RUNTIME_OF, AgentMeasurement, AgentOrder, Timing
-from app.spec.device_report import DeviceFacts, DeviceFailure, DeviceRun
+from app.spec.device_report import DeviceFacts, DeviceRun
 from app.spec.devices import AgentDevice
 from worker.engine.devices.agent_task import Answered, ask
 from worker.engine.devices.errors import AnswersMissing, FormatNotRun
@@ -42,8 +42,9 @@ def run_on_agent(device: AgentDevice, trial: Trial) -> DeviceRun:
         device.agent, order, files, batches, trial.timed_feeds(), directory=trial.directory, progress=trial.progress
     )
     if answered.measurement is None:
-        failure = None if answered.failure is None else DeviceFailure(**answered.failure.model_dump())
-        return DeviceRun(device=device, provenance=device.provenance, size_bytes=trial.size_bytes, failure=failure)
+        return DeviceRun(
+            device=device, provenance=device.provenance, size_bytes=trial.size_bytes, failure=answered.failure
+        )
     return _judged(device, trial, answered, answered.measurement)
 
 

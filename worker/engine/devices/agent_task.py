@@ -16,7 +16,7 @@ import numpy as np
 
 from app.spec.agents import OUTPUTS, AgentMeasurement, AgentOrder
 from app.spec.base import Frozen
-from app.spec.work import Failure
+from app.spec.failure import Failure
 from worker.engine.measure.running import Arrays
 from worker.engine.progress import Progress
 

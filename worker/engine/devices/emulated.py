@@ -10,8 +10,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
-from app.spec.device_report import DeviceFacts, DeviceFailure, DeviceRun
+from app.spec.device_report import DeviceFacts, DeviceRun
 from app.spec.devices import EmulatedDevice
+from app.spec.failure import Failure
 from worker.engine.devices.errors import DeviceCrashed, DeviceTooSlow, IllegalInstruction, NoRuntimeThere
 from worker.engine.devices.recording import ROWS_AT_ONCE, Recording, loaded, stored
 from worker.engine.devices.trial import Trial
@@ -166,7 +167,7 @@ def _require_answers(device: EmulatedDevice, ended: dict[str, Any], answers: lis
         raise DeviceTooSlow(f"{device.title}, answered nothing in {LIMIT_S:g} s.")
 
 
-def _illegal(device: EmulatedDevice, ended: dict[str, Any]) -> DeviceFailure:
+def _illegal(device: EmulatedDevice, ended: dict[str, Any]) -> Failure:
     feature = ended["feature"] or "an extension that is not known here"
     detail = f"{device.title}, has no instruction {ended['instruction']} (bytes as stored): it belongs to {feature}."
-    return DeviceFailure(code=IllegalInstruction.code, detail=detail, remedy=IllegalInstruction.remedy)
+    return Failure.of(IllegalInstruction(detail))

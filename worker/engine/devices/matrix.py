@@ -3,8 +3,9 @@
 import traceback
 
 from app.errors import PareError
-from app.spec.device_report import DeviceFailure, DeviceRun
+from app.spec.device_report import DeviceRun
 from app.spec.devices import Device
+from app.spec.failure import Failure
 from worker.engine.devices.errors import DeviceFailed
 from worker.engine.devices.table import DEVICES
 from worker.engine.devices.trial import Trial
@@ -28,8 +29,9 @@ def _tried(device: Device, trial: Trial) -> DeviceRun:
     except Exception as error:  # noqa: BLE001  # libraries raise what they like, and other devices go on
         known = error if isinstance(error, PareError) else _unforeseen(error, trial)
         trial.progress.log(f"{trial.target.label} has no figures for {device.label}: {known.detail}", "warning")
-        failure = DeviceFailure(code=known.code, detail=known.detail[:2000], remedy=known.remedy)
-        return DeviceRun(device=device, provenance=device.provenance, size_bytes=trial.size_bytes, failure=failure)
+        return DeviceRun(
+            device=device, provenance=device.provenance, size_bytes=trial.size_bytes, failure=Failure.of(known)
+        )
 
 
 def _unforeseen(error: Exception, trial: Trial) -> DeviceFailed:

@@ -11,9 +11,10 @@ import pytest
 
 from app.admission import admit_model
 from app.spec.data import DatasetSpec
+from app.spec.failure import Failure
 from app.spec.job import JobSpec
 from app.spec.signature import Dimension, ModelInfo
-from app.spec.work import Failure, ModelFile, WorkOrder
+from app.spec.work import ModelFile, WorkOrder
 from examples.digits import TRAIN_ROWS, all_digits
 from tests.support.engine.digits_jobs import FAST, MODEL
 from tests.support.engine.orders import data_file
