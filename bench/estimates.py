@@ -13,7 +13,7 @@ from bench.harness.scene import Scene
 from worker.engine.devices.errors import NotFitted
 from worker.engine.devices.roofline import FAMILIES, Fitted, fitted
 
-TYPICAL = {"convolutional": 0.25, "depthwise": 0.15, "convolutional, int8": 0.35, "depthwise, int8": 0.2}
+TYPICAL = {"convolutional": 0.25, "depthwise": 0.15, "convolutional_int8": 0.35, "depthwise_int8": 0.2}
 """Required of the median over devices of the median network, by family."""
 
 

@@ -79,7 +79,7 @@ def _target(target: TargetReport) -> Iterator[str]:
         f"{target.placement.integer} compute nodes run on integer kernels, {target.placement.floating} in floating "
         "point. "
     )
-    if target.status == "converted, not executed":  # which kernels, is decided where it runs
+    if target.status == "converted":  # which kernels, is decided where it runs
         kernels = ""
     yield f"{kernels}{GRAPHS[target.status]}: {markdown(figures.operators(target.placement))}."
     if target.placement.fallback:

@@ -1,7 +1,7 @@
 """The fixed words of a report."""
 
 from app.spec.devices import Provenance
-from app.spec.report import Status, Verdict
+from app.spec.report import TargetStatus, Verdict
 
 VERDICTS: dict[Verdict, str] = {
     "improved": "Improved",
@@ -17,10 +17,10 @@ HEADLINES: dict[Verdict, str] = {
     "unusable": "Do not deploy this: a limit was missed, or the outputs are broken.",
 }
 
-STATUSES: dict[Status, str] = {
+STATUSES: dict[TargetStatus, str] = {
     "executed": "",
-    "converted, not executed": "converted, not executed: its own runtime is on no worker",
-    "planned, not built": "planned, not built: the target's own compiler builds it from this file",
+    "converted": "converted, not executed: its own runtime is on no worker",
+    "planned": "planned, not built: the target's own compiler builds it from this file",
 }
 """What a target's line says beside the verdict; nothing where its own runtime ran it."""
 
@@ -28,10 +28,10 @@ NO_STEPS = "None: the model was exported as it is."
 GIVEN = "None: artifacts of earlier jobs were evaluated as they are."
 """In place of steps."""
 
-GRAPHS: dict[Status, str] = {
+GRAPHS: dict[TargetStatus, str] = {
     "executed": "The graph as the runtime executes it on this machine",
-    "converted, not executed": "The graph of the file",
-    "planned, not built": "The graph of the file, from which the target's compiler makes its own",
+    "converted": "The graph of the file",
+    "planned": "The graph of the file, from which the target's compiler makes its own",
 }
 """What the operators are counted in."""
 

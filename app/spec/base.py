@@ -1,10 +1,11 @@
 """What every part of the contract shares: immutable, strict about unknown fields and non-finite numbers."""
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Self
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, model_validator
 
 Name = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]*$")]
 """A person's name for a thing: one printable line. Always escaped where it is shown."""
@@ -25,6 +26,11 @@ Labels = Annotated[
     ],
     Field(max_length=32),
 ]
+
+
+def renamed(now: Mapping[str, str]) -> BeforeValidator:
+    """Read what was stored under a value's former name: `now` has today's name for each of those."""
+    return BeforeValidator(lambda value: now.get(value, value) if isinstance(value, str) else value)
 
 
 class Frozen(BaseModel):

@@ -1,10 +1,10 @@
 """What a target's runtime makes of a model's operators, known before any job is queued."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
-from app.spec.base import Frozen
+from app.spec.base import Frozen, renamed
 from app.spec.targets import Target
 from app.spec.work import ModelFile
 
@@ -12,9 +12,12 @@ MOST_OPERATORS = 2000
 OWN = "worker"
 """Names the knowledge of targets that need no toolchain, beside the toolchains' names."""
 
-Support = Literal["supported", "falls back", "unsupported", "not quantizable"]
-"""`falls back`: it runs, but not as it is or not where it should: written out, in another type, by another engine.
-`not quantizable`: it runs, and stays in floating point whatever `quantize.static` does."""
+Support = Annotated[
+    Literal["supported", "falls_back", "unsupported", "not_quantizable"],
+    renamed({"falls back": "falls_back", "not quantizable": "not_quantizable"}),
+]
+"""`falls_back`: it runs, but not as it is or not where it should: written out, in another type, by another engine.
+`not_quantizable`: it runs, and stays in floating point whatever `quantize.static` does."""
 
 
 class OperatorSupport(Frozen):

@@ -1,13 +1,19 @@
 """What became of an artifact on one device: a cell of the device matrix."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from app.spec.base import Frozen
+from app.spec.base import Frozen, renamed
 from app.spec.devices import Device, Provenance
 from app.spec.failure import Failure
 from app.spec.figures import Distribution, MetricChange
+
+NetworkFamily = Annotated[
+    Literal["convolutional", "depthwise", "convolutional_int8", "depthwise_int8"],
+    renamed({"convolutional, int8": "convolutional_int8", "depthwise, int8": "depthwise_int8"}),
+]
+"""Networks alike enough to share a rate: plain convolutions or depthwise ones, in floats or in 8-bit integers."""
 
 
 class DeviceFacts(Frozen):
@@ -29,7 +35,7 @@ class Estimate(Frozen):
     p50_ms: float = Field(gt=0)
     low_ms: float = Field(gt=0, description="The estimate, if it is too long by `range_error`.")
     high_ms: float = Field(gt=0, description="The estimate, if it is too short by `range_error`.")
-    family: str = Field(description="The kind of network whose published latencies were fitted.")
+    family: NetworkFamily = Field(description="The kind of network whose published latencies were fitted.")
     networks: tuple[str, ...] = Field(min_length=2, description="Of the fit; each was also estimated from the others.")
     median_error: float = Field(ge=0, description="Of those held out, as a share: 0.2 is a fifth too long or short.")
     worst_error: float = Field(ge=0)

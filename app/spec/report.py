@@ -3,11 +3,11 @@
 Every section says where its figures come from: `measured` here, `emulated`, or `estimated`.
 """
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from app.spec.base import ArtifactId, Frozen
+from app.spec.base import ArtifactId, Frozen, renamed
 from app.spec.device_report import DeviceRun
 from app.spec.devices import Provenance
 from app.spec.failure import Failure
@@ -15,7 +15,10 @@ from app.spec.figures import Distribution, MetricChange
 from app.spec.signature import ModelFormat
 from app.spec.targets import Target
 
-Status = Literal["executed", "converted, not executed", "planned, not built"]
+TargetStatus = Annotated[
+    Literal["executed", "converted", "planned"],
+    renamed({"converted, not executed": "converted", "planned, not built": "planned"}),
+]
 """What became of an artifact: run by its own runtime, converted for one that is not here, or ready to be built."""
 Verdict = Literal["improved", "unchanged", "regressed", "unusable"]
 """`unchanged`: neither the size nor the speed differs by more than the noise, and nothing was lost."""
@@ -203,10 +206,10 @@ class TargetReport(Frozen):
     """One delivered artifact against the original; `status` says if its own runtime has run it."""
 
     target: Target
-    status: Status = Field(
+    status: TargetStatus = Field(
         "executed",
-        description="'executed': its own runtime ran it. 'converted, not executed': that runtime exists on no worker. "
-        "'planned, not built': what is delivered is built where it will run.",
+        description="'executed': its own runtime ran it. 'converted': that runtime exists on no worker. "
+        "'planned': what is delivered is built where it will run.",
     )
     origin: ArtifactOrigin | None = Field(None, description="None: this job has made it.")
     runtime: str = Field(description="What ran it, with its version.")

@@ -135,5 +135,5 @@ def recipe_digest(spec: JobSpec) -> str:
 
 def _verdict(reports: list[TargetReport]) -> Verdict:
     """The worst of those that were run; of all of them where none was."""
-    run = [report for report in reports if report.status != "converted, not executed"] or reports
+    run = [report for report in reports if report.status != "converted"] or reports
     return min((report.verdict for report in run), key=WORST_FIRST.index)

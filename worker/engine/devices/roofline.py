@@ -12,6 +12,7 @@ from typing import Final, Literal
 
 import numpy as np
 
+from app.spec.device_report import NetworkFamily
 from app.spec.devices.published import PublishedDevice, PublishedRun, published
 from app.spec.units import counted
 from worker.engine.devices.errors import NotFitted
@@ -29,14 +30,12 @@ LEAST_NETWORKS: Final = 2
 FEW_NETWORKS: Final = 4
 """With fewer, how far they miss each other says little: two may be nearly one network."""
 
-FamilyName = Literal["convolutional", "depthwise", "convolutional, int8", "depthwise, int8"]
-
 
 @dataclass(frozen=True)
 class Family:
     """Networks alike enough to share a rate."""
 
-    name: FamilyName
+    name: NetworkFamily
     networks: tuple[str, ...]
     per_value: float
     """Multiplications that reading or writing one value costs: unfolding of windows, activation functions."""
@@ -65,8 +64,8 @@ SEPARABLE: Final = (
 FAMILIES: Final = (
     Family("convolutional", PLAIN, 30.0),
     Family("depthwise", SEPARABLE, 0.0),
-    Family("convolutional, int8", PLAIN, 60.0),
-    Family("depthwise, int8", SEPARABLE, 0.0),
+    Family("convolutional_int8", PLAIN, 60.0),
+    Family("depthwise_int8", SEPARABLE, 0.0),
 )
 
 

@@ -3,7 +3,7 @@
 import platform
 from dataclasses import dataclass
 
-from app.spec.report import Status
+from app.spec.report import TargetStatus
 from app.spec.targets import OnnxProfile, OnnxTarget, Target, TorchEngine, TorchScriptTarget, TritonTarget
 from worker.engine.measure.machine import usable_cores
 
@@ -39,11 +39,11 @@ class Host:
         return True
 
 
-def foreign(target: Target, status: Status) -> str:
+def foreign(target: Target, status: TargetStatus) -> str:
     """What was not measured for a target this machine is not, and where the rest comes from."""
-    if status == "converted, not executed":
+    if status == "converted":
         return f"Nothing was run: {target.label} was converted, and its runtime is not on this worker."
-    if status == "planned, not built":
+    if status == "planned":
         return (
             f"Latency was not measured: {target.label} is built where it will run. Accuracy and parity are of the "
             "very file that is delivered, run with ONNX Runtime on this CPU."

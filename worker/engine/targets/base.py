@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from app.spec.report import Status
+from app.spec.report import TargetStatus
 from worker.engine.data.rows import Rows
 from worker.engine.measure.runtime import Runtime
 from worker.engine.model import Model
@@ -51,7 +51,7 @@ class Exported:
     """The text of its USAGE.md."""
     exact: bool = False
     """Nothing but the format has changed: other outputs than the original's are an error of the conversion."""
-    status: Status = "executed"
+    status: TargetStatus = "executed"
     """Whether `runtime` is the target's own."""
 
 

@@ -16,7 +16,7 @@ def test_digits_in_integers_on_a_pi(digits_folder: Path, tmp_path: Path) -> None
     assert four.estimate is not None
     assert one.estimate is not None
     assert (four.provenance, four.latency, four.threads, one.threads) == ("estimated", None, 4, 1)
-    assert four.estimate.family == "convolutional, int8"
+    assert four.estimate.family == "convolutional_int8"
     assert four.estimate.low_ms < four.estimate.p50_ms < four.estimate.high_ms
     assert four.estimate.networks == ("squeezenet", "googlenet", "resnet18", "vgg16", "resnet50")
     assert "was missed by" in four.notes[0]

@@ -39,7 +39,7 @@ def test_another_format_is_estimated_by_the_same_layers(done: Callable[..., Done
 
     onnx, openvino = (target.devices[0] for target in job.report.targets)
     assert onnx.estimate is not None
-    assert onnx.estimate.family == "convolutional, int8"
+    assert onnx.estimate.family == "convolutional_int8"
     assert openvino.estimate == onnx.estimate
     assert openvino.size_bytes != onnx.size_bytes
 

@@ -34,8 +34,8 @@ def fits(kind: str) -> list[Fitted]:
     [
         ("convolutional", 0.25, 0.8),
         ("depthwise", 0.15, 0.95),
-        ("convolutional, int8", 0.30, 1.1),
-        ("depthwise, int8", 0.15, 0.6),
+        ("convolutional_int8", 0.30, 1.1),
+        ("depthwise_int8", 0.15, 0.6),
     ],
 )
 def test_held_out_networks_are_met(family: str, typical: float, worst: float) -> None:

@@ -57,7 +57,7 @@ def test_openvino_tells_what_it_does_not_read(job_sandbox: JobSandbox, tmp_path:
         == fates(single)
         == {
             "Conv": {"supported": 1},
-            "Softplus": {"not quantizable": 1},
+            "Softplus": {"not_quantizable": 1},
             "MaxUnpool": {"unsupported": 1},
             "my.domain.Foo": {"unsupported": 1},
         }
@@ -132,7 +132,7 @@ def test_litert_shows_what_xnnpack_takes(job_sandbox: JobSandbox, tmp_path: Path
 
     assert table.refusal is None
     assert fates(table)["CONV_2D"] == {"supported": 1}
-    assert fates(table)["CUMSUM"] == {"falls back": 1}
+    assert fates(table)["CUMSUM"] == {"falls_back": 1}
 
 
 def test_litert_refuses_what_it_converts_and_cannot_load(job_sandbox: JobSandbox, tmp_path: Path) -> None:
@@ -189,7 +189,7 @@ def test_executorch_shows_what_xnnpack_takes(job_sandbox: JobSandbox, tmp_path: 
 
     assert table.refusal is None
     assert fates(table)["convolution"] == {"supported": 1}
-    assert fates(table)["cumsum"] == {"falls back": 1}
+    assert fates(table)["cumsum"] == {"falls_back": 1}
     assert "ExecuTorch" in table.operators[0].source
     assert table.notes == (
         "Not quantizable in the ONNX form: MatMul (1): Its weight is computed while the model runs.",

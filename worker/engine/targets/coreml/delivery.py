@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from app.spec.report import Status
+from app.spec.report import TargetStatus
 from app.spec.signature import Signature
 from app.spec.targets import CoreMlTarget
 from app.spec.units import counted
@@ -63,13 +63,13 @@ def open_coreml(target: CoreMlTarget, files: tuple[Path, ...], site: ExportConte
 
 def _runtime(
     coreml: Toolchain, baseline: str, artifact: str, target: CoreMlTarget, site: ExportContext, notes: tuple[str, ...]
-) -> tuple[ToolchainRuntime, Status]:
+) -> tuple[ToolchainRuntime, TargetStatus]:
     """Core ML on macOS; elsewhere what describes the package."""
     told = coreml.do("version")
     notes = (f"The file takes {counted(target.batch, 'row')} at a time: larger batches are several calls.", *notes)
     kind, name = (ToolchainRuntime, "Core ML") if told["runs"] else (NotRunnable, "coremltools")
     runtime = kind(coreml, f"{name} {told['version']}", (baseline,), (artifact,), site.threads, notes)
-    return runtime, "executed" if told["runs"] else "converted, not executed"
+    return runtime, "executed" if told["runs"] else "converted"
 
 
 def _converted(

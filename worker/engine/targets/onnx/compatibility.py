@@ -28,7 +28,7 @@ def onnx_compatibility(targets: tuple[OnnxTarget, ...], look: Look) -> Iterator[
                 promise = quantizing.promise(node) if status == "supported" else ""
                 tally.add(named(node), status, why or promise, kernels.SOURCE)
             else:
-                tally.add(named(node), "not quantizable", obstacle, SOURCE)
+                tally.add(named(node), "not_quantizable", obstacle, SOURCE)
         yield table(target, tally)
 
 

@@ -47,9 +47,9 @@ def _served(schema: Any, bound: dict[str, set[int]]) -> tuple[Support, str]:
             name: {TensorProto.FLOAT if kind in HALVES else kind for kind in kinds} for name, kinds in bound.items()
         }
         if _has_kernel(schema, wide):
-            return "falls back", "There is no kernel for 16-bit floats: it is computed in float32, between casts."
+            return "falls_back", "There is no kernel for 16-bit floats: it is computed in float32, between casts."
     if _is_function(schema) and _allowed(schema, bound):
-        return "falls back", "It has no kernel of its own: it is written out as its definition in other operators."
+        return "falls_back", "It has no kernel of its own: it is written out as its definition in other operators."
     kinds = sorted({spelled(kind) for kinds in bound.values() for kind in kinds})
     return "unsupported", f"There is no kernel for {', '.join(kinds) or 'it'}."
 

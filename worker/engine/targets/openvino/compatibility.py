@@ -33,7 +33,7 @@ def openvino_compatibility(targets: tuple[OpenVinoTarget, ...], look: Look) -> I
         elif names & unrun:
             tally.add(named(node), "unsupported", "The CPU plugin does not run it.", source)
         elif obstacle is not None:
-            tally.add(named(node), "not quantizable", obstacle, PLACEMENT)
+            tally.add(named(node), "not_quantizable", obstacle, PLACEMENT)
         else:
             tally.add(named(node), "supported", quantizing.promise(node), source)
     for target in targets:

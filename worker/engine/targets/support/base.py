@@ -12,7 +12,7 @@ from app.spec.targets import Target
 from worker.engine.model import Model
 from worker.engine.progress import Progress
 
-ORDER: tuple[Support, ...] = ("unsupported", "falls back", "not quantizable", "supported")
+ORDER: tuple[Support, ...] = ("unsupported", "falls_back", "not_quantizable", "supported")
 
 
 @dataclass(frozen=True)

@@ -50,7 +50,7 @@ def count_placed(tally: Tally, placed: Placement, source: str) -> None:
     for operator, count in placed.operators.items():
         left = min((placed.fallback or {}).get(operator, 0), count)
         if left:
-            tally.add(operator, "falls back", "It is left to kernels of the runtime that are slower.", source, left)
+            tally.add(operator, "falls_back", "It is left to kernels of the runtime that are slower.", source, left)
         if count > left:
             tally.add(operator, "supported", "", source, count - left)
 

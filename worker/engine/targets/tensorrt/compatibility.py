@@ -43,11 +43,11 @@ def _judge(tally: Tally, view: View, node: NodeProto, quantizing: Quantizing) ->
     obstacle = quantizing.obstacle(node)
     known = operator_table().operators.get(node.op_type)
     if found and known is not None and node.op_type in WRITTEN_OUT and known.since > view.release.oldest:
-        tally.add(named(node), "falls back", "It is written out in operators that the release reads.", SOURCE)
+        tally.add(named(node), "falls_back", "It is written out in operators that the release reads.", SOURCE)
     elif found:
         tally.add(named(node), "unsupported", _reason(found[0], node), SOURCE)
     elif obstacle is not None:
-        tally.add(named(node), "not quantizable", obstacle, PLACEMENT)
+        tally.add(named(node), "not_quantizable", obstacle, PLACEMENT)
     else:
         tally.add(named(node), "supported", quantizing.promise(node), SOURCE)
 

@@ -45,7 +45,7 @@ def deliver_tensorrt(target: TensorRtTarget, model: Model, site: ExportContext) 
     trt = tensorrt_here(release.oldest[0])
     if trt is None:
         runtime = StandIn(site.original.graph, files[0], site.threads, site.scratch)
-        yield Exported(files, runtime, told, exact, "planned, not built")
+        yield Exported(files, runtime, told, exact, "planned")
         return
     ranges = shape_ranges(model.signature)
     with Engines(trt, site.original.graph, files[0], ranges, () if release.strongly_typed else flags) as engines:
@@ -59,7 +59,7 @@ def open_tensorrt(target: TensorRtTarget, files: tuple[Path, ...], site: ExportC
     trt = tensorrt_here(release.oldest[0])
     if trt is None:
         runtime = StandIn(site.original.graph, files[0], site.threads, site.scratch)
-        yield Exported(files, runtime, usage="", status="planned, not built")
+        yield Exported(files, runtime, usage="", status="planned")
         return
     flags = () if release.strongly_typed else precisions(load(files[0], load_external_data=False))
     with Engines(trt, site.original.graph, files[0], shape_ranges(site.original.signature), flags) as engines:

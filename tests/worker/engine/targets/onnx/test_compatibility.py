@@ -36,17 +36,17 @@ def test_every_fate_has_its_operators(tmp_path: Path) -> None:
 
     assert fates(table) == {
         "my.domain.Foo": {"unsupported": 1},
-        "Conv": {"supported": 1, "not quantizable": 1},
-        "Erf": {"not quantizable": 1},
-        "Neg": {"not quantizable": 1},
+        "Conv": {"supported": 1, "not_quantizable": 1},
+        "Erf": {"not_quantizable": 1},
+        "Neg": {"not_quantizable": 1},
         "Relu": {"supported": 1},
-        "AffineGrid": {"not quantizable" if has_kernel("AffineGrid") else "falls back": 1},
-        "Mish": {"not quantizable" if has_kernel("Mish") else "falls back": 1},
+        "AffineGrid": {"not_quantizable" if has_kernel("AffineGrid") else "falls_back": 1},
+        "Mish": {"not_quantizable" if has_kernel("Mish") else "falls_back": 1},
     }
     assert table.operators[0].status == "unsupported", "what stands in the way comes first"
     whys = {(row.operator, row.status): row.why for row in table.operators}
     assert whys["Conv", "supported"] == "In integers after quantize.static."
-    assert "computed while the model runs" in whys["Conv", "not quantizable"]
+    assert "computed while the model runs" in whys["Conv", "not_quantizable"]
     assert all(onnxruntime.__version__ in row.source for row in table.operators)
 
 
@@ -56,7 +56,7 @@ def has_kernel(operator: str) -> bool:
 
 @pytest.mark.parametrize(
     ("kind", "status"),
-    [(TensorProto.FLOAT, "not quantizable"), (TensorProto.FLOAT16, "falls back"), (TensorProto.INT64, "unsupported")],
+    [(TensorProto.FLOAT, "not_quantizable"), (TensorProto.FLOAT16, "falls_back"), (TensorProto.INT64, "unsupported")],
 )
 def test_types_decide_whether_there_is_a_kernel(kind: int, status: str, tmp_path: Path) -> None:
     table = looked(graph(make_node("Softplus", ["x"], ["y"], "soft"), kind=kind), tmp_path, OnnxTarget())

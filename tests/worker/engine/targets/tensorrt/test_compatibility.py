@@ -23,14 +23,14 @@ def test_rules_and_releases_decide(tmp_path: Path) -> None:
 
     assert fates(ten) == {
         "Conv": {"supported": 1},
-        "Gelu": {"falls back": 1},
-        "MaxPool": {"unsupported": 1, "not quantizable": 1},
+        "Gelu": {"falls_back": 1},
+        "MaxPool": {"unsupported": 1, "not_quantizable": 1},
         "Det": {"unsupported": 1},
-        "Add": {"not quantizable": 1},
+        "Add": {"not_quantizable": 1},
     }
-    assert fates(eleven)["Gelu"] == {"not quantizable": 1}
+    assert fates(eleven)["Gelu"] == {"not_quantizable": 1}
     assert {row.why for row in ten.operators if row.operator == "MaxPool"} >= {"TensorRT pools without dilations."}
-    assert all("onnx-tensorrt 10.15" in row.source for row in ten.operators if row.status != "not quantizable")
+    assert all("onnx-tensorrt 10.15" in row.source for row in ten.operators if row.status != "not_quantizable")
 
 
 def test_an_opset_is_a_matter_of_the_whole_model(tmp_path: Path) -> None:

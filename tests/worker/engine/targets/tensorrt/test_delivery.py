@@ -30,7 +30,7 @@ def test_an_export_computes_the_same(model: str, done: Callable[..., Done]) -> N
     exported = done(model, targets=BOTH)
 
     for target in exported.report.targets:
-        assert target.status == "planned, not built"
+        assert target.status == "planned"
         assert target.runtime.endswith("in place of TensorRT")
         assert target.latency == ()
         assert target.parity[0].max_abs < 1e-4
@@ -123,7 +123,7 @@ def test_networks_compute_the_same(name: str, of_network: Callable[..., Done]) -
 
     for target in exported.report.targets:
         assert target.parity[0].max_abs < 1e-4
-        assert target.status == "planned, not built"
+        assert target.status == "planned"
     ten, eleven = (onnx.load(exported.folder / target.artifact).graph for target in exported.report.targets)
     assert "Gelu" not in {node.op_type for node in ten.node}, "TensorRT 10.0 does not read it"
     assert ("Gelu" in {node.op_type for node in eleven.node}) == (name == "small_vit")
