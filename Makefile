@@ -5,10 +5,11 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-# TORCH=cpu|cuda insists on that build and stops with a hint if another one came; empty takes what pip offers.
+# TORCH=cpu|cuda is the build of torch to have; empty keeps the one that is there, and takes the CPU's if none is.
+# Where pip would take another, nothing is fetched and a hint says what to do.
 TORCH ?=
-# A package index that has the build you want: PyTorch's install page names one for CPU builds and one per CUDA
-# version. Empty: pip's own configuration (on Linux usually the CUDA build, which works everywhere but is large).
+# A package index for torch alone that has the build you want: PyTorch's install page names one for CPU builds and
+# one per CUDA version. Empty: pip's own configuration, which on Linux often knows the CUDA build only.
 TORCH_INDEX ?=
 TORCH_PIN := $(shell grep -oE 'torch==[0-9.]+' pyproject.toml | head -n 1)
 
@@ -19,17 +20,20 @@ TARGETS ?= api worker
 # Stamps carry the kind of torch asked for, so that asking for another one is noticed.
 ALL := $(VENV)/.installed-all$(TORCH)
 DEMO := $(VENV)/.installed-demo$(TORCH)
+BENCH := $(VENV)/.installed-bench$(TORCH)
 
 .DEFAULT_GOAL := help
 # The toolchains that `make toolchains` and `make test-targets` install; each is an environment of its own.
 TOOLCHAINS ?= openvino executorch litert coreml keras emulator
 
-.PHONY: help setup run demo test test-targets toolchains emulators lint bench results migrate image lock lock-emulator clean
+.PHONY: help setup setup-bench run demo test test-targets toolchains emulators lint bench results migrate image lock lock-emulator clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 setup: $(ALL) ## Make .venv with everything (TORCH=cpu|cuda, TORCH_INDEX=URL choose torch's build)
+
+setup-bench: $(BENCH) ## Add what `make bench` and `make results` compare with, and their tests (OpenVINO, a MiniLM)
 
 run: $(DEMO) ## Start the service on embedded defaults: one process, data in ./pare-data
 	$(BIN)/python -m worker embedded
@@ -55,10 +59,10 @@ lint: $(ALL) ## Style, formatting, types, import directions
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: $(ALL) ## Measure every figure that the documentation publishes
+bench: $(BENCH) ## Measure every figure that the documentation publishes
 	$(BIN)/python -m bench
 
-results: $(ALL) ## Train, compress and measure every technique and chain: docs/results.md anew
+results: $(BENCH) ## Train, compress and measure every technique and chain: docs/results.md anew
 	$(BIN)/python -m bench.results
 
 migrate: $(DEMO) ## Bring the database of PARE_DATABASE_URL up to date
@@ -84,8 +88,7 @@ $(BIN)/python:
 
 # torch comes first and pinned: left to the resolver, a machine without a GPU gets gigabytes of CUDA.
 $(VENV)/.torch$(TORCH): pyproject.toml | $(BIN)/python
-	$(BIN)/python -m pip install --quiet $(if $(TORCH_INDEX),--index-url '$(TORCH_INDEX)') '$(TORCH_PIN)'
-	@$(BIN)/python docker/check_torch.py $(TORCH)
+	$(BIN)/python docker/install_torch.py '$(TORCH_PIN)' $(TORCH) $(if $(TORCH_INDEX),--index '$(TORCH_INDEX)')
 	@touch $@
 
 $(DEMO): $(VENV)/.torch$(TORCH) pyproject.toml constraints.txt
@@ -95,3 +98,7 @@ $(DEMO): $(VENV)/.torch$(TORCH) pyproject.toml constraints.txt
 $(ALL): $(VENV)/.torch$(TORCH) pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[worker,dev]'
 	@touch $@ $(DEMO)
+
+$(BENCH): $(ALL)
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[bench]'
+	@touch $@

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import openvino
 
 WARM_UP = 10
 MOST_RUNS = 300
@@ -20,6 +19,8 @@ def speedups(before: Path, after: Path, batches: tuple[int, ...], budget_s: floa
 
 
 def _compiled(path: Path) -> Any:
+    import openvino  # of the extra `bench`: the page's recipes and tables are read and tested without it
+
     # On CPUs with AMX, OpenVINO runs float32 files in bfloat16 unless it is told not to.
     settings = {
         "INFERENCE_NUM_THREADS": 1,

@@ -11,6 +11,7 @@ from bench.results.page import missed, section
 from bench.results.recipes import STATIC, Recipe
 from bench.results.running import Effort, Files, Outcome, outcome
 from bench.results.subjects import SUBJECTS, Subject, prepare_digits
+from tests.support.bench_extra import require_bench
 
 OUTCOME = Outcome(
     before=0.98,
@@ -30,6 +31,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Files:
 
 
 def test_a_recipe_is_run_and_measured(trained: Files, tmp_path: Path) -> None:
+    require_bench("openvino")
     found = outcome(Recipe("static int8", (STATIC,), ""), trained, tmp_path / "job", seed=0, effort=Effort((1,), 0.2))
 
     assert found.rows == 597

@@ -82,4 +82,8 @@ def test_the_lock_drops_what_would_tie_it_to_one_machine(programs: Path) -> None
         check=False,
     )
     assert locked.returncode == 0, locked.stderr
-    assert out.read_text().splitlines()[1:] == ["Alembic==2", "torch==2.13.0", "zlib-ng==1"]
+    assert [line for line in out.read_text().splitlines() if not line.startswith("#")] == [
+        "Alembic==2",
+        "torch==2.13.0",
+        "zlib-ng==1",
+    ]

@@ -59,6 +59,14 @@ def test_the_demo_does_not_wait_for_the_development_tools(tmp_path: Path) -> Non
     assert "dev]" not in steps
 
 
+def test_what_only_benches_compare_with_is_installed_for_them_alone(tmp_path: Path) -> None:
+    def installs_it(target: str) -> bool:
+        return "'.[bench]'" in make("--dry-run", target, f"VENV={tmp_path}/venv").stdout
+
+    assert all(map(installs_it, ("bench", "results", "setup-bench")))
+    assert not any(map(installs_it, ("setup", "test", "lint", "demo")))
+
+
 def test_an_index_is_used_for_torch_alone(tmp_path: Path) -> None:
     steps = make("--dry-run", "setup", f"VENV={tmp_path}/venv", "TORCH_INDEX=https://wheels.example/cpu").stdout
     [line] = [line for line in steps.splitlines() if "wheels.example" in line]
@@ -70,8 +78,6 @@ def checkout(tmp_path: Path) -> Path:
     """The files that setting up reads, and a virtual environment whose pip only writes down what it was asked."""
     for name in ("Makefile", "pyproject.toml", "constraints.txt"):
         shutil.copy(ROOT / name, tmp_path / name)
-    (tmp_path / "docker").mkdir()
-    (tmp_path / "docker" / "check_torch.py").write_text("")
     python = tmp_path / ".venv" / "bin" / "python"
     python.parent.mkdir(parents=True)
     python.write_text('#!/bin/sh\necho "$@" >>calls\n')
@@ -82,14 +88,14 @@ def checkout(tmp_path: Path) -> Path:
 def test_setting_up_again_does_nothing_until_a_pin_changes(checkout: Path) -> None:
     assert make("setup", cwd=checkout).returncode == 0
     first = (checkout / "calls").read_text()
-    assert first.count("pip install") == 2
+    assert first.count("install_torch.py torch==") == first.count("pip install") == 1
     assert make("setup", cwd=checkout).returncode == 0
     assert (checkout / "calls").read_text() == first
 
     later = (checkout / ".venv" / ".installed-all").stat().st_mtime + 10
     os.utime(checkout / "constraints.txt", (later, later))
     make("setup", cwd=checkout)
-    assert (checkout / "calls").read_text().count("pip install") == 3
+    assert (checkout / "calls").read_text().count("pip install") == 2
 
 
 def test_an_old_python_is_refused_with_the_cure(tmp_path: Path) -> None:
@@ -100,20 +106,6 @@ def test_an_old_python_is_refused_with_the_cure(tmp_path: Path) -> None:
     assert made.returncode != 0
     assert "Python 3.11 or later" in made.stderr
     assert not (tmp_path / "venv").exists()
-
-
-@pytest.mark.parametrize(
-    ("asked", "status", "says"), [("", 0, "torch"), ("tpu", 1, "cpu or cuda"), ("missing", 1, "TORCH_INDEX")]
-)
-def test_the_build_of_torch_is_checked(asked: str, status: int, says: str) -> None:
-    check = [sys.executable, str(ROOT / "docker" / "check_torch.py")]
-    if asked == "missing":
-        asked = (
-            "cpu" if "(cuda)" in subprocess.run(check, capture_output=True, text=True, check=True).stdout else "cuda"
-        )
-    ran = subprocess.run([*check, *([asked] if asked else [])], capture_output=True, text=True, check=False)
-    assert ran.returncode == status
-    assert says in ran.stdout + ran.stderr
 
 
 @pytest.fixture

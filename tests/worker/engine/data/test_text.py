@@ -11,7 +11,7 @@ from tokenizers import Tokenizer
 from app.admission import admit_dataset
 from app.spec.data import DatasetSpec
 from app.spec.work import DataFile
-from tests.support.texts import SENTENCES, archive, minilm_tokenizer, words
+from tests.support.texts import SENTENCES, archive, bert_tokenizer, minilm_tokenizer, words
 from worker.engine.data.rows import Rows
 from worker.engine.data.text import MAX_TEXT_CHARACTERS
 from worker.engine.errors import EngineError, TextUnusable, TokenizerUnusable
@@ -42,8 +42,14 @@ def small(tmp_path: Path, texts: Any, tokenizer: Any = None, **tokenize: Any) ->
     return tokens(opened(path, tokenize={"text": ["text"], "max_length": 4} | tokenize))
 
 
-def expected(*pairs: tuple[str, ...]) -> list[np.ndarray]:
-    own = Tokenizer.from_str(minilm_tokenizer().decode())
+@pytest.fixture(params=[bert_tokenizer, minilm_tokenizer], ids=["made", "minilm"])
+def tokenizer(request: pytest.FixtureRequest) -> bytes:
+    made: bytes = request.param()
+    return made
+
+
+def expected(tokenizer: bytes, *pairs: tuple[str, ...]) -> list[np.ndarray]:
+    own = Tokenizer.from_str(tokenizer.decode())
     own.enable_truncation(LENGTH)
     own.enable_padding(length=LENGTH)
     encoded = [own.encode(*texts) for texts in pairs]
@@ -51,23 +57,25 @@ def expected(*pairs: tuple[str, ...]) -> list[np.ndarray]:
 
 
 @pytest.mark.parametrize("options", [{}, {"row_group_size": 3, "compression": "zstd", "use_dictionary": False}])
-def test_sentences_become_what_the_minilms_own_tokenizer_makes_of_them(options: dict[str, Any], tmp_path: Path) -> None:
+def test_sentences_become_what_their_own_tokenizer_makes_of_them(
+    options: dict[str, Any], tokenizer: bytes, tmp_path: Path
+) -> None:
     sentences = SENTENCES * 20
-    path = archive(tmp_path / "data", {"s": sentences, "y": np.arange(140) % 3}, minilm_tokenizer(), **options)
+    path = archive(tmp_path / "data", {"s": sentences, "y": np.arange(140) % 3}, tokenizer, **options)
     rows = opened(path, list(PARTS), tokenize={"text": ["s"], "max_length": LENGTH})
     ((inputs, labels),) = rows.batches(1000)
-    for name, wanted in zip(PARTS, expected(*((sentence,) for sentence in sentences)), strict=True):
+    for name, wanted in zip(PARTS, expected(tokenizer, *((sentence,) for sentence in sentences)), strict=True):
         np.testing.assert_array_equal(inputs[name], wanted)
         assert inputs[name].dtype == np.int64
     np.testing.assert_array_equal(labels, np.arange(140) % 3)
-    assert inputs["input_ids"][0, 0] == 101  # [CLS]
+    assert inputs["input_ids"][0, 0] == Tokenizer.from_str(tokenizer.decode()).token_to_id("[CLS]")
 
 
-def test_pairs_are_encoded_together(tmp_path: Path) -> None:
+def test_pairs_are_encoded_together(tokenizer: bytes, tmp_path: Path) -> None:
     table = {"b": pa.array(SENTENCES[::-1]).dictionary_encode(), "a": pa.array(SENTENCES, pa.large_string())}
-    path = archive(tmp_path / "data", pa.table(table), minilm_tokenizer())
+    path = archive(tmp_path / "data", pa.table(table), tokenizer)
     inputs = tokens(opened(path, tokenize={"text": ["a", "b"], "max_length": LENGTH}))
-    for name, wanted in zip(PARTS, expected(*zip(SENTENCES, SENTENCES[::-1], strict=True)), strict=True):
+    for name, wanted in zip(PARTS, expected(tokenizer, *zip(SENTENCES, SENTENCES[::-1], strict=True)), strict=True):
         np.testing.assert_array_equal(inputs[name], wanted)
     assert inputs["token_type_ids"].any()
 
