@@ -8,7 +8,7 @@ from app.report import figures
 from app.spec.device_report import DeviceRun
 from app.spec.devices import Provenance
 from app.spec.report import Report, TargetReport
-from app.spec.units import METRIC_LABELS, counted, duration, file_size, metric_amount, metric_level
+from app.spec.units import counted, duration, file_size
 
 NOTHING = "—"
 COLUMNS = ("Device", "Artifact", "Size", "p50", "p90", "Accuracy", "Same answer", "Fallback", "Source")
@@ -151,11 +151,11 @@ def _quality(run: DeviceRun) -> tuple[str, str, bool]:
     if not run.metrics:
         return NOTHING, "", False
     change = run.metrics[0]
-    level = f"{METRIC_LABELS[change.metric]} {metric_level(change.metric, change.after)}"
+    level = f"{change.kind.label} {change.kind.level(change.after)}"
     if not change.drop:
         return level, "no drop", False
     lost, word = (change.drop, "drop") if change.drop > 0 else (-change.drop, "gain")
-    return level, f"{word} {metric_amount(change.metric, lost)}", change.drop_low > 0
+    return level, f"{word} {change.kind.amount(lost)}", change.drop_low > 0
 
 
 def _agreement(run: DeviceRun) -> tuple[str, str]:

@@ -21,16 +21,7 @@ from app.spec.report import (
     Table,
     TargetReport,
 )
-from app.spec.units import (
-    METRIC_LABELS,
-    counted,
-    duration,
-    file_size,
-    metric_amount,
-    metric_difference,
-    metric_level,
-    speed,
-)
+from app.spec.units import counted, duration, file_size, speed
 
 Tone = Literal["good", "bad", "same"]
 SLOWEST = 10
@@ -191,17 +182,18 @@ def _size(size: Size) -> Row:
 
 
 def _metric(change: MetricChange) -> Row:
-    name = change.metric
-    gained = -change.drop if name != "mse" else change.drop  # shown as after - before, whichever way is better
-    low, high = (0 - change.drop_high, 0 - change.drop_low) if name != "mse" else (change.drop_low, change.drop_high)
-    tone: Tone = "bad" if change.drop_low > 0 else "good" if change.drop_high < 0 else "same"
-    resolution = "" if change.resolution is None else f", steps of {metric_amount(name, change.resolution)}"
+    """The change is shown as after - before, whichever way is better."""
+    metric, drop, low, high = change.kind, change.drop, change.drop_low, change.drop_high
+    tone: Tone = "bad" if low > 0 else "good" if high < 0 else "same"
+    if metric.higher_is_better:
+        drop, low, high = -drop, 0 - high, 0 - low  # of an interval that ends at zero, no minus zero
+    resolution = "" if change.resolution is None else f", steps of {metric.amount(change.resolution)}"
     return Row(
-        METRIC_LABELS[name].capitalize(),
-        metric_level(name, change.before),
-        metric_level(name, change.after),
-        _signed(metric_amount(name, gained)) if gained else "no difference",
-        f"{_signed(metric_difference(name, low))} to {_signed(metric_difference(name, high))} · "
+        metric.label.capitalize(),
+        metric.level(change.before),
+        metric.level(change.after),
+        _signed(metric.amount(drop)) if drop else "no difference",
+        f"{_signed(metric.difference(low))} to {_signed(metric.difference(high))} · "
         f"{counted(change.rows, 'row')}{resolution}",
         tone,
         change.provenance,

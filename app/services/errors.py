@@ -111,7 +111,7 @@ class MetricNotMeasurable(PareError):
     """A metric was asked for that these labels and the model's first output do not allow."""
 
     code, status = "evaluate.not_measurable", 422
-    remedy = "top1 and top5 need scores [rows, classes] and one class number per row; mse needs labels like the output."
+    remedy = "Ask for a metric that the labels fit, or send the labels that it needs."
 
 
 class JobEnded(PareError):

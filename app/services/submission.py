@@ -13,11 +13,12 @@ from app.services.errors import MetricNotMeasurable, NeedsData, StepNotApplicabl
 from app.services.evaluation import given, require_own_targets
 from app.services.learning import asks_for_gpu, check_device, check_teaching, check_training
 from app.services.matching import check_batch, check_inputs, resolve_split
-from app.services.scoring import RANKS, check_labels, obstacle
+from app.services.scoring import check_labels
 from app.spec.base import ModelId
-from app.spec.data import LABELS, DatasetInfo, DatasetSpec
+from app.spec.data import LABELS, ArraySpec, DatasetInfo, DatasetSpec
 from app.spec.distill import Distill
 from app.spec.job import AnyStep, JobSpec, Role
+from app.spec.metrics import METRICS
 from app.spec.signature import FLOATS, ModelInfo, TensorSpec
 
 
@@ -240,15 +241,22 @@ def _check_metrics(spec: JobSpec, info: ModelInfo, data: dict[Role, Dataset]) ->
             if asked:
                 raise NeedsData(f"{metric} cannot be measured: {missing}.", pointer="/evaluate/metrics")
             return missing
-        found = obstacle(metric, output, test.arrays[LABELS])
-        if found is not None:
+        obstacle = METRICS[metric].obstacle(output, test.arrays[LABELS])
+        if obstacle is not None:
             if asked:
-                detail = f"{metric} cannot be measured: {found.reason}."
-                raise MetricNotMeasurable(detail, pointer="/evaluate/metrics", remedy=found.remedy)
-            return found.reason
-    if test is not None and any(metric in RANKS for metric in spec.evaluate.metrics):
+                detail = f"{metric} cannot be measured: {obstacle.reason}."
+                remedy = f"{obstacle.remedy}{_measurable(output, test.arrays[LABELS])}"
+                raise MetricNotMeasurable(detail, pointer="/evaluate/metrics", remedy=remedy)
+            return obstacle.reason
+    if test is not None and any(METRICS[metric].numbers_classes for metric in spec.evaluate.metrics):
         check_labels(output, test, pointer="/data/test")
     return None
+
+
+def _measurable(output: TensorSpec, labels: ArraySpec) -> str:
+    """What could be asked for instead, as a sentence."""
+    names = [metric.name for metric in METRICS.values() if metric.obstacle(output, labels) is None]
+    return f" These labels allow: {', '.join(names)}." if names else ""
 
 
 def _judged_output(spec: JobSpec, info: ModelInfo) -> TensorSpec:

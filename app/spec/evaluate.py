@@ -1,13 +1,12 @@
 """What is measured, and what must hold."""
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import Field, field_validator, model_validator
 
 from app.spec.base import Frozen
 from app.spec.devices import Device
-
-MetricName = Literal["top1", "top5", "mse"]
+from app.spec.metrics import DEFAULT_METRICS, METRICS, MetricName
 
 
 class Limits(Frozen):
@@ -15,17 +14,18 @@ class Limits(Frozen):
 
     max_drop: dict[MetricName, Annotated[float, Field(ge=0)]] = Field(
         default_factory=dict,
-        description="Largest loss of a metric: 0.01 is one point of top1 or top5; for mse, the largest increase.",
+        description="Largest loss of a metric. Of a share, 0.01 is one point; of an error, the largest increase.",
     )
     max_size_ratio: float | None = Field(None, gt=0, description="Size after / size before, at most.")
     min_speedup: float | None = Field(None, gt=0, description="p50 before / p50 after, at least, for every batch.")
     min_sqnr_db: float | None = Field(None, description="Signal to quantization noise of every output, at least.")
 
     @model_validator(mode="after")
-    def _shares_are_shares(self) -> "Limits":
+    def _drops_are_possible(self) -> "Limits":
         for name, drop in self.max_drop.items():
-            if name != "mse" and drop > 1:
-                raise ValueError(f"max_drop.{name} is a share, 1 at most: 0.01 is one point")
+            largest = METRICS[name].largest_loss
+            if largest is not None and drop > largest:
+                raise ValueError(f"max_drop.{name} is {largest:g} at most: 0.01 is one point")
         return self
 
 
@@ -41,7 +41,9 @@ class Latency(Frozen):
 class Evaluate(Frozen):
     """What the report measures."""
 
-    metrics: tuple[MetricName, ...] = Field(("top1",), description="Needs labels in the test data.", max_length=3)
+    metrics: tuple[MetricName, ...] = Field(
+        DEFAULT_METRICS, description="Needs labels in the test data.", max_length=16
+    )
     output: str | None = Field(
         None, min_length=1, max_length=200, description="The output that metrics judge. Left out: the first."
     )

@@ -4,7 +4,7 @@ from pydantic import Field
 
 from app.spec.base import Frozen
 from app.spec.devices import Provenance
-from app.spec.evaluate import MetricName
+from app.spec.metrics import METRICS, Metric, MetricName
 
 
 class MetricChange(Frozen):
@@ -15,12 +15,15 @@ class MetricChange(Frozen):
     after: float
     rows: int
     resolution: float | None = Field(None, description="None where the metric is continuous.")
-    drop: float = Field(description="What was lost: before - after where higher is better, after - before for mse.")
-    drop_low: float = Field(
-        description="95 % interval of the drop, from the paired rows: a score interval, for mse Student's t."
-    )
+    drop: float = Field(description="What was lost: before - after where higher is better, else after - before.")
+    drop_low: float = Field(description="95 % interval of the drop, from the paired rows.")
     drop_high: float
     provenance: Provenance = "measured"
+
+    @property
+    def kind(self) -> Metric:
+        """What the metric says of itself."""
+        return METRICS[self.metric]
 
 
 class Distribution(Frozen):

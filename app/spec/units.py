@@ -1,9 +1,5 @@
 """How figures are written in sentences and reports: one spelling everywhere."""
 
-from app.spec.evaluate import MetricName
-
-METRIC_LABELS: dict[MetricName, str] = {"top1": "top-1", "top5": "top-5", "mse": "mse"}
-
 
 def file_size(count: int) -> str:
     """Bytes in decimal units, three digits."""
@@ -44,24 +40,6 @@ def counted(count: int, noun: str) -> str:
 def times(ratio: float) -> str:
     """A ratio of sizes above 1."""
     return f"{ratio:.2f} times" if ratio < 2 else f"{ratio:.1f} times"
-
-
-def metric_level(name: MetricName, value: float) -> str:
-    """A metric's value: a percentage, or a plain number for mse."""
-    return f"{value:.4g}" if name == "mse" else f"{100 * value:.1f} %"
-
-
-def metric_difference(name: MetricName, value: float) -> str:
-    """A difference of a metric without its unit: points (hundredths), or a plain number for mse."""
-    if name == "mse":
-        return f"{value:.3g}"
-    points = 100 * value
-    return f"{points:.1f}" if abs(points) >= 0.1 or points == 0 else f"{points:.2g}"
-
-
-def metric_amount(name: MetricName, value: float) -> str:
-    """A difference of a metric with its unit."""
-    return metric_difference(name, value) if name == "mse" else f"{metric_difference(name, value)} points"
 
 
 def remaining(seconds: float) -> str:

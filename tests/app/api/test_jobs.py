@@ -201,7 +201,7 @@ def test_a_fixed_batch_needs_as_many_rows(client: httpx.Client) -> None:
 @pytest.mark.parametrize(
     ("metric", "output", "labels", "reason", "remedy"),
     [
-        ("top1", ["n", 3], np.zeros(40, np.float32), "the labels are float32", "mse"),
+        ("top1", ["n", 3], np.zeros((40, 3), np.float32), "the labels are float32", "These labels allow: mse."),
         ("top1", ["n", 3], np.zeros((40, 3), np.int64), "a row of the labels has the shape [3]", "argmax"),
         ("top1", ["n", 6, 10], np.zeros(40, np.int64), "of shape [n, 6, 10], not scores", "scores of every class"),
         ("top1", ["n"], np.zeros(40, np.int64), "of shape [n], not scores", "argmax"),

@@ -4,8 +4,10 @@ from typing import get_args
 
 from app.spec.devices import DEVICES, Device
 from app.spec.job import AnyStep
+from app.spec.metrics import METRICS
 from app.spec.targets import TARGETS, Target
 from worker.engine.devices import table as devices
+from worker.engine.measure.metrics.table import ACCUMULATORS
 from worker.engine.passes.table import PASSES
 from worker.engine.targets.table import FORMATS
 
@@ -20,3 +22,7 @@ def test_every_target_has_a_format() -> None:
 
 def test_every_kind_of_device_has_a_way_to_run() -> None:
     assert set(devices.DEVICES) == set(get_args(get_args(Device)[0])) == set(DEVICES)
+
+
+def test_every_kind_of_metric_has_an_accumulator() -> None:
+    assert set(ACCUMULATORS) == {type(metric) for metric in METRICS.values()}

@@ -8,11 +8,11 @@ from typing import Final
 import numpy as np
 
 from app.spec.devices import Provenance
-from app.spec.evaluate import MetricName
 from app.spec.figures import MetricChange
+from app.spec.metrics import MetricName
 from worker.engine.devices.errors import AnswersMissing
-from worker.engine.measure.accuracy import Metrics
 from worker.engine.measure.batching import AnyRows, BatchRange, SyntheticRows
+from worker.engine.measure.metrics.paired import PairedMetrics
 from worker.engine.measure.parity import is_score
 from worker.engine.measure.running import Arrays, Pair, Run, filled
 
@@ -96,7 +96,7 @@ class Recording:
 
         Raises `AnswersMissing` where it left out all, or an output.
         """
-        metrics = Metrics(self.metrics if self.labelled else (), self.output)
+        metrics = PairedMetrics(self.metrics if self.labelled else (), self.output)
         here, original, exact, rows = Agreement(), Agreement(), True, 0
         for batch, device in zip(self.batches, answers, strict=False):
             host, first = loaded(batch.host, batch.rows), loaded(batch.original, batch.rows)

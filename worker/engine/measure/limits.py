@@ -4,8 +4,9 @@ from collections.abc import Iterator
 
 from app.spec.evaluate import Limits
 from app.spec.figures import MetricChange
+from app.spec.metrics import METRICS
 from app.spec.report import LatencyChange, OutputParity, Size
-from app.spec.units import metric_amount, speed
+from app.spec.units import speed
 
 
 def missed_limits(
@@ -36,13 +37,13 @@ def missed_limits(
 
 def _missed_drops(limits: Limits, metrics: tuple[MetricChange, ...]) -> Iterator[str]:
     changes = {change.metric: change for change in metrics}
-    for metric, most in limits.max_drop.items():
-        allowed = metric_amount(metric, most)
-        if metric not in changes:
-            yield f"Limit missed: {metric} may lose at most {allowed}, but was not measured."
-        elif changes[metric].drop > most:
-            lost = metric_amount(metric, changes[metric].drop)
-            yield f"Limit missed: {metric} lost {lost}, at most {allowed} is allowed."
+    for name, most in limits.max_drop.items():
+        allowed = METRICS[name].amount(most)
+        if name not in changes:
+            yield f"Limit missed: {name} may lose at most {allowed}, but was not measured."
+        elif changes[name].drop > most:
+            lost = METRICS[name].amount(changes[name].drop)
+            yield f"Limit missed: {name} lost {lost}, at most {allowed} is allowed."
 
 
 def _missed_size(limits: Limits, size: Size) -> Iterator[str]:

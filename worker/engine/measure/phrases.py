@@ -2,17 +2,7 @@
 
 from app.spec.figures import MetricChange
 from app.spec.report import NOTICEABLE_SIZE, LatencyChange, OutputParity, Size
-from app.spec.units import (
-    METRIC_LABELS,
-    counted,
-    duration,
-    file_size,
-    metric_amount,
-    metric_difference,
-    metric_level,
-    speed,
-    times,
-)
+from app.spec.units import counted, duration, file_size, speed, times
 
 
 def size(change: Size) -> str:
@@ -32,19 +22,15 @@ def size(change: Size) -> str:
 
 def metric(change: MetricChange) -> str:
     """What happened to a metric, and whether the rows can resolve it."""
-    label = METRIC_LABELS[change.metric]
-    story = f"{label} {metric_level(change.metric, change.before)} -> {metric_level(change.metric, change.after)}"
+    kind = change.kind
+    story = f"{kind.label} {kind.level(change.before)} -> {kind.level(change.after)}"
     if change.drop == 0:
         return f"{story}: no difference on {counted(change.rows, 'row')}."
-    kind = "a drop" if change.drop > 0 else "a gain"
-    if change.metric == "mse":
-        kind = "an increase" if change.drop > 0 else "a decrease"
-    sentence = f"{story}: {kind} of {metric_amount(change.metric, abs(change.drop))}"
+    sentence = f"{story}: {kind.change(change.drop)} of {kind.amount(abs(change.drop))}"
     if change.drop_low <= 0 <= change.drop_high:
         return f"{sentence}, below what {counted(change.rows, 'row')} can resolve reliably."
     low, high = sorted((abs(change.drop_low), abs(change.drop_high)))
-    span = f"{metric_difference(change.metric, low)} to {metric_difference(change.metric, high)}"
-    return f"{sentence} ({span}) on {counted(change.rows, 'row')}."
+    return f"{sentence} ({kind.difference(low)} to {kind.difference(high)}) on {counted(change.rows, 'row')}."
 
 
 def latency(change: LatencyChange, *, alone: bool) -> str:
@@ -84,10 +70,7 @@ def not_finite(count: int) -> str:
 
 def collapsed_metric(change: MetricChange) -> str:
     """Quality is gone, by the labels."""
-    return (
-        f"Unusable: {METRIC_LABELS[change.metric]} collapsed; the loss is at least "
-        f"{metric_amount(change.metric, change.drop_low)}."
-    )
+    return f"Unusable: {change.kind.label} collapsed; the loss is at least {change.kind.amount(change.drop_low)}."
 
 
 def collapsed_output(output: OutputParity) -> str:

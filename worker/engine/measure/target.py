@@ -12,11 +12,11 @@ from app.spec.signature import Signature
 from app.spec.targets import Target
 from app.spec.units import counted
 from worker.engine.data.rows import Rows
-from worker.engine.measure.accuracy import Metrics
 from worker.engine.measure.batching import AnyRows, BatchRange, SyntheticRows
 from worker.engine.measure.errors import ParityExceeded
 from worker.engine.measure.host import Host, foreign
 from worker.engine.measure.latency import measure_latency
+from worker.engine.measure.metrics.paired import PairedMetrics
 from worker.engine.measure.parity import Parity
 from worker.engine.measure.running import Arrays, filled, paired, runner
 from worker.engine.measure.runtime import Runtime
@@ -168,7 +168,7 @@ def _compare_outputs(subject: Subject) -> tuple[Parity, tuple[MetricChange, ...]
     """One pass over the rows for parity and metrics; metrics only where the rows are for testing."""
     before = subject.reference or runner(session(subject.baseline, subject.threads))
     after = subject.runtime.run
-    parity, metrics = Parity(), Metrics(subject.evaluate.metrics, subject.evaluate.output)
+    parity, metrics = Parity(), PairedMetrics(subject.evaluate.metrics, subject.evaluate.output)
     size, done = subject.batch.nearest(ROWS_AT_ONCE), 0
     for pair in paired(before, after, subject.rows.batches(size), size):
         parity.add(pair)

@@ -9,14 +9,6 @@ from app.spec.report import LatencyChange, OutputParity, Size, Verdict
 from worker.engine.measure import phrases
 from worker.engine.measure.limits import missed_limits
 
-TOLERATED_DROP = 0.01
-"""One point of top1 or top5 may be lost for a gain. A limit on the metric replaces it."""
-TOLERATED_MSE_GROWTH = 0.05
-"""The same for mse, as a share of the value before."""
-COLLAPSED_DROP = 0.05
-"""Beyond five points for certain, no gain is worth it. A limit on the metric replaces it."""
-COLLAPSED_MSE_GROWTH = 1.0
-"""The same for mse: it has doubled."""
 TOLERATED_SLOWDOWN = 0.9
 """A model that shrank may be slower by a tenth. `min_speedup` replaces it."""
 TOLERATED_GROWTH = 1.1
@@ -161,17 +153,13 @@ def _cost_gain(figures: Figures) -> float:
 def _tolerated(change: MetricChange, limits: Limits) -> bool:
     if change.metric in limits.max_drop:
         return change.drop <= limits.max_drop[change.metric]
-    return change.drop <= _scaled(change, TOLERATED_DROP, TOLERATED_MSE_GROWTH)
+    return change.kind.tolerates(change.before, change.drop)
 
 
 def _collapsed(change: MetricChange, limits: Limits) -> bool:
     if change.metric in limits.max_drop:
         return False  # what is acceptable has been said; beyond it is a missed limit
-    return change.drop_low > _scaled(change, COLLAPSED_DROP, COLLAPSED_MSE_GROWTH)
-
-
-def _scaled(change: MetricChange, points: float, growth: float) -> float:
-    return growth * change.before if change.metric == "mse" else points
+    return change.kind.collapses(change.before, change.drop_low)
 
 
 def _lost_output(output: OutputParity, figures: Figures) -> bool:

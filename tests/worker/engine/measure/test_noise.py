@@ -12,6 +12,7 @@ from worker.engine.measure.noise import (
     drop_interval,
     flip_probability,
     mean_interval,
+    paired_bootstrap,
     ratio_of_medians,
     t_quantile,
 )
@@ -170,3 +171,12 @@ def test_mean_interval_of_many_values() -> None:
 
     assert low < 5.0 < high
     assert high - low == pytest.approx(2 * 1.96 / 250_003**0.5, rel=0.02)
+
+
+def test_the_bootstrap_of_a_mean_agrees_with_students_t() -> None:
+    values = np.random.default_rng(2).standard_normal(400)
+
+    found = paired_bootstrap(len(values), lambda rows: float(values[rows].mean()))
+
+    assert found == pytest.approx(mean_interval(values), abs=0.01)
+    assert paired_bootstrap(1, lambda _: 0.0) == (-math.inf, math.inf)

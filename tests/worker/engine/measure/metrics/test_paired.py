@@ -3,12 +3,13 @@
 import numpy as np
 import pytest
 
-from worker.engine.measure.accuracy import Metrics, within
+from worker.engine.measure.metrics.paired import PairedMetrics
+from worker.engine.measure.metrics.top_k import within
 from worker.engine.measure.running import Pair
 
 
 def measured(names: tuple, before: np.ndarray, after: np.ndarray, labels: np.ndarray | None, batch: int = 7) -> tuple:
-    metrics = Metrics(names)
+    metrics = PairedMetrics(names)
     for start in range(0, len(before), batch):
         rows = slice(start, start + batch)
         metrics.add(Pair({"s": before[rows]}, {"s": after[rows]}, None if labels is None else labels[rows]))
@@ -175,6 +176,6 @@ def test_the_output_named_is_judged() -> None:
     right, wrong = np.eye(4)[np.arange(4)], np.eye(4)[[1, 2, 3, 0]]
     outputs = {"first": wrong, "second": right}
     for name, share in ((None, 0.0), ("second", 1.0)):
-        metrics = Metrics(("top1",), name)
+        metrics = PairedMetrics(("top1",), name)
         metrics.add(Pair(outputs, outputs, np.arange(4)))
         assert metrics.changes()[0][0].before == share

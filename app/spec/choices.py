@@ -1,0 +1,73 @@
+"""Fields whose choices are the rows of a table: what a job may name follows from the table alone.
+
+A table is read whenever a value is validated or a schema is drawn, not when a class is built, so that a row is all
+that a further choice takes.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import BaseModel, GetCoreSchemaHandler, GetJsonSchemaHandler
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema, PydanticKnownError, core_schema
+
+
+@dataclass(frozen=True)
+class OneOf:
+    """Marks a field that holds an instance of one class of `table`, told apart by the default of its field `tag`."""
+
+    table: Sequence[type[BaseModel]]
+    tag: str
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        """What pydantic validates with; a fault lies where it would in a discriminated union."""
+        return core_schema.no_info_plain_validator_function(self._validated)
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        """The discriminated union of the classes."""
+        choices: dict[Any, CoreSchema] = {name: kind.__pydantic_core_schema__ for name, kind in self.classes.items()}
+        return handler(core_schema.tagged_union_schema(choices, self.tag))
+
+    @property
+    def classes(self) -> dict[str, type[BaseModel]]:
+        """The classes of the table by their tag."""
+        return {kind.model_fields[self.tag].default: kind for kind in self.table}
+
+    def _validated(self, value: Any) -> BaseModel:
+        classes = self.classes
+        if isinstance(value, BaseModel) and type(value) in classes.values():
+            return value
+        if not isinstance(value, Mapping):
+            raise PydanticKnownError("model_attributes_type")
+        if self.tag not in value:
+            raise PydanticKnownError("union_tag_not_found", {"discriminator": repr(self.tag)})
+        name = value[self.tag]
+        if not isinstance(name, str) or name not in classes:
+            expected = ", ".join(map(repr, classes))
+            told = {"discriminator": repr(self.tag), "tag": str(name), "expected_tags": expected}
+            raise PydanticKnownError("union_tag_invalid", told)
+        return classes[name].model_validate(value)
+
+
+@dataclass(frozen=True)
+class NameIn:
+    """Marks a field of text that is a key of `table`."""
+
+    table: Mapping[str, object]
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        """What pydantic validates with."""
+        return core_schema.no_info_after_validator_function(self._validated, core_schema.str_schema(strict=True))
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        """The names, as of a `Literal`."""
+        return {"type": "string", "enum": list(self.table)}
+
+    def _validated(self, name: str) -> str:
+        if name not in self.table:
+            *others, last = map(repr, self.table)
+            raise PydanticKnownError(
+                "literal_error", {"expected": " or ".join([", ".join(others), last][not others :])}
+            )
+        return name
