@@ -17,7 +17,7 @@ from worker.engine.measure.host import Host
 from worker.engine.targets.triton.config import config
 
 STATIC = {"type": "quantize.static"}
-SCHEMA = Path(__file__).with_name("triton_model_config.binpb")
+SCHEMA = Path(__file__).with_name("model_config.binpb")
 """`model_config.proto` of triton-inference-server/common, compiled, as tritonclient 2.73.0 holds it (BSD-3-Clause)."""
 BATCH = Dimension(name="batch", min=1, max=64)
 
