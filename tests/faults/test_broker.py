@@ -19,6 +19,7 @@ from app.spec.job import JobSpec
 from tests.support.files import onnx_classifier
 from tests.support.installation.cluster import Cluster, uuid
 from tests.support.installation.waiting import until
+from tests.support.migrated import migrate_sqlite
 
 
 def test_a_flushed_broker_delays_a_job_and_loses_none(cluster: Cluster) -> None:
@@ -103,9 +104,7 @@ class Executed:
 def test_a_job_is_sent_at_once_when_the_broker_is_back(tmp_path: Path, redis) -> None:
     """Not only when its message counts as lost: a connection that broke while sending is noticed."""
     settings = Settings(data_dir=tmp_path, broker_url=redis.url, republish_s=3600)
-    from migrations import upgrade
-
-    upgrade(settings.database)
+    migrate_sqlite(settings.database)
     parts = Components.build(settings)
     dispatcher = Dispatcher(parts.database, parts.publisher, settings)
     model = _model(parts, tmp_path)

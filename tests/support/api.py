@@ -18,9 +18,9 @@ from fastapi import FastAPI
 from app.api.app import create_app
 from app.api.components import Components
 from app.settings import Settings
-from migrations import upgrade
 from tests.support.files import npz_bytes, onnx_classifier
 from tests.support.hostile.onnx_files import node, proto
+from tests.support.migrated import migrate_sqlite
 from tests.support.sizes import MIB
 
 OCTETS: Final = {"Content-Type": "application/octet-stream"}
@@ -34,7 +34,7 @@ def settings(tmp_path: Path) -> Settings:
 
 @pytest.fixture
 def components(settings: Settings) -> Components:
-    upgrade(settings.database)
+    migrate_sqlite(settings.database)
     return Components.build(settings)
 
 

@@ -17,8 +17,8 @@ from schemathesis.specs.openapi.checks import (
 from app.api.app import create_app
 from app.api.components import Components
 from app.settings import Settings
-from migrations import upgrade
 from tests.support.api import serve
+from tests.support.migrated import migrate_sqlite
 
 CHECKS = (not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance)
 EXAMPLES = 25
@@ -29,7 +29,7 @@ def fuzzed_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """One service for all operations: what one request leaves behind, the next one meets."""
     folder: Path = tmp_path_factory.mktemp("fuzz")
     configured = Settings(data_dir=folder, upload_idle_s=2, max_upload_bytes=1 << 20)
-    upgrade(configured.database)
+    migrate_sqlite(configured.database)
     with serve(create_app(Components.build(configured))) as url:
         yield url
 

@@ -1,4 +1,4 @@
-"""Every test here runs on SQLite and on a real PostgreSQL, both made by the migrations."""
+"""Every test here runs on SQLite and on a real PostgreSQL, both as the migrations make them."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,15 +9,16 @@ import pytest
 from app.db.database import Database
 from app.db.tables import Job, Model
 from app.ids import new_id
-from migrations import upgrade
+from tests.support.migrated import migrate_sqlite
 
 
 @pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.real_stack)])
 def database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
     """An empty database of each kind."""
-    sqlite = f"sqlite:///{tmp_path / 'pare.db'}"
-    url = sqlite if request.param == "sqlite" else request.getfixturevalue("postgres_url")
-    upgrade(url)
+    if request.param == "sqlite":
+        url = migrate_sqlite(f"sqlite:///{tmp_path / 'pare.db'}")
+    else:
+        url = request.getfixturevalue("migrated_postgres_url")
     made = Database(url)
     yield made
     made.close()

@@ -9,6 +9,7 @@ from typing import TypeVar
 
 import pytest
 
+from tests.support.migrated import migrated_postgres
 from tests.support.stack.missing import ServerMissing, skip_or_fail
 from tests.support.stack.postgres import PostgresServer, reachable_folder
 from tests.support.stack.redis import RedisServer
@@ -53,6 +54,16 @@ def postgres_database(postgres_server: PostgresServer) -> Iterator[Callable[[], 
     postgres_server.start()
     for name in names:
         postgres_server.drop(name)
+
+
+@pytest.fixture
+def migrated_postgres_url(postgres_server: PostgresServer) -> Iterator[str]:
+    """The URL of a database as the migrations make it."""
+    postgres_server.start()
+    name = migrated_postgres(postgres_server)
+    yield postgres_server.url(name)
+    postgres_server.start()
+    postgres_server.drop(name)
 
 
 @pytest.fixture

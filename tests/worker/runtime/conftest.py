@@ -7,7 +7,7 @@ import pytest
 
 from app.api.components import Components
 from app.settings import Settings
-from migrations import upgrade
+from tests.support.migrated import migrate_sqlite
 from tests.support.runtime.bench import JOBS, Bench
 from worker.runtime.job_sandbox import JobSandbox
 
@@ -27,5 +27,5 @@ def bench(job_sandbox: JobSandbox, tmp_path: Path) -> Bench:
 @pytest.fixture
 def parts(tmp_path: Path) -> Components:
     settings = Settings(data_dir=tmp_path)
-    upgrade(settings.database)
+    migrate_sqlite(settings.database)
     return Components.build(settings)

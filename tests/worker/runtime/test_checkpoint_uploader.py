@@ -22,8 +22,8 @@ from app.services.sweep import Sweeper
 from app.settings import Settings
 from app.storage import Store
 from app.storage.errors import StorageUnavailable
-from migrations import upgrade
 from tests.support.installation.waiting import until
+from tests.support.migrated import migrate_sqlite
 from tests.support.runtime.fixed_child import Sending, submitted
 from worker.runtime.checkpoint_uploader import CheckpointUploader
 from worker.runtime.job_sandbox import JobSandbox
@@ -99,7 +99,7 @@ def bench(job_sandbox: JobSandbox, tmp_path: Path) -> Bench:
     settings = Settings(
         data_dir=tmp_path, heartbeat_s=0.2, retry_backoff_s=0, child_disk_bytes=1_000_000, inspect_uploads=False
     )
-    upgrade(settings.database)
+    migrate_sqlite(settings.database)
     parts = Components.build(settings)
     (tmp_path / "scratch").mkdir()
     return Bench(parts, job_sandbox, tmp_path / "scratch", submitted(parts, tmp_path, "onnx"))

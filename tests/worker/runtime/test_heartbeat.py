@@ -14,7 +14,7 @@ from app.db.database import Database
 from app.db.tables import Job, Model
 from app.ids import new_id
 from app.settings import Settings
-from migrations import upgrade
+from tests.support.migrated import migrate_sqlite
 from worker.runtime.child_protocol import LogLine, Progress
 from worker.runtime.heartbeat import CANCELED, FENCED, Heartbeat
 
@@ -43,9 +43,7 @@ class Unsteady(Database):
 
 @pytest.fixture
 def database(tmp_path: Path) -> Unsteady:
-    url = f"sqlite:///{tmp_path / 'pare.db'}"
-    upgrade(url)
-    return Unsteady(url)
+    return Unsteady(migrate_sqlite(f"sqlite:///{tmp_path / 'pare.db'}"))
 
 
 @pytest.fixture

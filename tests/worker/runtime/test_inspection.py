@@ -16,8 +16,8 @@ from app.ids import NotFound, public
 from app.services.sweep import Sweeper
 from app.settings import Settings
 from app.spec.base import ModelId
-from migrations import upgrade
 from tests.support.installation.waiting import until
+from tests.support.migrated import migrate_sqlite
 from tests.support.runtime.fixed_child import Sending, uploaded
 from worker.runtime.jail.level import JailLevel
 from worker.runtime.job_sandbox import JobSandbox
@@ -27,7 +27,7 @@ from worker.runtime.runner import Runner
 @pytest.fixture
 def parts(tmp_path: Path) -> Components:
     settings = Settings(data_dir=tmp_path, heartbeat_s=0.2, retry_backoff_s=0)
-    upgrade(settings.database)
+    migrate_sqlite(settings.database)
     (tmp_path / "scratch").mkdir()
     return Components.build(settings)
 
@@ -139,7 +139,7 @@ def test_a_risky_format_is_not_looked_at_without_the_whole_jail(parts: Component
 
 def test_a_service_may_look_at_no_models(tmp_path: Path) -> None:
     settings = Settings(data_dir=tmp_path, inspect_uploads=False)
-    upgrade(settings.database)
+    migrate_sqlite(settings.database)
     parts = Components.build(settings)
     model = uploaded(parts, tmp_path, seed=0)
 
