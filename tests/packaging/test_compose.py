@@ -28,7 +28,7 @@ def conditions() -> dict[str, set[str]]:
 ONE_SHOT = {name for name, waited in conditions().items() if "service_completed_successfully" in waited} | {"demo"}
 
 
-@pytest.mark.parametrize("name", SERVICES.keys() - ONE_SHOT)
+@pytest.mark.parametrize("name", sorted(SERVICES.keys() - ONE_SHOT))
 def test_what_keeps_running_has_a_health_check_and_comes_back(name: str) -> None:
     assert SERVICES[name]["healthcheck"]["test"][0] in {"CMD", "CMD-SHELL"}
     assert SERVICES[name]["restart"] == "unless-stopped"

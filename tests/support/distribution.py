@@ -21,7 +21,7 @@ LONGEST_FIRST: Final = (
     "tests/worker/",
     "tests/",
 )
-"""Groups, or the beginnings of files' names. What waits and what computes take turns: two processes run side by side."""
+"""Groups, or beginnings of files' names. What waits and what computes take turns, as two processes share the CPUs."""
 
 
 def group_of(test: str) -> str:
