@@ -11,7 +11,10 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
-pytest_plugins = ["tests.support.stack"]  # PostgreSQL, Redis and S3, started when a test asks for them
+pytest_plugins = [
+    "tests.support.stack",  # PostgreSQL, Redis and S3, started when a test asks for them
+    "tests.support.toolchains",  # whether a test's toolchains are there
+]
 
 
 @pytest.hookimpl(optionalhook=True)

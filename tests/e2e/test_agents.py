@@ -9,7 +9,7 @@ from tests.support.agent.device import Device, enrolled, running
 from tests.support.installation.jobs import BRIEF, recipe
 from tests.support.installation.serving import Stack
 from tests.support.installation.waiting import until
-from tests.support.target_jobs import ENVIRONMENTS, toolchain
+from tests.support.toolchains import ENVIRONMENTS
 from worker.toolchains.emulator import hosted
 
 
@@ -59,9 +59,9 @@ def test_one_job_is_measured_here_and_on_the_device(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("stack", ["embedded"], indirect=True)
+@pytest.mark.toolchain("emulator")
 def test_a_device_with_another_processor(stack: Stack, digits_model: str, digits_data: str, tmp_path: Path) -> None:
     """The agent and its runtime are aarch64 programs here, run by QEMU as on a Cortex-A53."""
-    toolchain("emulator")
     environment = ENVIRONMENTS.folder("emulator")
     python = emulated(environment, "cortex-a53")
     pi, agent = enrolled(stack.client.http, tmp_path / "pi", python, str(environment / "arm64" / "site"))

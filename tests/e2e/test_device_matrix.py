@@ -12,7 +12,9 @@ from tests.support.installation.client import Client
 from tests.support.installation.jobs import BRIEF, DIGITS_SPLITS, recipe
 from tests.support.installation.serving import PACE
 from tests.support.installation.stacks import embedded
-from tests.support.target_jobs import ENVIRONMENTS, toolchain
+from tests.support.toolchains import ENVIRONMENTS
+
+pytestmark = pytest.mark.toolchain("emulator")
 
 SECONDS = 400
 """QEMU takes half a minute for each CPU."""
@@ -22,7 +24,6 @@ TYPES = ("local", "emulated/cortex-a53", "emulated/cortex-a76", "emulated/x86-av
 @pytest.fixture
 def client(tmp_path: Path) -> Iterator[Client]:
     """An installation whose worker has the emulators."""
-    toolchain("emulator")
     folder = tmp_path / "installation"
     folder.mkdir()
     with embedded(folder, toolchains_dir=ENVIRONMENTS.root, **PACE) as installation:

@@ -1,24 +1,16 @@
-"""Real jobs in jailed children, with the toolchains that are installed. One that is not skips its tests, loudly.
+"""Real jobs in jailed children, and what they delivered."""
 
-`PARE_TEST_TOOLCHAINS` names those that must be there, as in CI: without them the tests fail.
-"""
-
-import os
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-import pytest
-
 from app.spec.report import Report, TargetReport
 from app.spec.targets import ToolchainName
 from app.spec.work import WorkOrder, WorkResult
-from tests.support.root import ROOT
-from worker.engine.toolchains.environments import Environments
+from tests.support.toolchains import ENVIRONMENTS
 from worker.runtime.child_protocol import LogLine
 from worker.runtime.job_sandbox import JobSandbox, Limits, Listeners
 
-ENVIRONMENTS = Environments(Path(os.environ.get("PARE_TOOLCHAINS_DIR", ROOT / ".toolchains")))
 LIMITS = Limits(wall_s=600, memory_bytes=8 << 30, file_bytes=4 << 30)
 
 
@@ -46,16 +38,6 @@ def finished(job_sandbox: JobSandbox, order: WorkOrder, directory: Path) -> Done
     outcome = job_sandbox.run(directory, LIMITS, Listeners(on_log=lines.append))
     assert isinstance(outcome, WorkResult), (outcome, [line.message for line in lines])
     return Done(outcome, directory / "out")
-
-
-def toolchain(name: ToolchainName) -> None:
-    """Skip the test's module unless the toolchain is installed; fail where it must be."""
-    if ENVIRONMENTS.installed(name):
-        return
-    message = f"toolchain {name} is not installed: python -m worker toolchains install {name}"
-    if name in os.environ.get("PARE_TEST_TOOLCHAINS", "").split():
-        pytest.fail(f"MISSING {message}", pytrace=False)
-    pytest.skip(f"SKIPPED targets: {message}")
 
 
 def run_usage(folder: Path, name: ToolchainName, usage: str, ending: str) -> str:

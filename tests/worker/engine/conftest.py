@@ -14,7 +14,8 @@ from tests.support.engine import zoo
 from tests.support.engine.digits_jobs import FAST, MODEL, digits_rows, order_for
 from tests.support.engine.orders import upload
 from tests.support.networks import save_network
-from tests.support.target_jobs import ENVIRONMENTS, Done, finished
+from tests.support.target_jobs import Done, finished
+from tests.support.toolchains import ENVIRONMENTS
 from worker.engine.data.rows import Rows
 from worker.runtime.job_sandbox import JobSandbox
 

@@ -9,7 +9,8 @@ from app.spec.device_report import DeviceRun
 from tests.support.devices import two_valued
 from tests.support.devices.stand_in import with_a_runtime_that_needs_dot_products
 from tests.support.engine.digits_jobs import order_for
-from tests.support.target_jobs import ENVIRONMENTS, Done, finished, toolchain
+from tests.support.target_jobs import Done, finished
+from tests.support.toolchains import ENVIRONMENTS
 from worker.engine.toolchains.environments import Environments
 from worker.runtime.job_sandbox import JobSandbox
 
@@ -17,9 +18,7 @@ STATIC = {"type": "quantize.static"}
 FAST = {"latency": {"batch": [1], "runs": 20, "budget_s": 1}}
 
 
-@pytest.fixture(autouse=True, scope="module")
-def _installed() -> None:
-    toolchain("emulator")
+pytestmark = pytest.mark.toolchain("emulator")
 
 
 def evaluate(*cpus: str) -> dict[str, object]:
@@ -111,8 +110,8 @@ def test_an_instruction_that_the_cpu_lacks_is_told_by_name(digits_folder: Path, 
     assert large.rows == 512
 
 
+@pytest.mark.toolchain("litert")
 def test_litert_runs_there_too(done: Callable[..., Done]) -> None:
-    toolchain("litert")
     job = done(targets=[{"format": "litert"}], evaluate=evaluate("cortex-a53"))
 
     found = cell(job, job.report.targets[0].target.label, "cortex-a53")
@@ -122,8 +121,8 @@ def test_litert_runs_there_too(done: Callable[..., Done]) -> None:
     assert found.relative_instructions == pytest.approx(1, abs=0.01), "the same network, in the same format"
 
 
+@pytest.mark.toolchain("openvino")
 def test_a_format_without_a_runtime_there_is_refused(done: Callable[..., Done]) -> None:
-    toolchain("openvino")
     job = done(targets=[{"format": "openvino"}], evaluate=evaluate("cortex-a53"))
 
     (refused,) = job.target("openvino/fp32").devices

@@ -2,8 +2,10 @@
 
 from collections.abc import Callable
 
+import pytest
+
 from app.spec.device_report import DeviceRun
-from tests.support.target_jobs import Done, toolchain
+from tests.support.target_jobs import Done
 
 PI = {"type": "estimated", "device": "raspberry-pi-4b", "threads": 4}
 FAST = {"latency": {"batch": [1], "runs": 20, "budget_s": 1}, "devices": [PI]}
@@ -31,8 +33,8 @@ def test_a_transformer_is_refused(of_network: Callable[..., Done]) -> None:
     assert "transformers" in cell.failure.detail
 
 
+@pytest.mark.toolchain("openvino")
 def test_another_format_is_estimated_by_the_same_layers(done: Callable[..., Done]) -> None:
-    toolchain("openvino")
     formats = [{"format": "onnx", "profile": "arm"}, {"format": "openvino"}]
 
     job = done(steps=[{"type": "quantize.static"}], targets=formats, evaluate=FAST)

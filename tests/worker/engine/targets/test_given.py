@@ -6,12 +6,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from _pytest.mark.structures import ParameterSet
 
 from app.spec.report import ArtifactOrigin
 from app.spec.targets import TARGETS
 from app.spec.work import GivenArtifact, GivenFile
 from tests.support.engine.digits_jobs import order_for
-from tests.support.target_jobs import Done, finished, toolchain
+from tests.support.target_jobs import Done, finished
 from worker.runtime.job_sandbox import JobSandbox
 
 ORIGIN = ArtifactOrigin(artifact="art_" + "1" * 32, job="job_" + "1" * 32, job_name="first")
@@ -25,9 +26,14 @@ CASES: list[tuple[dict[str, str], list[dict[str, str]]]] = [
 ]
 
 
-@pytest.mark.parametrize(
-    ("target", "steps"), CASES, ids=lambda value: value["format"] if isinstance(value, dict) else ""
-)
+def case(target: dict[str, str], steps: list[dict[str, str]]) -> ParameterSet:
+    """A target and the steps before it, marked with the toolchain that the target needs."""
+    toolchain = next(kind.toolchain for kind in TARGETS if kind.model_fields["format"].default == target["format"])
+    name = "-".join([target["format"], *(step["type"] for step in steps)])
+    return pytest.param(target, steps, id=name, marks=[pytest.mark.toolchain(toolchain)] if toolchain else [])
+
+
+@pytest.mark.parametrize(("target", "steps"), [case(*each) for each in CASES])
 def test_a_delivered_artifact_is_measured_as_it_was(
     target: dict[str, str],
     steps: list[dict[str, str]],
@@ -36,9 +42,6 @@ def test_a_delivered_artifact_is_measured_as_it_was(
     digits_folder: Path,
     tmp_path: Path,
 ) -> None:
-    kind = next(one for one in TARGETS if one.model_fields["format"].default == target["format"])
-    if kind.toolchain is not None:
-        toolchain(kind.toolchain)
     first = done(steps=steps, targets=[target], evaluate={"latency": {"runs": 20, "budget_s": 1}})
     (delivered,) = first.report.targets
     directory = tmp_path / "again"

@@ -19,7 +19,8 @@ from examples.digits import TRAIN_ROWS, all_digits
 from tests.support.engine.digits_jobs import FAST, MODEL
 from tests.support.engine.orders import data_file
 from tests.support.installation.stacks import embedded
-from tests.support.target_jobs import ENVIRONMENTS, Done, finished, toolchain
+from tests.support.target_jobs import Done, finished
+from tests.support.toolchains import ENVIRONMENTS
 from worker.engine.errors import ToolchainMissing
 from worker.engine.model import open_model
 from worker.engine.progress import Unheard
@@ -27,6 +28,8 @@ from worker.engine.torch_program.keras import load_keras
 from worker.runtime.job_sandbox import JobSandbox, Limits, Listeners
 
 MAKER = Path(__file__).with_name("keras_models.py")
+pytestmark = pytest.mark.toolchain("keras")
+
 SPLITS = {"splits": {"calibration": 0.3, "test": 0.7}}
 SMALL = Limits(wall_s=120, memory_bytes=4 << 30, file_bytes=1 << 30)
 
@@ -40,7 +43,6 @@ def rows() -> tuple[np.ndarray, np.ndarray]:
 @pytest.fixture(scope="session")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of Keras files, `expected.npy` and `told.json`."""
-    toolchain("keras")
     folder = tmp_path_factory.mktemp("keras")
     images, labels = rows()
     np.savez(folder / "train.npz", x=images[:TRAIN_ROWS], y=labels[:TRAIN_ROWS])
@@ -102,8 +104,8 @@ def test_an_upload_computes_what_keras_computes(name: str, made: Path, job_sandb
     assert any("Dropout" in note for note in done.report.notes)
 
 
+@pytest.mark.toolchain("litert")
 def test_a_tensorflow_lite_file_takes_channels_last(made: Path, job_sandbox: JobSandbox, tmp_path: Path) -> None:
-    toolchain("litert")
     done = finished(job_sandbox, order_for(tmp_path, made, "digits.keras", targets=[{"format": "litert"}]), tmp_path)
 
     target = done.target("litert")
@@ -153,8 +155,8 @@ def test_without_the_toolchain_the_answer_says_so(made: Path, tmp_path: Path) ->
         load_keras(order.model, tmp_path, tmp_path, Unheard())
 
 
+@pytest.mark.toolchain("litert")
 def test_from_upload_to_artifacts_over_http(made: Path, tmp_path: Path) -> None:
-    toolchain("litert")
     settings = {"toolchains_dir": ENVIRONMENTS.root.absolute(), "child_memory_bytes": 6 << 30}
     with embedded(tmp_path, **settings) as installation:
         client = installation.client

@@ -16,13 +16,10 @@ from tests.support.engine.digits_jobs import FAST, MODEL
 from tests.support.engine.orders import upload
 from tests.support.engine.zoo import program
 from tests.support.networks import NAMES
-from tests.support.target_jobs import Done, finished, run_usage, toolchain
+from tests.support.target_jobs import Done, finished, run_usage
 from worker.runtime.job_sandbox import JobSandbox
 
-
-@pytest.fixture(autouse=True, scope="module")
-def _installed() -> None:
-    toolchain("coreml")
+pytestmark = pytest.mark.toolchain("coreml")
 
 
 def test_what_was_not_executed_claims_nothing(done: Callable[..., Done]) -> None:

@@ -6,14 +6,12 @@ import pytest
 
 from app.spec.report import Profile
 from tests.support.networks import NAMES
-from tests.support.target_jobs import Done, run_usage, toolchain
+from tests.support.target_jobs import Done, run_usage
 
 EXECUTORCH = [{"format": "executorch"}]
 
 
-@pytest.fixture(autouse=True, scope="module")
-def _installed() -> None:
-    toolchain("executorch")
+pytestmark = pytest.mark.toolchain("executorch")
 
 
 def test_an_export_computes_the_same(done: Callable[..., Done]) -> None:

@@ -7,10 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import onnxruntime as ort
+import pytest
 from pare_agent import process
 
 from tests.support.agent.measured import ORDER
-from tests.support.target_jobs import ENVIRONMENTS, Done, toolchain
+from tests.support.target_jobs import Done
+from tests.support.toolchains import ENVIRONMENTS
 
 BATCH, ROWS = 4, 10
 RUN = """
@@ -22,8 +24,8 @@ print(json.dumps(answer))
 """
 
 
+@pytest.mark.toolchain("litert")
 def test_an_agent_runs_a_litert_file(done: Callable[..., Done], digits_folder: Path, tmp_path: Path) -> None:
-    toolchain("litert")
     exported = done(targets=[{"format": "litert", "batch": BATCH}])
     content = (exported.folder / exported.report.targets[0].artifact).read_bytes()
     with np.load(digits_folder / "digits.npz") as data:

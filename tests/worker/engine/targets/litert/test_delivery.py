@@ -5,12 +5,9 @@ from collections.abc import Callable
 import pytest
 
 from tests.support.networks import NAMES
-from tests.support.target_jobs import Done, run_usage, toolchain
+from tests.support.target_jobs import Done, run_usage
 
-
-@pytest.fixture(autouse=True, scope="module")
-def _installed() -> None:
-    toolchain("litert")
+pytestmark = pytest.mark.toolchain("litert")
 
 
 def test_an_export_computes_the_same(done: Callable[..., Done]) -> None:

@@ -10,8 +10,10 @@ from onnx import TensorProto
 from onnx.helper import make_node
 
 from app.spec.targets import OnnxTarget
+from tests.support.engine.compatibility import Unusual, asked_of_program
 from tests.support.engine.looks import fates, graph, looked
 from worker.engine.targets.onnx import kernels
+from worker.runtime.job_sandbox import JobSandbox
 
 WEIGHT = np.ones((4, 3, 3, 3), np.float32)
 
@@ -105,3 +107,8 @@ def test_a_function_of_the_models_own_is_supported(tmp_path: Path) -> None:
 
     assert list(fates(looked(model, tmp_path, OnnxTarget()))) == ["my.Twice"]
     assert looked(model, tmp_path, OnnxTarget()).operators[0].status != "unsupported"
+
+
+def test_a_program_that_has_no_onnx_form_says_so(job_sandbox: JobSandbox, tmp_path: Path) -> None:
+    for table in asked_of_program(Unusual(), job_sandbox, tmp_path, OnnxTarget(), OnnxTarget(profile="arm")):
+        assert "bessel_j0" in (table.refusal or "")

@@ -10,15 +10,13 @@ from app.spec.work import ModelFile, WorkOrder
 from tests.support.engine.digits_jobs import FAST, MODEL
 from tests.support.engine.orders import signature_of
 from tests.support.networks import NAMES
-from tests.support.target_jobs import Done, finished, run_usage, toolchain
+from tests.support.target_jobs import Done, finished, run_usage
 from worker.runtime.job_sandbox import JobSandbox
 
 STATIC = {"type": "quantize.static"}
 
 
-@pytest.fixture(autouse=True, scope="module")
-def _installed() -> None:
-    toolchain("openvino")
+pytestmark = pytest.mark.toolchain("openvino")
 
 
 @pytest.mark.parametrize("model", ["digits.pt2", "digits.onnx"])

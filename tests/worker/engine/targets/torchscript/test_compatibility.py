@@ -7,11 +7,15 @@ import torch.ao.quantization.fx._decomposed  # registers them
 
 from app.admission import admit_model
 from app.spec.compatibility import CompatibilityOrder
-from app.spec.targets import TorchScriptTarget
+from app.spec.targets import (
+    TorchScriptTarget,
+)
 from app.spec.work import ModelFile
+from tests.support.engine.compatibility import Running, asked_of_program
 from tests.support.engine.looks import fates
 from worker.engine.compatibility import find_out
 from worker.engine.progress import Unheard
+from worker.runtime.job_sandbox import JobSandbox
 
 
 class Rounded(torch.nn.Module):
@@ -33,3 +37,13 @@ def test_operators_that_libtorch_does_not_register_are_unsupported(tmp_path: Pat
     assert fates(table)["aten.relu.default"] == {"supported": 1}
     assert "quantized_decomposed.quantize_per_tensor.default" in (table.refusal or "")
     assert "registry of schemas of torch" in table.operators[0].source
+
+
+def test_torchscript_has_what_libtorch_registers(job_sandbox: JobSandbox, tmp_path: Path) -> None:
+    module = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.ReLU(), Running())
+    (table,) = asked_of_program(module, job_sandbox, tmp_path, TorchScriptTarget())
+
+    assert table.refusal is None
+    assert fates(table)["aten::cumsum"] == {"supported": 1}
+    assert {row.status for row in table.operators} == {"supported"}
+    assert "LibTorch" in table.operators[0].source

@@ -12,7 +12,7 @@ from google.protobuf import descriptor_pool, message_factory, text_format
 
 from app.spec.signature import Dimension, Signature, TensorSpec
 from app.spec.targets import TritonTarget
-from tests.support.target_jobs import Done, run_usage, toolchain
+from tests.support.target_jobs import Done, run_usage
 from worker.engine.measure.host import Host
 from worker.engine.targets.triton.config import config
 
@@ -60,8 +60,8 @@ def test_a_repository_holds_the_artifact_and_its_config(done: Callable[..., Done
     assert ran_usage(exported.folder, "USAGE-triton-onnx.md") == "[(1, 10)]"
 
 
+@pytest.mark.toolchain("openvino")
 def test_a_repository_for_openvino_runs_on_openvino(done: Callable[..., Done]) -> None:
-    toolchain("openvino")
     exported = done(targets=[{"format": "triton", "backend": "openvino"}])
 
     target = exported.target("triton/openvino")
