@@ -11,7 +11,7 @@ from app.errors import PareError
 from app.logging import configure
 from app.settings import Settings, load
 from worker.engine.toolchains.environments import NAMES, Environments
-from worker.runtime.installing import install, tell
+from worker.runtime.installing import install, show
 
 
 def main() -> None:
@@ -60,7 +60,7 @@ def _toolchains(options: argparse.Namespace, settings: Settings) -> None:
         sys.exit(f"There is no toolchain {', '.join(sorted(unknown))}; there are {', '.join(NAMES)}.")
     if options.action == "install":
         install(options.names or NAMES, environments, settings.debian_mirror)
-    tell(environments)
+    show(environments)
 
 
 def _run(options: argparse.Namespace, settings: Settings) -> int:

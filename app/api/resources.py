@@ -179,7 +179,7 @@ class JobOut(BaseModel):
     @classmethod
     def of(cls, row: Job, stage: str, now: datetime) -> "JobOut":
         """Show a row; `now` is the service's clock, only used for the estimate."""
-        done = _overall(row)
+        done = 1.0 if row.state == "succeeded" else row.progress.overall
         eta = None
         if row.state == "running" and row.started_at and done > _ETA_FROM:
             eta = round((now - row.started_at).total_seconds() * (1 - done) / done, 1)
@@ -204,14 +204,6 @@ class JobOut(BaseModel):
 
 _ETA_FROM = 0.05
 """Below this share of the work an estimate of the rest says nothing."""
-
-
-def _overall(row: Job) -> float:
-    if row.state == "succeeded":
-        return 1.0
-    if row.steps == 0 or row.step == 0:
-        return 0.0
-    return min(1.0, max(0.0, (row.step - 1 + row.fraction) / row.steps))
 
 
 class ArtifactOut(BaseModel):

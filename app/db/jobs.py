@@ -1,7 +1,6 @@
 """All SQL about jobs. Each function is one step of the protocol in `docs/decisions/0001-the-row-is-the-truth.md`."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
@@ -12,6 +11,7 @@ from app.db import checkpoints, events, inspections
 from app.db.states import LIVE, move
 from app.db.tables import Artifact, Dataset, Job, JobDataset, JobModel, JobState, Model
 from app.db.types import from_now
+from app.spec.progress import JobProgress
 
 PUBLISH_BATCH = 100
 REPUBLISHED = 20
@@ -110,20 +110,11 @@ def claim(session: Session, job: UUID, *, worker: str, queue: str, lease_s: floa
     return claimed
 
 
-@dataclass(frozen=True)
-class Standing:
-    """How far an attempt is, as shown to clients."""
-
-    stage: str
-    step: int
-    steps: int
-    fraction: float
-    message: str
-
-
-def pulse(session: Session, job: UUID, attempt: int, *, lease_s: float, standing: Standing | None) -> JobState | None:
+def renew_lease(
+    session: Session, job: UUID, attempt: int, *, lease_s: float, progress: JobProgress | None
+) -> JobState | None:
     """Renew the lease and show progress; the job's state, or None when this attempt was given up on."""
-    shown = {} if standing is None else vars(standing)
+    shown = {} if progress is None else progress.model_dump()
     renewed = (
         update(Job)
         .where(Job.id == job, Job.attempt == attempt, Job.state.in_(("running", "canceling")))

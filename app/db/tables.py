@@ -8,6 +8,7 @@ from sqlalchemy import BigInteger, CheckConstraint, Float, ForeignKey, Index, Me
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from app.db.types import Json, UtcTime, from_now
+from app.spec.progress import JobProgress
 from app.spec.work import WorkKind
 
 JobState = Literal["queued", "running", "canceling", "succeeded", "failed", "canceled"]
@@ -133,6 +134,13 @@ class Job(Base):
     created_at: Mapped[datetime] = mapped_column(insert_default=from_now())
     started_at: Mapped[datetime | None]
     finished_at: Mapped[datetime | None]
+
+    @property
+    def progress(self) -> JobProgress:
+        """How far the present attempt is."""
+        return JobProgress(
+            stage=self.stage, step=self.step, steps=self.steps, fraction=self.fraction, message=self.message
+        )
 
 
 class JobDataset(Base):

@@ -24,7 +24,7 @@ class Dispatcher(PeriodicTask):
         self._publisher = publisher
         self._republish_s = settings.republish_s
 
-    def turn(self) -> None:
+    def run_once(self) -> None:
         with self._database.write() as session:
             due = jobs.publishable(session, republish_s=self._republish_s)
         for position, (job, queue) in enumerate(due):

@@ -37,7 +37,7 @@ class Sweeper(PeriodicTask):
         self._store = store
         self._settings = settings
 
-    def turn(self) -> None:
+    def run_once(self) -> None:
         self._take_turn_at_recovery()
         if self._has_turn(TIDY_CHORE, TIDY_EVERY_SECONDS):
             with self._database.write() as session:

@@ -109,13 +109,13 @@ def test_a_job_is_sent_at_once_when_the_broker_is_back(tmp_path: Path, redis) ->
     dispatcher = Dispatcher(parts.database, parts.publisher, settings)
     model = _model(parts, tmp_path)
     parts.jobs.submit("t", JobSpec(model=model), key=None)
-    dispatcher.turn()
+    dispatcher.run_once()
     redis.stop()
     late = [parts.jobs.submit("t", JobSpec(model=model, seed=seed), key=None).id for seed in (1, 2)]
     with pytest.raises(QueueUnavailable):
-        dispatcher.turn()
+        dispatcher.run_once()
     redis.start()
-    dispatcher.turn()
+    dispatcher.run_once()
 
     with redis_client.Redis.from_url(redis.url) as client:
         assert client.llen("cpu") == len(late)  # the first one's message went down with the broker

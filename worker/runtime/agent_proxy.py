@@ -33,20 +33,20 @@ from app.spec.job import JobSpec
 from app.storage import Store
 from worker.engine.devices.agent_task import ANSWER, FOLDER, ORDER, AgentAnswer
 from worker.engine.errors import AgentsMissing
-from worker.runtime import untrusted_dir
 from worker.runtime.errors import Crashed
-from worker.runtime.retry import DATABASE_AWAY, SERVERS_AWAY, STORAGE_PATIENCE_SECONDS, retry
+from worker.runtime.retry import DATABASE_AWAY, SERVERS_AWAY, STORAGE_AWAY_SECONDS, retry
+from worker.runtime.untrusted_dir import UntrustedDir
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
 
-MOST: Final = 128
-"""Tasks of one attempt: 8 targets on 16 devices."""
-LOOK_S: Final = 0.5
-MOST_ORDER_BYTES: Final = 64 << 10
+MAX_TASKS: Final = 128
+"""Of one attempt: 8 targets on 16 devices."""
+POLL_S: Final = 0.5
+MAX_ORDER_BYTES: Final = 64 << 10
 
 
-class _Over(Exception):
+class _JobOver(Exception):
     """The job's process waits no more."""
 
 
@@ -85,7 +85,7 @@ class AgentProxy:
 
     def ask(self, number: int, agent: str) -> None:
         """Take the task in folder `number` to `agent`. What is odd is ignored."""
-        if number in self._threads or len(self._threads) >= MOST:
+        if number in self._threads or len(self._threads) >= MAX_TASKS:
             log.warning("job_%s: task %d for an agent was asked for in vain", self._job.id.hex, number)
             return
         thread = threading.Thread(target=self._serve, args=(number, agent), name=f"agent-task-{number}", daemon=True)
@@ -96,17 +96,17 @@ class AgentProxy:
         folder = self._directory / FOLDER / str(number)
         try:
             answer = self._answered(folder, number, agent)
-        except _Over:
+        except _JobOver:
             return
         except PareError as error:
-            answer = AgentAnswer(failure=Failure(code=error.code, detail=error.detail[:2000], remedy=error.remedy))
+            answer = AgentAnswer(failure=Failure.of(error))
         except Exception:  # the child waits: it must hear of any fault of ours
             log.exception("job_%s: task %d did not get to its agent", self._job.id.hex, number)
-            answer = refusal(AgentUnreachable, "The worker could not ask the device.")
+            answer = AgentAnswer(failure=Failure.of(AgentUnreachable("The worker could not ask the device.")))
         write_answer(folder, answer)
 
     def _answered(self, folder: Path, number: int, agent: str) -> AgentAnswer:
-        """Raises `PareError` for whatever the store or the child did, `_Over` where nobody waits any more."""
+        """Raises `PareError` for whatever the store or the child did, `_JobOver` where nobody waits any more."""
         aside = Path(self._aside.name, str(number))
         aside.mkdir()
         row, files = self._task(folder, aside, agent)
@@ -118,7 +118,7 @@ class AgentProxy:
 
         self._write(insert)
         try:
-            ended = self._awaited(row.id)
+            ended = self._await_end(row.id)
         finally:
             with contextlib.suppress(*DATABASE_AWAY), self._database.write() as session:
                 agent_tasks.drop(session, row.id)  # else the sweep does
@@ -133,17 +133,10 @@ class AgentProxy:
         named = {device.agent for device in spec.evaluate.devices if isinstance(device, AgentDevice)}
         if agent not in named:
             raise Crashed("The job's process asked for an agent that the job does not name.")
-        try:
-            given = untrusted_dir.copy_out(folder, ORDER, aside / ORDER, most=MOST_ORDER_BYTES)
-            order = AgentOrder.model_validate_json(given.read_bytes())
-        except ValidationError as error:
-            raise Crashed("The job's process asked an agent for something that is no task.") from error
+        order = self._taken(folder, aside)
         self._require_able(agent, order)
         task = new_id()
-        files = []
-        for role in get_args(Role):
-            path = untrusted_dir.copy_out(folder, role, aside / role, most=self._settings.child_disk_bytes)
-            files.append(self._stored(role, path, task))
+        files = [self._stored(role, aside / role, task) for role in get_args(Role)]
         row = AgentTask(
             id=task,
             tenant=self._job.tenant,
@@ -153,6 +146,19 @@ class AgentProxy:
             payload=order.model_dump(mode="json"),
         )
         return row, files
+
+    def _taken(self, folder: Path, aside: Path) -> AgentOrder:
+        """What the job's process wants done; the files for it are copied to `aside`. Raises `Crashed`."""
+        try:
+            with UntrustedDir(folder) as place:
+                order = AgentOrder.model_validate_json(place.read(ORDER, max_bytes=MAX_ORDER_BYTES))
+                for role in get_args(Role):
+                    place.copy_out(role, aside / role, max_bytes=self._settings.child_disk_bytes)
+        except ValidationError as error:
+            raise Crashed("The job's process asked an agent for something that is no task.") from error
+        except OSError as error:
+            raise Crashed(f"A file for an agent could not be taken from the job: {error.strerror}.") from error
+        return order
 
     def _require_able(self, agent: str, order: AgentOrder) -> None:
         with self._database.read() as session:
@@ -167,31 +173,31 @@ class AgentProxy:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
         key = f"agent-files/{self._job.id.hex}/{self._job.attempt}/{digest}"
         self._keys.add(key)
-        self._outlast(lambda: self._store.put(key, path, sha256=digest, media_type="application/octet-stream"))
+        self._retry(lambda: self._store.put(key, path, sha256=digest, media_type="application/octet-stream"))
         size = path.stat().st_size
         path.unlink()
         return AgentTaskFile(task_id=task, role=role, sha256=digest, bytes=size, key=key)
 
-    def _awaited(self, task: UUID) -> AgentTask:
-        """The task when it has ended. Raises `_Over`."""
-        taken = time.monotonic()
-        while not self._over.wait(LOOK_S) and not self._should_stop():
-            row = self._outlast(lambda: self._look(task))
+    def _await_end(self, task: UUID) -> AgentTask:
+        """The task when it has ended. Raises `_JobOver`."""
+        last_leased = time.monotonic()
+        while not self._over.wait(POLL_S) and not self._should_stop():
+            row = self._retry(lambda: self._row(task))
             if row is None or row.state == "dropped":
                 break
             if row.state in {"done", "failed"}:
                 return row
             if row.state == "leased":
-                taken = time.monotonic()
-            elif time.monotonic() - taken > self._settings.agent_wait_s:
+                last_leased = time.monotonic()
+            elif time.monotonic() - last_leased > self._settings.agent_wait_s:
                 self._give_up(task)
-        raise _Over
+        raise _JobOver
 
     def _give_up(self, task: UUID) -> None:
-        error = Failure.of(AgentUnreachable("The device has not taken the task.")).model_dump()
-        self._write(lambda session: agent_tasks.give_up(session, task, error=error))
+        failure = Failure.of(AgentUnreachable("The device has not taken the task."))
+        self._write(lambda session: agent_tasks.give_up(session, task, error=failure.model_dump()))
 
-    def _look(self, task: UUID) -> AgentTask | None:
+    def _row(self, task: UUID) -> AgentTask | None:
         with self._database.read() as session:
             return agent_tasks.one(session, task)
 
@@ -200,34 +206,32 @@ class AgentProxy:
             sent = next(file for file in agent_tasks.files(session, task) if file.role == OUTPUTS)
         self._keys.add(sent.key)
         fetched = aside / OUTPUTS
-        self._outlast(lambda: self._store.fetch(sent.key, fetched, sha256=measurement.outputs_sha256))
-        untrusted_dir.move_in(fetched, folder, OUTPUTS)
+        self._retry(lambda: self._store.fetch(sent.key, fetched, sha256=measurement.outputs_sha256))
+        with UntrustedDir(folder) as place:
+            place.move_in(fetched, OUTPUTS)
 
     def _write(self, act: Callable[[Session], object]) -> None:
         def once() -> None:
             with self._database.write() as session:
                 act(session)
 
-        self._outlast(once)
+        self._retry(once)
 
-    def _outlast(self, act: Callable[[], T]) -> T:
-        return retry(SERVERS_AWAY, act, seconds=STORAGE_PATIENCE_SECONDS, should_stop=self._should_stop)
+    def _retry(self, act: Callable[[], T]) -> T:
+        return retry(SERVERS_AWAY, act, seconds=STORAGE_AWAY_SECONDS, should_stop=self._should_stop)
 
 
-def nobody(directory: Path) -> Callable[[int, str], None]:
+def without_agents(directory: Path) -> Callable[[int, str], None]:
     """What answers the tasks of a job that runs without a service: there are no agents."""
-    refused = refusal(AgentsMissing, "Agents belong to a service; this job runs without one.")
+    failure = Failure.of(AgentsMissing("Agents belong to a service; this job runs without one."))
+    refused = AgentAnswer(failure=failure)
     return lambda number, _agent: write_answer(directory / FOLDER / str(number), refused)
-
-
-def refusal(error: type[PareError], detail: str) -> AgentAnswer:
-    """An answer that says why there is none."""
-    return AgentAnswer(failure=Failure.of(error(detail)))
 
 
 def write_answer(folder: Path, answer: AgentAnswer) -> None:
     """Put the answer where the job's process looks for it."""
     try:
-        untrusted_dir.put(folder, ANSWER, answer.model_dump_json().encode())
+        with UntrustedDir(folder) as place:
+            place.put(ANSWER, answer.model_dump_json().encode())
     except OSError as error:
         log.warning("an agent's answer could not be delivered (%s)", error.strerror)

@@ -17,22 +17,19 @@ from app.db.tables import Artifact, Job
 from app.errors import PareError
 from app.services.limits import shortfall
 from app.settings import Settings
-from app.spec.compatibility import Compatibilities
 from app.spec.failure import Failure
-from app.spec.inspection import Inspection
-from app.spec.report import Report
-from app.spec.work import WorkKind, WorkOrder, WorkResult
+from app.spec.work import WorkOrder, WorkResult
 from app.storage import Store
 from app.storage.errors import StorageUnavailable
 from worker.runtime.agent_proxy import AgentProxy
 from worker.runtime.checkpoint_uploader import CheckpointUploader
 from worker.runtime.errors import Crashed, Killed, NotStarted, OutOfMemory, SandboxTooWeak
 from worker.runtime.heartbeat import CANCELED, DRAINING, FENCED, Heartbeat
+from worker.runtime.job_kinds import JOB_KINDS, Result
 from worker.runtime.job_sandbox import JobSandbox, Limits, Listeners, Outcome, Stopped
-from worker.runtime.prepare import Order, prepare
+from worker.runtime.prepare import Order
 from worker.runtime.publish import store_artifacts
-from worker.runtime.results import Look
-from worker.runtime.retry import DATABASE_AWAY, SERVERS_AWAY, STORAGE_PATIENCE_SECONDS, retry
+from worker.runtime.retry import DATABASE_AWAY, SERVERS_AWAY, STORAGE_AWAY_SECONDS, retry
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
@@ -43,9 +40,6 @@ TRIED_AGAIN = frozenset({Crashed.code, Killed.code, NotStarted.code, OutOfMemory
 NEEDS_FULL_JAIL = frozenset({"keras", "pt2"})
 """Formats whose loader has run code from hostile files before; admission refuses what is known, the jail the rest."""
 
-
-LOOK_SECONDS: dict[WorkKind, int] = {"inspect": 120, "compatibility": 600}
-"""Looking at a model takes seconds, a dry run of a converter minutes; neither may hold a worker for long."""
 LAST_UPLOAD_SECONDS = 120.0
 """How long the end of a failed attempt waits for its newest checkpoint to be stored."""
 DRAINING_UPLOAD_SECONDS = 8.0
@@ -53,10 +47,10 @@ DRAINING_UPLOAD_SECONDS = 8.0
 
 
 @dataclass(frozen=True)
-class Delivery:
-    """What an attempt made, in the store but not visible yet."""
+class Stored:
+    """What an attempt made: its artifacts are in the store, and not visible yet."""
 
-    result: WorkResult | Look
+    result: Result
     artifacts: list[Artifact]
 
 
@@ -69,65 +63,72 @@ class Attempt:
     settings: Settings
     job: Job
     directory: Path
-    pulse: Heartbeat
+    heartbeat: Heartbeat
     uploader: CheckpointUploader
     should_stop: Callable[[], str | None]
 
     def run(self, job_sandbox: JobSandbox) -> None:
         """Do the work and record how it ended, unless somebody else has the job by then."""
-        match self._tried(job_sandbox):
+        match self._outcome(job_sandbox):
             case Stopped(reason=reason):
-                self._stopped(reason)
+                self._record_stop(reason)
             case Failure() as failure:
-                self._failed(failure)
-            case Delivery() as delivery:
-                self._delivered(delivery)
+                self._record_failure(failure)
+            case Stored() as stored:
+                self._record_result(stored)
 
-    def _tried(self, job_sandbox: JobSandbox) -> Delivery | Failure | Stopped:
+    def _outcome(self, job_sandbox: JobSandbox) -> Stored | Failure | Stopped:
         try:
-            outcome = self._worked(job_sandbox)
-            self.uploader.finish(_patience(outcome), self._is_given_up)
-            self.pulse.flush()
+            outcome = self._run_child(job_sandbox)
+            self.uploader.finish(_upload_seconds(outcome), self._is_given_up)
+            self.heartbeat.flush()
             if isinstance(outcome, Failure | Stopped):
                 return outcome
-            return Delivery(outcome, self._patiently(lambda: self._stored(outcome)))
+            return Stored(outcome, self._retry(lambda: self._store(outcome)))
         except PareError as error:
-            failure = Failure(code=error.code, detail=error.detail, remedy=error.remedy)
+            failure = Failure.of(error)
         except Exception:  # the row must hear of any fault of ours, or the job waits for its lease to run out
             log.exception("job_%s: attempt %d failed outside the child", self.job.id.hex, self.job.attempt)
-            failure = Failure(code=Crashed.code, detail="The worker itself failed.", remedy=Crashed.remedy)
+            failure = Failure.of(Crashed("The worker itself failed."))
         reason = self.should_stop()
         return Stopped(reason) if reason else failure
 
-    def _worked(self, job_sandbox: JobSandbox) -> Outcome:
-        order = self._patiently(lambda: prepare(self.database, self.store, self.settings, self.job, self.directory))
+    def _run_child(self, job_sandbox: JobSandbox) -> Outcome:
+        order = self._retry(self._prepare)
         require_safe(order, job_sandbox)
         limits = Limits(
-            wall_s=order.spec.timeout_s if isinstance(order, WorkOrder) else LOOK_SECONDS[self.job.kind],
+            wall_s=JOB_KINDS[self.job.kind].timeout_s(order),
             memory_bytes=self.settings.child_memory_bytes,
             file_bytes=self.settings.child_disk_bytes,
         )
-        desk = AgentProxy(self.database, self.store, self.settings, self.job, self.directory, self.should_stop)
-        with desk:
+        with AgentProxy(
+            self.database, self.store, self.settings, self.job, self.directory, self.should_stop
+        ) as agent_proxy:
             listeners = Listeners(
-                self.pulse.on_progress,
-                self.pulse.on_log,
+                self.heartbeat.on_progress,
+                self.heartbeat.on_log,
                 self.uploader.on_checkpoint,
                 self.should_stop,
-                on_agent=desk.ask,
+                on_agent=agent_proxy.ask,
             )
             return job_sandbox.run(self.directory, limits, listeners, kind=self.job.kind)
 
+    def _prepare(self) -> Order:
+        prepare = JOB_KINDS[self.job.kind].prepare
+        order = prepare(self.database, self.store, self.settings, self.job, self.directory)
+        (self.directory / "order.json").write_text(order.model_dump_json())
+        return order
+
     def _is_given_up(self) -> bool:
-        return self.pulse.stop_reason() in {CANCELED, FENCED}
+        return self.heartbeat.stop_reason() in {CANCELED, FENCED}
 
-    def _stored(self, result: WorkResult | Look) -> list[Artifact]:
-        if isinstance(result, Look):
-            return []
-        return store_artifacts(self.store, self.job, self.directory, result)
+    def _store(self, result: Result) -> list[Artifact]:
+        if isinstance(result, WorkResult):
+            return store_artifacts(self.store, self.job, self.directory, result)
+        return []
 
-    def _patiently(self, act: Callable[[], T]) -> T:
-        return retry(SERVERS_AWAY, act, seconds=STORAGE_PATIENCE_SECONDS, should_stop=self.should_stop)
+    def _retry(self, act: Callable[[], T]) -> T:
+        return retry(SERVERS_AWAY, act, seconds=STORAGE_AWAY_SECONDS, should_stop=self.should_stop)
 
     def _record(self, act: Callable[[Session], T]) -> T:
         """Do `act` in a transaction of its own, again if the database went away; a repeated one changes nothing."""
@@ -136,11 +137,12 @@ class Attempt:
             with self.database.write() as session:
                 return act(session)
 
-        return retry(
-            DATABASE_AWAY, once, seconds=self.settings.lease_s, should_stop=lambda: self.pulse.stop_reason() == FENCED
-        )
+        def is_fenced() -> bool:
+            return self.heartbeat.stop_reason() == FENCED
 
-    def _stopped(self, reason: str) -> None:
+        return retry(DATABASE_AWAY, once, seconds=self.settings.lease_s, should_stop=is_fenced)
+
+    def _record_stop(self, reason: str) -> None:
         log.info("job_%s: attempt %d stopped, %s", self.job.id.hex, self.job.attempt, reason)
         if reason == FENCED:
             return  # somebody else has the job: nothing may be written
@@ -153,7 +155,7 @@ class Attempt:
 
         self._record(give_up)
 
-    def _failed(self, failure: Failure) -> None:
+    def _record_failure(self, failure: Failure) -> None:
         job = self.job
         log.info("job_%s: attempt %d failed, %s: %s", job.id.hex, job.attempt, failure.code, failure.detail)
         error = failure.model_dump(mode="json")
@@ -168,39 +170,40 @@ class Attempt:
 
         self._record(fail)
 
-    def _delivered(self, delivery: Delivery) -> None:
-        job, result = self.job, delivery.result
-        report = result if isinstance(result, Look) else result.report
-        shown: dict[str, Any] = {"report": report.model_dump(mode="json"), "artifacts": delivery.artifacts}
-        missed = shortfall(report) if isinstance(report, Report) else None
+    def _record_result(self, stored: Stored) -> None:
+        job, result = self.job, stored.result
+        report = result.report if isinstance(result, WorkResult) else result
+        columns: dict[str, Any] = {"report": report.model_dump(mode="json"), "artifacts": stored.artifacts}
+        missed = shortfall(result.report) if isinstance(result, WorkResult) else None
 
-        def deliver(session: Session) -> bool:
+        def record(session: Session) -> bool:
             if missed is not None:
-                done = jobs.fail(session, job.id, job.attempt, error=missed.model_dump(mode="json"), **shown)
+                done = jobs.fail(session, job.id, job.attempt, error=missed.model_dump(mode="json"), **columns)
             else:
-                done = jobs.succeed(session, job.id, job.attempt, **shown)
+                done = jobs.succeed(session, job.id, job.attempt, **columns)
             if not done:
                 jobs.cancel_finished(session, job.id, job.attempt)
             return done
 
-        done = self._record(deliver)
+        done = self._record(record)
         log.info("job_%s: attempt %d %s", job.id.hex, job.attempt, "delivered" if done else "was given up on")
 
 
-def _patience(outcome: Outcome) -> float:
+def _upload_seconds(outcome: Outcome) -> float:
     """How long the checkpoints of an attempt that ended like this are worth waiting for."""
     match outcome:
         case Stopped(reason=reason):
             return DRAINING_UPLOAD_SECONDS if reason == DRAINING else 0.0
-        case WorkResult(report=report) if shortfall(report) is None:
-            return 0.0
-        case Inspection() | Compatibilities():
-            return 0.0
-        case _:
+        case Failure():
             return LAST_UPLOAD_SECONDS
+        case WorkResult(report=report) if shortfall(report) is not None:
+            return LAST_UPLOAD_SECONDS
+        case _:
+            return 0.0
 
 
 def require_safe(order: Order, job_sandbox: JobSandbox) -> None:
+    """Raise `SandboxTooWeak` where a model's loader needs a jail without gaps and this worker's has some."""
     level = job_sandbox.jail_level
     teachers = order.teachers.values() if isinstance(order, WorkOrder) else ()
     formats = {model.info.format for model in (order.model, *teachers)}

@@ -1,10 +1,8 @@
 """Brings an attempt's checkpoints into the store while it works, so that the next attempt goes on from there."""
 
-import contextlib
+import hashlib
 import itertools
 import logging
-import os
-import stat
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -22,20 +20,18 @@ from app.errors import PareError
 from app.ids import new_id
 from app.storage import Store
 from worker.engine.checkpoints import FOLDER
-from worker.runtime.publish import sha256_of
 from worker.runtime.retry import SERVERS_AWAY
+from worker.runtime.untrusted_dir import UntrustedDir
 
 log = logging.getLogger(__name__)
 
 PAUSE_SECONDS = 1.0
 """Between rounds at least; after a longer round, as long as that took. Versions written meanwhile are passed over."""
-LOOK_SECONDS = 0.1
-LINKED = 2
-"""Names of a file that was set aside: the child's and ours. A plain file has no third."""
+POLL_SECONDS = 0.1
 
 
 class CheckpointUploader(threading.Thread):
-    """Runs beside one attempt and stores, round by round, the newest version of each file that it is told of.
+    """Runs beside one attempt and stores, round by round, the newest version of each file that the child names.
 
     Files may refer to each other (a description to what it describes), so a version is taken when the child names it
     and a round is recorded whole. The child is hostile: each file gets a second name where the child cannot reach it
@@ -45,7 +41,7 @@ class CheckpointUploader(threading.Thread):
     def __init__(
         self, database: Database, store: Store, job: UUID, attempt: int, directory: Path, *, max_bytes: int
     ) -> None:
-        """Keep the checkpoints in the job's `directory`, at most `max_bytes` of them."""
+        """Store what appears in the job's `directory`, at most `max_bytes` together."""
         super().__init__(name=f"uploader-{job.hex[-8:]}", daemon=True)
         self._database, self._store = database, store
         self._job, self._attempt = job, attempt
@@ -53,7 +49,7 @@ class CheckpointUploader(threading.Thread):
         self._lock = threading.Lock()
         self._waiting: dict[str, Path | None] = {}
         self._numbers = itertools.count()
-        self._something = threading.Event()
+        self._wake = threading.Event()
         self._last_round = threading.Event()
         self._over = threading.Event()
 
@@ -66,38 +62,38 @@ class CheckpointUploader(threading.Thread):
     def __exit__(self, *_: object) -> None:
         """Give up what is not stored yet; an upload under way ends by itself and is refused by the row."""
         self._over.set()
-        self._something.set()
+        self._wake.set()
         self._aside.cleanup()
 
     def on_checkpoint(self, name: str) -> None:
         """Take the file's present version; there is none if the child has deleted it."""
         try:
-            held = self._set_aside(name)
+            version = self._set_aside(name)
         except OSError as error:
             log.warning("job_%s: a checkpoint was refused (%s)", self._job.hex, error.strerror)
             return
         with self._lock:
             _discard(self._waiting.pop(name, None))  # what was named last goes last: it may describe the others
-            if held is not None and _size({**self._waiting, name: held}) > self._max_bytes:
+            if version is not None and _size({**self._waiting, name: version}) > self._max_bytes:
                 log.warning("job_%s: a checkpoint was refused: too large", self._job.hex)
-                _discard(held)
+                _discard(version)
                 return
-            self._waiting[name] = held
-        self._something.set()
+            self._waiting[name] = version
+        self._wake.set()
 
     def finish(self, seconds: float, should_stop: Callable[[], object]) -> None:
         """The child is over: store what is waiting, for at most `seconds`, or until `should_stop` gives a reason."""
         self._last_round.set()
-        self._something.set()
+        self._wake.set()
         deadline = time.monotonic() + seconds
         while self.is_alive() and time.monotonic() < deadline and not should_stop():
-            self.join(LOOK_SECONDS)
+            self.join(POLL_SECONDS)
         self._over.set()
 
     def run(self) -> None:
         while not self._over.is_set():
-            self._something.wait()
-            self._something.clear()
+            self._wake.wait()
+            self._wake.clear()
             last, started = self._last_round.is_set(), time.monotonic()
             self._store_waiting()
             if last and not self._waiting:
@@ -109,72 +105,70 @@ class CheckpointUploader(threading.Thread):
         with self._lock:
             taken, self._waiting = self._waiting, {}
         try:
-            self._keep(taken)
+            self._store_all(taken)
         except SERVERS_AWAY as error:
             log.warning("job_%s: checkpoints wait (%s)", self._job.hex, type(error).__name__)
             self._put_back(taken)
         except (OSError, PareError, SQLAlchemyError) as error:
-            # What cannot be kept costs the next attempt time; it must not cost this one its life.
-            log.warning("job_%s: checkpoints were not kept (%s)", self._job.hex, type(error).__name__)
+            # What cannot be stored costs the next attempt time; it must not cost this one its life.
+            log.warning("job_%s: checkpoints were not stored (%s)", self._job.hex, type(error).__name__)
         else:
-            for held in taken.values():
-                _discard(held)
+            for version in taken.values():
+                _discard(version)
 
     def _put_back(self, taken: Mapping[str, Path | None]) -> None:
         with self._lock:
             for name in taken.keys() & self._waiting.keys():
                 _discard(taken[name])
-            self._waiting = {name: held for name, held in taken.items() if name not in self._waiting} | self._waiting
-        self._something.set()
+            older = {name: version for name, version in taken.items() if name not in self._waiting}
+            self._waiting = older | self._waiting
+        self._wake.set()
 
     def _set_aside(self, name: str) -> Path | None:
-        """Give the file a second name. Raises OSError unless it is a plain file."""
-        held = Path(self._aside.name, str(next(self._numbers)))
-        with contextlib.suppress(FileNotFoundError):
-            folder = os.open(self._directory / FOLDER, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-            try:
-                os.link(name, held, src_dir_fd=folder, follow_symlinks=False)
-            finally:
-                os.close(folder)
-            found = held.lstat()
-            if stat.S_ISREG(found.st_mode) and found.st_nlink <= LINKED:
-                return held
-            held.unlink()
-            raise OSError(0, "no plain file")
-        return None
+        """Give the file a second name that is ours; None where it is gone. Raises OSError unless it is a plain file."""
+        version = Path(self._aside.name, str(next(self._numbers)))
+        try:
+            with UntrustedDir(self._directory / FOLDER) as folder:
+                folder.link_out(name, version)
+        except FileNotFoundError:
+            return None
+        return version
 
-    def _keep(self, taken: Mapping[str, Path | None]) -> None:
+    def _store_all(self, taken: Mapping[str, Path | None]) -> None:
         with self._database.read() as session:
-            before = sum(one.bytes for one in checkpoints.of(session, self._job) if one.name not in taken)
+            stored = checkpoints.of(session, self._job)
+            before = sum(checkpoint.bytes for checkpoint in stored if checkpoint.name not in taken)
         if before + _size(taken) > self._max_bytes:
             log.warning("job_%s: checkpoints were refused: too large together", self._job.hex)
             return
         versions = []
-        for name, held in taken.items():
+        for name, version in taken.items():
             if self._over.is_set():
                 return
-            if held is not None:
-                versions.append(self._stored(name, held))
-        gone = [name for name, held in taken.items() if held is None]
+            if version is not None:
+                versions.append(self._stored(name, version))
+        deleted = [name for name, version in taken.items() if version is None]
         with self._database.write() as session:
-            replaced = checkpoints.keep(session, self._job, self._attempt, versions, gone)
-            keys = [version.key for version in versions] if replaced is None else replaced
-        if replaced is None:
-            self._over.set()  # somebody else has the job, or it is being canceled
-        for key in keys:
+            replaced = checkpoints.keep(session, self._job, self._attempt, versions, deleted)
+        if replaced is None:  # somebody else has the job, or it is being canceled
+            self._over.set()
+            replaced = [version.key for version in versions]
+        for key in replaced:
             self._store.delete(key)
 
-    def _stored(self, name: str, held: Path) -> Checkpoint:
+    def _stored(self, name: str, version: Path) -> Checkpoint:
         key = f"checkpoints/{self._job.hex}/{self._attempt}/{new_id().hex}"
-        digest, size = sha256_of(held), held.stat().st_size
-        self._store.put(key, held, sha256=digest, media_type=checkpoints.OCTETS)
+        with version.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        self._store.put(key, version, sha256=digest, media_type=checkpoints.OCTETS)
+        size = version.stat().st_size
         return Checkpoint(job_id=self._job, name=name, attempt=self._attempt, sha256=digest, bytes=size, key=key)
 
 
-def _size(files: Mapping[str, Path | None]) -> int:
-    return sum(held.stat().st_size for held in files.values() if held is not None)
+def _size(versions: Mapping[str, Path | None]) -> int:
+    return sum(version.stat().st_size for version in versions.values() if version is not None)
 
 
-def _discard(held: Path | None) -> None:
-    if held is not None:
-        held.unlink(missing_ok=True)
+def _discard(version: Path | None) -> None:
+    if version is not None:
+        version.unlink(missing_ok=True)

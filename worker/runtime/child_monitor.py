@@ -13,26 +13,28 @@ from typing import Final
 
 from app.errors import PareError
 from app.spec.failure import Failure
+from app.spec.progress import JobProgress
 from app.spec.targets import ToolchainName
 from worker.runtime import footprint
 from worker.runtime.child_protocol import (
     MAX_LOG_BYTES,
     MAX_LOG_MESSAGE,
     TRUNCATED,
-    Asked,
+    Advanced,
+    AskAgent,
+    CheckpointChanged,
     Done,
     Failed,
-    Kept,
     Lines,
     LogLine,
-    Progress,
-    Wanted,
+    StartToolchain,
     decode,
     plain,
 )
 from worker.runtime.errors import Crashed, Killed, OutOfDisk, OutOfMemory, TimedOut
 from worker.runtime.fork_server import ChildHandle
 from worker.runtime.jail.limits import Limits
+from worker.runtime.progress_throttle import ProgressThrottle
 from worker.runtime.redact import Scrubber
 
 TICK_S: Final = 0.1
@@ -43,29 +45,29 @@ TICK_BYTES: Final = 256 << 10
 OUTPUT_BYTES: Final = 64 << 10
 DEATH_S: Final = 10
 NEARLY: Final = 0.9
-
-
+"""Of the memory limit: a SIGKILL above it is taken for the kernel's, which looks more often than we do."""
 MAX_CHECKPOINTS: Final = 200
 """Names of checkpoints that one attempt may use; a job of 16 steps needs some 60."""
 
 
-def _unheard(_: object) -> None:
-    """Ignore what nobody wants to hear."""
+def _ignore(*_: object) -> None:
+    """Do nothing: the caller does not listen to this."""
 
 
 @dataclass(frozen=True)
 class Listeners:
-    """Whom to tell, from the thread that watches. `should_stop` is asked ten times a second; a text stops."""
+    """What the caller hears of a child, from the thread that watches it."""
 
-    on_progress: Callable[[Progress], None] = _unheard
-    on_log: Callable[[LogLine], None] = _unheard
-    on_checkpoint: Callable[[str], None] = _unheard
-    """Hears the name of a file in the folder of checkpoints that is complete, or was deleted."""
+    on_progress: Callable[[JobProgress], None] = _ignore
+    on_log: Callable[[LogLine], None] = _ignore
+    on_checkpoint: Callable[[str], None] = _ignore
+    """The name of a file in the folder of checkpoints that is complete, or was deleted."""
     should_stop: Callable[[], str | None] = lambda: None
-    on_toolchain: Callable[[int, ToolchainName], None] = lambda _number, _name: None
-    """Hears which toolchain's process the child asks for, and the number of its folder."""
-    on_agent: Callable[[int, str], None] = lambda _number, _agent: None
-    """Hears which device agent the child asks for, and the number of the task's folder."""
+    """Asked ten times a second; a text ends the child and is the reason."""
+    on_toolchain: Callable[[int, ToolchainName], None] = _ignore
+    """Number of a folder, and the toolchain whose process the child wants there."""
+    on_agent: Callable[[int, str], None] = _ignore
+    """Number of a task's folder, and the device agent that the child wants it done by."""
 
 
 @dataclass(frozen=True)
@@ -76,80 +78,91 @@ class Stopped:
 
 
 @dataclass(frozen=True)
-class Verdict:
-    """The child says that it is done and ended well; its result is yet to be checked."""
+class EndedWell:
+    """The child says that it is done, and its process ended well; its result is yet to be checked."""
 
 
 class ChildMonitor:
-    """Keeps watch over one child."""
+    """Watches over one child: reads what it says, holds it to its limits, and says how it ended."""
 
     def __init__(
-        self, lifeline: ChildHandle, wire: int, output: int, directory: Path, limits: Limits, *, alone: bool
+        self,
+        child: ChildHandle,
+        messages: int,
+        output: int,
+        directory: Path,
+        limits: Limits,
+        *,
+        alone: bool,
+        subject: str = "The job",
     ) -> None:
-        """Read `wire` and `output`, pipes that the caller closes. `alone`: the child cannot start processes."""
-        self._lifeline = lifeline
-        self._wire, self._output = wire, output
+        """Read `messages` and `output`, pipes that the caller closes.
+
+        `alone`: the child cannot start processes. `subject`: whose process it is, as failures say it.
+        """
+        self._child = child
+        self._messages, self._output = messages, output
         self._directory = directory
         self._limits = limits
         self._alone = alone
+        self._subject = subject
         self._lines = Lines()
-        self._news: list[Progress] = []
-        self._step = 0
-        self._kept: list[str] = []
-        self._names: set[str] = set()
-        self._wanted: list[Wanted | Asked] = []
+        self._progress = ProgressThrottle()
+        self._checkpoints: list[str] = []
+        self._checkpoint_names: set[str] = set()
+        self._requests: list[StartToolchain | AskAgent] = []
         self._log: list[LogLine] = []
         self._logged = 0
         self._tail: deque[bytes] = deque()
         self._tail_bytes = 0
-        self._last: Done | Failed | None = None
-        self._peak = 0
+        self._last_message: Done | Failed | None = None
+        self._peak_bytes = 0
         self._ticks = 0
         self._inputs = footprint.disk(directory, most=10 * footprint.MAX_ENTRIES)
         self._selector = selectors.DefaultSelector()
-        for pipe in (wire, output):
+        for pipe in (messages, output):
             os.set_blocking(pipe, False)
             self._selector.register(pipe, selectors.EVENT_READ)
-        self._selector.register(lifeline, selectors.EVENT_READ)
+        self._selector.register(child, selectors.EVENT_READ)
 
-    def keep(self, listeners: Listeners) -> Verdict | Failure | Stopped:
+    def watch(self, listeners: Listeners) -> EndedWell | Failure | Stopped:
         """Watch until the end. The caller's own exceptions pass through."""
         deadline = time.monotonic() + self._limits.wall_s
         end: PareError | Stopped | None = None
         try:
-            while not self._lifeline.over:
-                self._tick()
-                self._tell(listeners)
+            while not self._child.over:
+                self._read_for_a_tick()
+                self._notify(listeners)
                 if reason := listeners.should_stop():
                     end = Stopped(reason)
                     break
-                self._check(deadline)
+                self._require_within_limits(deadline)
             self._drain()
-            if self._lifeline.code is None and end is None:
-                self._orphaned()
+            if self._child.code is None and end is None:
+                self._kill_orphan()
         except PareError as broken:
             end = broken
         if end is not None:
             self._kill()
         self._add_output()
-        self._tell(listeners)
+        self._notify(listeners)
         return end if isinstance(end, Stopped) else self._judged(end)
 
     def close(self) -> None:
         """Let go; a child that still lives ends."""
         self._selector.close()
-        self._lifeline.close()
+        self._child.close()
 
-    def _tick(self) -> None:
+    def _read_for_a_tick(self) -> None:
         """Read what comes within a tenth of a second, or as much as one tick takes."""
         until, budget = time.monotonic() + TICK_S, TICK_BYTES
-        while not self._lifeline.over and (left := until - time.monotonic()) > 0:
+        while not self._child.over and (left := until - time.monotonic()) > 0:
             if budget <= 0:
                 time.sleep(left)
                 return
             for key, _ in self._selector.select(left):
-                if key.fileobj is self._lifeline:
-                    self._lifeline.look()
+                if key.fileobj is self._child:
+                    self._child.look()
                 else:
                     budget -= self._read(key.fd)
 
@@ -160,51 +173,42 @@ class ChildMonitor:
             return 0
         if not chunk:
             self._selector.unregister(pipe)
-        elif pipe == self._wire:
+        elif pipe == self._messages:
             for line in self._lines.feed(chunk):
-                self._hear(line)
+                self._receive(line)
         else:
             self._keep_tail(chunk)
         return len(chunk)
 
     def _drain(self) -> None:
         """What the child wrote before its end: at most what the pipes hold, as nothing writes to them any more."""
-        for pipe in (self._wire, self._output):
+        for pipe in (self._messages, self._output):
             left = TICK_BYTES * 8
             while pipe in self._selector.get_map() and left > 0 and (read := self._read(pipe)):
                 left -= read
 
-    def _hear(self, line: bytes) -> None:
-        if self._last is not None:
-            raise Crashed("The job's process broke the protocol with its parent: it spoke after its last line.")
+    def _receive(self, line: bytes) -> None:
+        if self._last_message is not None:
+            raise Crashed("The process broke the protocol with its parent: it spoke after its last line.")
         match decode(line):
-            case Progress() as news:
-                self._add_news(news)
-            case LogLine() as said:
-                self._add_line(said)
-            case Kept(name=name):
+            case Advanced(progress=progress):
+                self._progress.add(progress)
+            case LogLine() as log_line:
+                self._add_line(log_line)
+            case CheckpointChanged(name=name):
                 self._add_checkpoint(name)
-            case Wanted() | Asked() as wanted:
-                self._wanted.append(wanted)
-            case Done() | Failed() as last:
-                self._last = last
+            case StartToolchain() | AskAgent() as request:
+                self._requests.append(request)
+            case Done() | Failed() as last_message:
+                self._last_message = last_message
             case started:
-                layers = ", ".join(f"{name}: {held}" for name, held in started.layers.items())
+                layers = ", ".join(f"{name}: {state}" for name, state in started.layers.items())
                 self._add_line(LogLine(message=f"confined by {plain(layers)}"[:MAX_LOG_MESSAGE]))
 
-    def _add_news(self, news: Progress) -> None:
-        """Keep the newest of each stage. Stages only go forward: a child cannot make more events than it has steps."""
-        if news.step < self._step:
-            return
-        if self._news and news.step == self._step:
-            self._news.pop()
-        self._step = news.step
-        self._news.append(news)
-
     def _add_checkpoint(self, name: str) -> None:
-        if name in self._names or len(self._names) < MAX_CHECKPOINTS:
-            self._names.add(name)
-            self._kept.append(name)
+        if name in self._checkpoint_names or len(self._checkpoint_names) < MAX_CHECKPOINTS:
+            self._checkpoint_names.add(name)
+            self._checkpoints.append(name)
 
     def _add_line(self, line: LogLine) -> None:
         if self._logged > MAX_LOG_BYTES:
@@ -227,95 +231,96 @@ class ChildMonitor:
         for line in text.splitlines():
             self._log.append(LogLine(message=plain(scrubber(line))[:MAX_LOG_MESSAGE], source="output"))
 
-    def _tell(self, listeners: Listeners) -> None:
-        news, said, kept, wanted = self._news, self._log, self._kept, self._wanted
-        self._news, self._log, self._kept, self._wanted = [], [], [], []
-        for line in said:
+    def _notify(self, listeners: Listeners) -> None:
+        """Hand on what was read; a listener that raises hears nothing twice."""
+        lines, self._log = self._log, []
+        checkpoints, self._checkpoints = self._checkpoints, []
+        requests, self._requests = self._requests, []
+        for line in lines:
             listeners.on_log(line)
-        for progress in news:
+        for progress in self._progress.take():
             listeners.on_progress(progress)
-        for name in kept:
+        for name in checkpoints:
             listeners.on_checkpoint(name)
-        for one in wanted:
-            if isinstance(one, Asked):
-                listeners.on_agent(one.number, one.agent)
+        for request in requests:
+            if isinstance(request, AskAgent):
+                listeners.on_agent(request.number, request.agent)
             else:
-                listeners.on_toolchain(one.number, one.name)
+                listeners.on_toolchain(request.number, request.name)
 
-    def _check(self, deadline: float) -> None:
-        if self._lifeline.over:
+    def _require_within_limits(self, deadline: float) -> None:
+        if self._child.over:
             return
         if time.monotonic() > deadline:
-            raise TimedOut(f"The job did not finish within {self._limits.wall_s:g} s.")
-        held = footprint.memory_bytes(self._lifeline.pid, alone=self._alone)
-        self._peak = max(self._peak, held)
-        if held > self._limits.memory_bytes:
-            raise OutOfMemory(f"The job held more than {self._limits.memory_bytes >> 20} MiB of memory.")
+            raise TimedOut(f"{self._subject} did not finish within {self._limits.wall_s:g} s.")
+        memory_bytes = footprint.memory_bytes(self._child.pid, alone=self._alone)
+        self._peak_bytes = max(self._peak_bytes, memory_bytes)
+        if memory_bytes > self._limits.memory_bytes:
+            raise OutOfMemory(f"{self._subject} held more than {self._limits.memory_bytes >> 20} MiB of memory.")
         self._ticks += 1
         if self._ticks % DISK_EVERY_TICKS == 0:
             most = self._inputs.entries + footprint.MAX_ENTRIES
             used = footprint.disk(self._directory, most)
             if used.entries > most:
-                raise OutOfDisk(f"The job made more than {footprint.MAX_ENTRIES} files.")
+                raise OutOfDisk(f"{self._subject} made more than {footprint.MAX_ENTRIES} files.")
             if used.bytes - self._inputs.bytes > self._limits.file_bytes:
-                raise OutOfDisk(f"The job wrote more than {self._limits.file_bytes >> 20} MiB to disk.")
+                raise OutOfDisk(f"{self._subject} wrote more than {self._limits.file_bytes >> 20} MiB to disk.")
 
-    def _orphaned(self) -> None:
+    def _kill_orphan(self) -> None:
         """The zygote is gone. Linux has killed its children with it; elsewhere it is done here."""
         with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(self._lifeline.pid, signal.SIGKILL)
+            os.killpg(self._child.pid, signal.SIGKILL)
 
     def _kill(self) -> None:
-        self._lifeline.kill()
+        self._child.kill()
         deadline = time.monotonic() + DEATH_S
-        while not self._lifeline.over and time.monotonic() < deadline:
+        while not self._child.over and time.monotonic() < deadline:
             for key, _ in self._selector.select(TICK_S):
-                if key.fileobj is self._lifeline:
-                    self._lifeline.look()
-                elif not (chunk := self._swallow(key.fd)):
+                if key.fileobj is self._child:
+                    self._child.look()
+                elif not (chunk := self._read_ignored(key.fd)):
                     self._selector.unregister(key.fd)
                 elif key.fd == self._output:
                     self._keep_tail(chunk)
 
     @staticmethod
-    def _swallow(pipe: int) -> bytes:
-        """Past the end nothing on the wire counts any more."""
+    def _read_ignored(pipe: int) -> bytes:
+        """Past the end no message counts any more; only output is kept."""
         try:
             return os.read(pipe, CHUNK_BYTES)
         except BlockingIOError:
             return b""
 
-    def _judged(self, end: PareError | None) -> Verdict | Failure:
-        code = self._lifeline.code
-        if end is None and code == 0 and isinstance(self._last, Done):
-            return Verdict()
-        if end is None and isinstance(self._last, Failed):
-            return self._last.failure
-        error = end or self._cause(code)
-        return Failure(code=error.code, detail=error.detail, remedy=error.remedy)
+    def _judged(self, end: PareError | None) -> EndedWell | Failure:
+        code = self._child.code
+        if end is None and code == 0 and isinstance(self._last_message, Done):
+            return EndedWell()
+        if end is None and isinstance(self._last_message, Failed):
+            return self._last_message.failure
+        return Failure.of(end or self._cause(code))
 
     def _cause(self, code: int | None) -> PareError:
-        """What an end without a last word means."""
+        """What an end without a last message means."""
+        process = f"{self._subject}'s process"
         if code is None:
-            return Killed("The job's process ended together with the one it was forked from.")
+            return Killed(f"{process} ended together with the one it was forked from.")
         if b"std::bad_alloc" in b"".join(self._tail):
-            return OutOfMemory("The job ran out of memory.")
+            return OutOfMemory(f"{self._subject} ran out of memory.")
         if code >= 0:
-            return Crashed(f"The job's process ended with status {code} and without a result.")
-        if -code == signal.SIGKILL and self._peak > NEARLY * self._limits.memory_bytes:
-            return OutOfMemory("The operating system ended the job's process close to its memory limit.")
-        return by_signal(-code)
+            return Crashed(f"{process} ended with status {code} and without a result.")
+        if -code == signal.SIGKILL and self._peak_bytes > NEARLY * self._limits.memory_bytes:
+            return OutOfMemory(f"{process} was ended by the operating system close to its memory limit.")
+        return _ended_by_signal(self._subject, -code)
 
 
-def by_signal(number: int) -> PareError:
-    """What it means that a signal ended the child."""
+def _ended_by_signal(subject: str, number: int) -> PareError:
     name = signal.Signals(number).name if number in set(signal.Signals) else f"signal {number}"
     match number:
         case signal.SIGXCPU:
-            return TimedOut("The job used up its CPU time.")
+            return TimedOut(f"{subject} used up its CPU time.")
         case signal.SIGXFSZ:
-            return OutOfDisk("The job wrote a file over the limit.")
+            return OutOfDisk(f"{subject} wrote a file over the limit.")
         case signal.SIGKILL | signal.SIGTERM:
-            return Killed(f"The job's process was ended by {name} from outside.")
+            return Killed(f"{subject}'s process was ended by {name} from outside.")
         case _:
-            return Crashed(f"The job's process crashed with {name}.")
+            return Crashed(f"{subject}'s process crashed with {name}.")

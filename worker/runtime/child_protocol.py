@@ -10,40 +10,26 @@ from pydantic import Field, StringConstraints, TypeAdapter, ValidationError
 
 from app.spec.agents import AgentId
 from app.spec.base import Frozen
-from app.spec.failure import Failure
+from app.spec.failure import MAX_DETAIL, MAX_REMEDY, Failure
+from app.spec.progress import MAX_MESSAGE, MAX_STAGE, JobProgress
 from app.spec.targets import ToolchainName
 from app.spec.work import FileName
 from worker.runtime.errors import Crashed
 
 MAX_LINE_BYTES = 64 << 10
 MAX_LOG_BYTES = 1 << 20
-MAX_NAME = 200
-MAX_MESSAGE = 500
 MAX_LOG_MESSAGE = 4000
-MAX_DETAIL = 2000
-MAX_REMEDY = 1000
 UNPRINTABLE = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
 TRUNCATED = "The log ends here: the job wrote more than 1 MiB."
 
 Line = Annotated[str, StringConstraints(max_length=MAX_LOG_MESSAGE)]
 
 
-class Progress(Frozen):
-    """Where the job is: `fraction` (0 to 1) of stage `stage`, which is number `step` (from 1) of `steps`."""
+class Advanced(Frozen):
+    """The job is where `progress` says."""
 
     kind: Literal["progress"] = "progress"
-    stage: str = Field(max_length=MAX_NAME)
-    step: int = Field(ge=0, le=10_000)
-    steps: int = Field(ge=0, le=10_000)
-    fraction: float = Field(ge=0, le=1)
-    message: str = Field("", max_length=MAX_MESSAGE)
-
-    @property
-    def overall(self) -> float:
-        """The share of all stages that is done, 0 to 1, every stage counted alike."""
-        if self.steps == 0:
-            return 0.0
-        return min(1.0, max(0.0, (self.step - 1 + self.fraction) / self.steps))
+    progress: JobProgress
 
 
 class LogLine(Frozen):
@@ -55,14 +41,14 @@ class LogLine(Frozen):
     source: Literal["engine", "output"] = "engine"
 
 
-class Kept(Frozen):
+class CheckpointChanged(Frozen):
     """The file `name` in the folder of checkpoints is complete, or was deleted because it is of no more use."""
 
     kind: Literal["kept"] = "kept"
     name: FileName
 
 
-class Wanted(Frozen):
+class StartToolchain(Frozen):
     """Start the toolchain `name` in folder `number` of the job's toolchains."""
 
     kind: Literal["wanted"] = "wanted"
@@ -70,7 +56,7 @@ class Wanted(Frozen):
     name: ToolchainName
 
 
-class Asked(Frozen):
+class AskAgent(Frozen):
     """Have device agent `agent` do the task in folder `number` of the job's agents."""
 
     kind: Literal["asked"] = "asked"
@@ -98,7 +84,7 @@ class Done(Frozen):
     kind: Literal["done"] = "done"
 
 
-AnyMessage = Progress | LogLine | Kept | Wanted | Asked | Started | Failed | Done
+AnyMessage = Advanced | LogLine | CheckpointChanged | StartToolchain | AskAgent | Started | Failed | Done
 _MESSAGE: TypeAdapter[AnyMessage] = TypeAdapter(Annotated[AnyMessage, Field(discriminator="kind")])
 
 
@@ -112,11 +98,11 @@ def decode(line: bytes) -> AnyMessage:
     try:
         message = _MESSAGE.validate_json(line, strict=True)
     except ValidationError as error:
-        raise Crashed("The job's process broke the protocol with its parent.") from error
+        raise Crashed("The process broke the protocol with its parent.") from error
     match message:
-        case Progress():
-            stage, said = plain(message.stage)[:MAX_NAME], plain(message.message)[:MAX_MESSAGE]
-            return message.model_copy(update={"stage": stage, "message": said})
+        case Advanced(progress=progress):
+            stage, text = plain(progress.stage)[:MAX_STAGE], plain(progress.message)[:MAX_MESSAGE]
+            return Advanced(progress=progress.model_copy(update={"stage": stage, "message": text}))
         case LogLine():
             return message.model_copy(update={"message": plain(message.message)[:MAX_LOG_MESSAGE]})
         case Failed():
@@ -154,5 +140,5 @@ class Lines:
         """The lines that `chunk` completes, without their newlines."""
         *whole, self._rest = (self._rest + chunk).split(b"\n")
         if len(self._rest) > MAX_LINE_BYTES or any(len(line) > MAX_LINE_BYTES for line in whole):
-            raise Crashed("The job's process broke the protocol with its parent: a line is too long.")
+            raise Crashed("The process broke the protocol with its parent: a line is too long.")
         return whole

@@ -57,20 +57,20 @@ def sources(lock: Path, mirror: str) -> list[str]:
 
 def fetch(package: Package, places: list[str]) -> bytes:
     """The package's content, from the first place that has it. Raises `PackageUnavailable`."""
-    told = ""
-    for place in [each for each in places for _ in range(ATTEMPTS)]:
+    reason = ""
+    for place in [place for place in places for _ in range(ATTEMPTS)]:
         try:
             with urllib.request.urlopen(  # noqa: S310  # the operator's own mirror; the digest decides
                 f"{place}/{urllib.parse.quote(package.path)}", timeout=TIMEOUT_S
             ) as answer:
                 content: bytes = answer.read()
         except (OSError, http.client.HTTPException, ValueError) as error:
-            told = f"{place} answered {type(error).__name__}: {error}"
+            reason = f"{place} answered {type(error).__name__}: {error}"
             continue
         if hashlib.sha256(content).hexdigest() == package.sha256:
             return content
-        told = f"{place} has a file with another SHA-256"
-    raise PackageUnavailable(f"{package.path} could not be fetched: {told}.")
+        reason = f"{place} has a file with another SHA-256"
+    raise PackageUnavailable(f"{package.path} could not be fetched: {reason}.")
 
 
 def unpack(content: bytes, into: Path) -> None:

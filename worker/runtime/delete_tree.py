@@ -5,16 +5,16 @@ import stat
 from collections.abc import Collection
 from pathlib import Path
 
-_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+from worker.runtime.untrusted_dir import open_folder
 
 
-def clear(directory: Path, keep: Collection[str] = ()) -> None:
+def delete_tree(directory: Path, keep: Collection[str] = ()) -> None:
     """Delete everything in `directory` but the plain files that `keep` names. Follows no links. Raises OSError.
 
     It holds one descriptor and goes down by name and up by `..`, which is safe because the job is over: a chain of
     100,000 folders, which `shutil.rmtree` answers with RecursionError and leaves on the disk, is just longer.
     """
-    here = os.open(directory, _FOLDER)
+    here = open_folder(directory)
     above: list[tuple[str, list[str]]] = []
     try:
         waiting = _folders_left(here, keep)
@@ -35,7 +35,7 @@ def clear(directory: Path, keep: Collection[str] = ()) -> None:
 
 def _moved(here: int, name: str) -> int:
     """The folder `name` in place of `here`, which is closed."""
-    there = os.open(name, _FOLDER, dir_fd=here)
+    there = open_folder(name, here)
     os.close(here)
     return there
 

@@ -18,7 +18,7 @@ from app.db import jobs
 from app.settings import Settings
 from migrations import upgrade
 from worker.runtime.errors import AlreadyRunning
-from worker.runtime.worker_process import station
+from worker.runtime.worker_process import worker_process
 
 log = logging.getLogger(__name__)
 
@@ -73,7 +73,7 @@ def _serve(settings: Settings) -> None:
     components = Components.build(settings)
     with components.database.write() as session:
         jobs.unpublish_all(session)
-    with station(settings, components.database, components.store, components.celery) as draining:
+    with worker_process(settings, components.database, components.store, components.celery) as draining:
         worker = EmbeddedWorker(components.celery)
         worker.start()
         # uvicorn raises the signal that ended it once more when it is done; without this it would end us undrained.

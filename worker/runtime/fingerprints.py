@@ -1,4 +1,4 @@
-"""What a worker's knowledge of runtimes rests on: digests of what is installed, by toolchain."""
+"""What a worker's answers about runtimes rest on: digests of what is installed, by toolchain."""
 
 import hashlib
 from importlib.metadata import version
@@ -14,5 +14,5 @@ PACKAGES = ("torch", "onnx", "onnxruntime")
 def fingerprints_of(environments: Environments) -> dict[str, str]:
     """By name of a toolchain that is installed, and `OWN` for the worker itself: what changes when that does."""
     own = " ".join((__version__, *(version(package) for package in PACKAGES)))
-    found: dict[str, str] = {name: f"{__version__}-{digest(name)[:16]}" for name in environments.names()}
-    return {OWN: hashlib.sha256(own.encode()).hexdigest()[:16], **found}
+    toolchains: dict[str, str] = {name: f"{__version__}-{digest(name)[:16]}" for name in environments.names()}
+    return {OWN: hashlib.sha256(own.encode()).hexdigest()[:16], **toolchains}

@@ -32,7 +32,7 @@ def _own_bytes(pid: int) -> int:
     try:
         if libc.LINUX:
             status = Path(f"/proc/{pid}/status").read_text()
-            return 1024 * sum(int(found) for found in _OWN_PAGES.findall(status))
+            return 1024 * sum(int(kilobytes) for kilobytes in _OWN_PAGES.findall(status))
         return int(psutil.Process(pid).memory_info().rss)
     except (OSError, psutil.Error):
         return 0

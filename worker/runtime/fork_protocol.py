@@ -1,15 +1,21 @@
-"""What the parent asks of the zygote, and what the zygote answers on a job's lifeline."""
+"""What the parent asks of the zygote, and what the zygote answers over the child's own connection."""
 
 from typing import Literal
 
 from app.spec.base import Frozen
-from app.spec.work import WorkKind
 from worker.runtime.jail.limits import Limits
 from worker.runtime.jail.trial import Trial
 
 MAX_REQUEST_BYTES = 32 << 10
 READY = b"ready\n"
 KILL = b"k"
+
+
+class Entry(Frozen):
+    """A function to call and the class that reads its order: `module:name` each, of ours."""
+
+    function: str
+    order: str
 
 
 class Program(Frozen):
@@ -20,19 +26,17 @@ class Program(Frozen):
 
 
 class Request(Frozen):
-    """Fork a child that is confined to `directory` and does `entry` there, or runs `program`, or the trial.
+    """Fork a child that is confined to `directory` and does `work` there.
 
-    Three file descriptors travel with it: the lifeline (a socket), the wire and the output (pipes to write to).
+    Three file descriptors travel with it: the child's connection (a socket), and the pipes that it writes its messages
+    and its output to.
     """
 
     directory: str
-    kind: WorkKind
-    entry: str
     limits: Limits
     device: Literal["cpu", "cuda"]
     strict: bool
-    program: Program | None = None
-    trial: Trial | None = None
+    work: Entry | Program | Trial
 
 
 class Ended(Frozen):

@@ -102,18 +102,18 @@ class ForkServer:
         with self._lock:
             self._started()
 
-    def fork(self, request: Request, wire: int, output: int) -> ChildHandle:
-        """A child that does `request`; it gets copies of `wire` and `output`. Raises NotStarted."""
-        message = request.model_dump_json().encode()
-        if len(message) > MAX_REQUEST_BYTES:
+    def fork(self, request: Request, messages: int, output: int) -> ChildHandle:
+        """A child that does `request`; it gets copies of the pipes `messages` and `output`. Raises NotStarted."""
+        request_bytes = request.model_dump_json().encode()
+        if len(request_bytes) > MAX_REQUEST_BYTES:
             raise NotStarted("The request for a process is too long.")
         with self._lock:
             try:
-                return self._forked(message, wire, output)
+                return self._forked(request_bytes, messages, output)
             except (OSError, NotStarted):
                 self._stop()  # it died unnoticed, or is stuck: one more try with a fresh one
                 try:
-                    return self._forked(message, wire, output)
+                    return self._forked(request_bytes, messages, output)
                 except OSError as error:
                     raise NotStarted("The process that jobs are forked from could not be reached.") from error
 
@@ -122,12 +122,12 @@ class ForkServer:
         with self._lock:
             self._stop()
 
-    def _forked(self, message: bytes, wire: int, output: int) -> ChildHandle:
+    def _forked(self, request: bytes, messages: int, output: int) -> ChildHandle:
         control = self._started()
         ours, theirs = socket.socketpair()
         try:
             with theirs:
-                socket.send_fds(control, [message], [theirs.fileno(), wire, output])
+                socket.send_fds(control, [request], [theirs.fileno(), messages, output])
         except OSError:
             ours.close()
             raise
@@ -175,7 +175,9 @@ class ForkServer:
                 self._process.wait()
         if self._home:
             shutil.rmtree(self._home, ignore_errors=True)
-        self._control = self._process = self._home = None
+        self._control = None
+        self._process = None
+        self._home = None
 
 
 def environment(home: Path, threads: int) -> dict[str, str]:

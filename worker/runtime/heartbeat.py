@@ -1,4 +1,4 @@
-"""An attempt's lifeline: renews the lease, shows progress, and brings the request to stop."""
+"""Runs beside an attempt: renews its lease, stores its progress and log, and brings the request to stop."""
 
 import logging
 import threading
@@ -12,7 +12,9 @@ from app.db import events, jobs
 from app.db.database import Database
 from app.db.tables import JobState
 from app.settings import Settings
-from worker.runtime.child_protocol import LogLine, Progress
+from app.spec.progress import JobProgress
+from worker.runtime.child_protocol import LogLine
+from worker.runtime.progress_throttle import ProgressThrottle
 
 log = logging.getLogger(__name__)
 
@@ -25,16 +27,16 @@ DRAINING = "draining"
 
 
 class Heartbeat(threading.Thread):
-    """Runs beside one attempt. `stop_reason` says why the attempt must end, or None."""
+    """The heartbeat of one attempt. `stop_reason` says why the attempt must end, or None."""
 
     def __init__(self, database: Database, settings: Settings, job: UUID, attempt: int) -> None:
-        super().__init__(name=f"pulse-{job.hex[-8:]}", daemon=True)
+        super().__init__(name=f"heartbeat-{job.hex[-8:]}", daemon=True)
         self._database = database
         self._settings = settings
         self._job, self._attempt = job, attempt
         self._lock = threading.Lock()
         self._lines: list[LogLine] = []
-        self._news: list[Progress] = []
+        self._progress = ProgressThrottle()
         self._renewed = time.monotonic()
         self._over = threading.Event()
         self._reason: str | None = None
@@ -47,15 +49,13 @@ class Heartbeat(threading.Thread):
         self._over.set()
         self.join()
 
-    def on_progress(self, progress: Progress) -> None:
-        """Remember the newest progress of each stage; the next tick shows them."""
+    def on_progress(self, progress: JobProgress) -> None:
+        """Take note of progress; the next tick stores the newest of each stage."""
         with self._lock:
-            if self._news and self._news[-1].step == progress.step:
-                self._news.pop()
-            self._news.append(progress)
+            self._progress.add(progress)
 
     def on_log(self, line: LogLine) -> None:
-        """Remember a log line; the next tick stores it."""
+        """Take note of a log line; the next tick stores it."""
         with self._lock:
             self._lines.append(line)
 
@@ -74,20 +74,21 @@ class Heartbeat(threading.Thread):
     def _tick(self) -> None:
         with self._lock:
             lines, self._lines = self._lines, []
-            news, self._news = self._news, []
-        due = time.monotonic() - self._renewed >= self._settings.heartbeat_s
+            progress = self._progress.take()
+        is_due = time.monotonic() - self._renewed >= self._settings.heartbeat_s
         try:
-            state = self._beat(lines, news) if due or lines or news else self._look()
+            state = self._renew(lines, progress) if is_due or lines or progress else self._state()
         except SQLAlchemyError as error:
             # The database is away: keep working until the lease would have run out, then somebody else may have it.
             log.warning("job_%s: the database does not answer (%s)", self._job.hex, type(error).__name__)
             with self._lock:
-                self._lines[:0], self._news[:0] = lines, news
+                self._lines[:0] = lines
+                self._progress.put_back(progress)
             if time.monotonic() - self._renewed > self._settings.lease_s:
                 self._reason = FENCED
             return
-        except Exception:  # without a pulse the lease runs out unseen: stop before somebody else begins
-            log.exception("job_%s: the pulse failed", self._job.hex)
+        except Exception:  # without a heartbeat the lease runs out unseen: stop before somebody else begins
+            log.exception("job_%s: the heartbeat failed", self._job.hex)
             self._reason = FENCED
             return
         if state is None:
@@ -95,33 +96,25 @@ class Heartbeat(threading.Thread):
         elif state == "canceling":
             self._reason = CANCELED
 
-    def _beat(self, lines: list[LogLine], news: list[Progress]) -> JobState | None:
+    def _renew(self, lines: list[LogLine], stages: list[JobProgress]) -> JobState | None:
+        """Renew the lease and store what was said; the job's state, or None when the attempt was given up on."""
+        newest = stages[-1] if stages else None
         with self._database.write() as session:
-            shown = _standing(news[-1]) if news else None
-            state = jobs.pulse(session, self._job, self._attempt, lease_s=self._settings.lease_s, standing=shown)
+            state = jobs.renew_lease(session, self._job, self._attempt, lease_s=self._settings.lease_s, progress=newest)
             if state is None:
                 return None
-            for progress in news:
+            for progress in stages:
                 events.add(session, self._job, "progress", _event(progress))
             for line in lines:
                 events.add(session, self._job, "log", {"level": line.level, "message": line.message})
         self._renewed = time.monotonic()
         return state
 
-    def _look(self) -> JobState | None:
+    def _state(self) -> JobState | None:
         with self._database.read() as session:
             return jobs.state_of(session, self._job, self._attempt)
 
 
-def _standing(progress: Progress) -> jobs.Standing:
-    return jobs.Standing(progress.stage, progress.step, progress.steps, progress.fraction, progress.message)
-
-
-def _event(progress: Progress) -> dict[str, Any]:
-    return {
-        "stage": progress.stage,
-        "step": progress.step,
-        "steps": progress.steps,
-        "fraction": round(progress.overall, 4),
-        "message": progress.message,
-    }
+def _event(progress: JobProgress) -> dict[str, Any]:
+    """As clients see it: `fraction` is that of the whole job."""
+    return progress.model_dump() | {"fraction": round(progress.overall, 4)}

@@ -41,7 +41,7 @@ def install(names: Sequence[ToolchainName], environments: Environments, mirror: 
         (folder / STAMP).write_text(digest(name))
 
 
-def tell(environments: Environments) -> None:
+def show(environments: Environments) -> None:
     """One line for each toolchain."""
     for name in NAMES:
         _say(f"{name:12} {'installed' if environments.installed(name) else 'missing'}")
@@ -49,11 +49,11 @@ def tell(environments: Environments) -> None:
 
 def _make(folder: Path, lock: Path) -> None:
     _run(sys.executable, "-m", "venv", str(folder))
-    for packages in _turns(lock):
+    for packages in _pip_arguments(lock):
         _run(str(folder / "bin" / "python"), "-m", "pip", "install", "--quiet", "--no-deps", *packages)
 
 
-def _turns(lock: Path) -> list[list[str]]:
+def _pip_arguments(lock: Path) -> list[list[str]]:
     """Torch first and alone, as everywhere: nothing else may choose its build."""
     torch = [line for line in lock.read_text().splitlines() if line.startswith("torch==")]
     return [torch, ["--requirement", str(lock)]] if torch else [["--requirement", str(lock)]]

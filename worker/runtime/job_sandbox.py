@@ -20,15 +20,14 @@ from app.spec.failure import Failure
 from app.spec.work import WorkKind, WorkResult
 from worker.engine.toolchains.environments import Environments
 from worker.runtime import results
-from worker.runtime.child_monitor import ChildMonitor, Listeners, Stopped, Verdict
-from worker.runtime.child_protocol import MAX_DETAIL
+from worker.runtime.child_monitor import ChildMonitor, EndedWell, Listeners, Stopped
 from worker.runtime.errors import DeviceUnavailable, NotStarted, SandboxUnavailable
-from worker.runtime.fork_protocol import Program, Request
+from worker.runtime.fork_protocol import Entry, Program, Request
 from worker.runtime.fork_server import ForkServer
 from worker.runtime.jail import trial
 from worker.runtime.jail.level import JailLevel
 from worker.runtime.jail.limits import GIB, MIB, Limits
-from worker.runtime.job_kinds import WORKS
+from worker.runtime.job_kinds import JOB_KINDS, Result
 from worker.runtime.toolchain_host import ToolchainHost
 
 __all__ = ["JailLevel", "JobSandbox", "Limits", "Listeners", "Outcome", "Stopped"]
@@ -36,8 +35,9 @@ __all__ = ["JailLevel", "JobSandbox", "Limits", "Listeners", "Outcome", "Stopped
 log = logging.getLogger(__name__)
 
 TRIAL_LIMITS: Final = Limits(wall_s=120, memory_bytes=4 * GIB, file_bytes=64 * MIB)
+MAX_TRIAL_REPORT_BYTES: Final = 64 << 10
 
-Outcome = WorkResult | results.Look | Failure | Stopped
+Outcome = Result | Failure | Stopped
 
 
 class JobSandbox:
@@ -51,10 +51,11 @@ class JobSandbox:
         threads: int,
         device: Literal["cpu", "cuda"] = "cpu",
         environments: Environments | None = None,
-        entry: str = WORKS["compress"].entry,
+        entry: str = JOB_KINDS["compress"].entry,
     ) -> None:
-        """Prepare to work below `scratch`, which is made if need be. `entry`: the `module:function` that does a job.
+        """Prepare to work below `scratch`, which is made if need be.
 
+        `entry`: the `module:function` that does a submitted job; its module is loaded once for all children.
         `environments`: the toolchains that jobs may start; none unless given.
         """
         self._scratch = scratch.absolute()
@@ -62,7 +63,7 @@ class JobSandbox:
         self._device: Literal["cpu", "cuda"] = device
         self._environments = environments or Environments(self._scratch / "no-toolchains")
         self._entry = entry
-        self._nursery = ForkServer(self._scratch, entry, threads)
+        self._fork_server = ForkServer(self._scratch, entry, threads)
         self._level: JailLevel | None = None
         self._devices: tuple[str, ...] = ()
 
@@ -70,10 +71,10 @@ class JobSandbox:
         """Start. Raises NotStarted, SandboxUnavailable (`require` only), DeviceUnavailable (`cuda` only)."""
         self._scratch.mkdir(parents=True, exist_ok=True)
         try:
-            self._nursery.start()
+            self._fork_server.start()
             self._try_the_jail()
         except BaseException:
-            self._nursery.close()
+            self._fork_server.close()
             raise
         return self
 
@@ -81,13 +82,13 @@ class JobSandbox:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """End the zygote and every child."""
-        self._nursery.close()
+        self._fork_server.close()
 
     @property
     def jail_level(self) -> JailLevel:
         """What holds a child in, as a child that tried to get out found it. Only after entering."""
         if self._level is None:
-            raise NotStarted("The job_sandbox was not entered.")
+            raise NotStarted("The sandbox was not entered.")
         return self._level
 
     @property
@@ -98,7 +99,7 @@ class JobSandbox:
     @property
     def zygote_pid(self) -> int | None:
         """The process that children are forked from."""
-        return self._nursery.pid
+        return self._fork_server.pid
 
     def run(
         self,
@@ -116,76 +117,66 @@ class JobSandbox:
         folders is deleted, checkpoints included: a listener takes what it wants as it hears of it.
         """
         directory = directory.absolute()
-        default = self._entry if kind == "compress" else WORKS[kind].entry
-        request = self._request(directory, limits, entry or default, kind=kind)
+        row = JOB_KINDS[kind]
+        default = self._entry if kind == "compress" else row.entry
+        order = f"{row.order.__module__}:{row.order.__qualname__}"
+        request = self._request(directory, limits, Entry(function=entry or default, order=order))
         artifacts: set[str] = set()
         try:
             with ToolchainHost(directory, self._environments, partial(self._run_program, limits)) as toolchain_host:
-                verdict = self._watched(request, replace(listeners, on_toolchain=toolchain_host.start))
-            if not isinstance(verdict, Verdict):
-                return verdict
-            if kind in results.LOOKS:
-                return results.collect_look(directory, kind)
-            result = results.collect(directory)
-            artifacts = {artifact.file for artifact in result.artifacts}
+                end = self._watched(request, replace(listeners, on_toolchain=toolchain_host.start))
+            if not isinstance(end, EndedWell):
+                return end
+            result = results.read_result(directory, row.result, max_bytes=row.max_result_bytes)
+            if isinstance(result, WorkResult):
+                artifacts = {artifact.file for artifact in result.artifacts}
             return result
         except PareError as error:
-            return Failure(code=error.code, detail=error.detail[:MAX_DETAIL], remedy=error.remedy)
+            return Failure.of(error)
         finally:
-            _tidied(directory, artifacts)
+            _delete_leftovers(directory, artifacts)
 
     def _run_program(
         self, limits: Limits, folder: Path, command: list[str], environment: Path, listeners: Listeners
-    ) -> Verdict | Failure | Stopped:
+    ) -> EndedWell | Failure | Stopped:
         program = Program(command=tuple(command), environment=str(environment))
-        request = Request(
-            directory=str(folder),
-            kind="compress",
-            entry=self._entry,
-            limits=limits,
-            device=self._device,
-            strict=self._sandbox == "require",
-            program=program,
-        )
-        return self._watched(request, listeners)
+        return self._watched(self._request(folder, limits, program), listeners)
 
-    def _request(
-        self,
-        directory: Path,
-        limits: Limits,
-        entry: str,
-        *,
-        kind: WorkKind = "compress",
-        attempt: trial.Trial | None = None,
-    ) -> Request:
-        strict = self._sandbox == "require" and attempt is None
+    def _request(self, directory: Path, limits: Limits, work: Entry | Program | trial.Trial) -> Request:
         return Request(
             directory=str(directory),
-            kind=kind,
-            entry=entry,
             limits=limits,
             device=self._device,
-            strict=strict,
-            trial=attempt,
+            # A trial is to report what is missing, not to refuse it.
+            strict=self._sandbox == "require" and not isinstance(work, trial.Trial),
+            work=work,
         )
 
-    def _watched(self, request: Request, listeners: Listeners) -> Verdict | Failure | Stopped:
-        wire, wire_end = os.pipe()
+    def _watched(self, request: Request, listeners: Listeners) -> EndedWell | Failure | Stopped:
+        messages, messages_end = os.pipe()
         output, output_end = os.pipe()
         try:
             try:
-                lifeline = self._nursery.fork(request, wire_end, output_end)
+                child = self._fork_server.fork(request, messages_end, output_end)
             finally:
-                os.close(wire_end)
+                os.close(messages_end)
                 os.close(output_end)
-            alone = self._level is not None and self._level.seccomp and request.program is None
-            vigil = ChildMonitor(lifeline, wire, output, Path(request.directory), request.limits, alone=alone)
+            is_toolchain = isinstance(request.work, Program)
+            monitor = ChildMonitor(
+                child,
+                messages,
+                output,
+                Path(request.directory),
+                request.limits,
+                alone=self._level is not None and self._level.seccomp and not is_toolchain,
+                subject="The toolchain" if is_toolchain else "The job",
+            )
             try:
-                return vigil.keep(listeners)
+                return monitor.watch(listeners)
             finally:
-                vigil.close()
+                monitor.close()
         finally:
-            os.close(wire)
+            os.close(messages)
             os.close(output)
 
     def _try_the_jail(self) -> None:
@@ -197,23 +188,23 @@ class JobSandbox:
             listening.bind(("127.0.0.1", 0))
             listening.listen()
             attempt = trial.Trial(outside=outside, port=listening.getsockname()[1])
-            found = self._tried(inside, attempt)
-        self._level = JailLevel(**found.layers.model_dump(), escapes=found.escapes)
-        self._devices = found.devices
-        self._judge(self._level)
+            report = self._tried(inside, attempt)
+        self._level = JailLevel(**report.layers.model_dump(), escapes=report.escapes)
+        self._devices = report.devices
+        self._require(self._level)
 
     def _tried(self, inside: Path, attempt: trial.Trial) -> trial.TrialReport:
         lines: list[str] = []
         listeners = Listeners(on_log=lambda line: lines.append(line.message))
-        verdict = self._watched(self._request(inside, TRIAL_LIMITS, self._entry, attempt=attempt), listeners)
-        if isinstance(verdict, Verdict):
-            return results.read_report(inside, trial.REPORT, trial.TrialReport)
+        end = self._watched(self._request(inside, TRIAL_LIMITS, attempt), listeners)
+        if isinstance(end, EndedWell):
+            return results.read_json(inside, trial.REPORT, trial.TrialReport, max_bytes=MAX_TRIAL_REPORT_BYTES)
         for line in lines:
             log.error("trial: %s", line)
-        reason = verdict.detail if isinstance(verdict, Failure) else verdict.reason
+        reason = end.detail if isinstance(end, Failure) else end.reason
         raise NotStarted(f"A first process could not be confined and tried: {reason}")
 
-    def _judge(self, level: JailLevel) -> None:
+    def _require(self, level: JailLevel) -> None:
         if not level.complete:
             gaps = "; ".join([*level.missing, *(f"a job's process could {escape}" for escape in level.escapes)])
             if self._sandbox == "require":
@@ -223,9 +214,9 @@ class JobSandbox:
             raise DeviceUnavailable("No CUDA device can be used from a job's process.")
 
 
-def _tidied(directory: Path, artifacts: set[str]) -> None:
+def _delete_leftovers(directory: Path, artifacts: set[str]) -> None:
     """What cannot be deleted is not worth losing the outcome for."""
     try:
-        results.tidy(directory, artifacts)
+        results.delete_leftovers(directory, artifacts)
     except OSError as error:
         log.warning("a job's leftovers could not be deleted: %s", error.strerror)

@@ -3,6 +3,8 @@
 Admission, the checks of a submission, the jail and the engine are the service's own.
 """
 
+import contextlib
+import hashlib
 import json
 import shutil
 import sys
@@ -28,18 +30,21 @@ from app.spec.failure import Failure
 from app.spec.job import Role
 from app.spec.local import LocalDataset, LocalJob, LocalModel, read_local
 from app.spec.pointers import pointer
+from app.spec.progress import JobProgress
 from app.spec.report import Report
 from app.spec.signature import ModelInfo
 from app.spec.work import WorkOrder, WorkResult
 from worker.engine.checkpoints import FOLDER as CHECKPOINTS
 from worker.engine.toolchains.environments import Environments
-from worker.runtime.agent_proxy import nobody
+from worker.runtime.agent_proxy import without_agents
 from worker.runtime.attempt import require_safe
-from worker.runtime.child_protocol import LogLine, Progress
+from worker.runtime.child_protocol import LogLine
 from worker.runtime.errors import LocalFileMissing, LocalJobInvalid, Unforeseen
 from worker.runtime.job_sandbox import JobSandbox, Limits, Listeners, Outcome
 from worker.runtime.prepare import data_file, model_file
-from worker.runtime.publish import OUT, sha256_of
+from worker.runtime.progress_throttle import ProgressThrottle
+from worker.runtime.results import OUT
+from worker.runtime.untrusted_dir import UntrustedDir
 
 WHOLE_STEP = "step-"
 """Begins the names of checkpoints that a step left when it was done."""
@@ -60,12 +65,12 @@ def run_file(description: Path, out: Path, settings: Settings) -> int:
         order, warnings = lay_out(local, description.parent, directory, settings)
         for warning in warnings:
             _say(f"note: {warning}")
-        told = _Told(directory, Path(folder, "kept"))
-        outcome = _worked(order, directory, Path(folder), settings, told)
+        console = _Console(directory, Path(folder, "kept"), max_bytes=settings.child_disk_bytes)
+        outcome = _run_child(order, directory, Path(folder), settings, console)
         if not isinstance(outcome, WorkResult):
-            told.leave(out, unforeseen=isinstance(outcome, Failure) and outcome.code == Unforeseen.code)
+            console.leave(out, unforeseen=isinstance(outcome, Failure) and outcome.code == Unforeseen.code)
             return _failed(outcome)
-        _keep(outcome, directory / OUT, out)
+        _write_result(outcome, directory / OUT, out)
     _say(f"\n{render_table(outcome.report)}")
     _say(f"written to {out} in {time.monotonic() - started:.0f} s: report.html, report.md, report.json, and")
     for artifact in outcome.artifacts:
@@ -82,8 +87,8 @@ def lay_out(local: LocalJob, base: Path, directory: Path, settings: Settings) ->
     """
     if local.spec.artifacts:
         raise LocalJobInvalid("Artifacts have ids in a service alone; submit this job there.", pointer="/artifacts")
-    models = {name: _model(name, one, base, settings) for name, one in local.models.items()}
-    rows = {name: _dataset(name, one, base, settings) for name, one in local.datasets.items()}
+    models = {name: _model(name, file, base, settings) for name, file in local.models.items()}
+    rows = {name: _dataset(name, file, base, settings) for name, file in local.datasets.items()}
     refs = local.spec.data.refs()
     data: dict[Role, Dataset] = {role: rows[ref.dataset] for role, ref in refs.items()}
     others = {other: models[other] for step in local.spec.steps for other in step.models()}
@@ -128,9 +133,9 @@ def _there(file: Path) -> Path:
 def _model(name: str, file: LocalModel, base: Path, settings: Settings) -> Model:
     path = _there(base / file.path)
     info: ModelInfo = admit_model(path, max_inflated_bytes=settings.max_upload_bytes, architecture=file.architecture)
-    return Model(
-        id=_uuid(name), sha256=sha256_of(path.resolve()), bytes=path.stat().st_size, info=info.model_dump(mode="json")
-    )
+    with path.open("rb") as content:
+        digest = hashlib.file_digest(content, "sha256").hexdigest()
+    return Model(id=_uuid(name), sha256=digest, bytes=path.stat().st_size, info=info.model_dump(mode="json"))
 
 
 def _dataset(name: str, file: LocalDataset, base: Path, settings: Settings) -> Dataset:
@@ -142,7 +147,7 @@ def _uuid(name: str) -> UUID:
     return UUID(hex=name.partition("_")[2])
 
 
-def _worked(order: WorkOrder, directory: Path, scratch: Path, settings: Settings, told: "_Told") -> Outcome:
+def _run_child(order: WorkOrder, directory: Path, scratch: Path, settings: Settings, console: "_Console") -> Outcome:
     limits = Limits(order.spec.timeout_s, settings.child_memory_bytes, settings.child_disk_bytes)
     with JobSandbox(
         scratch / "job_sandbox",
@@ -156,38 +161,40 @@ def _worked(order: WorkOrder, directory: Path, scratch: Path, settings: Settings
             directory,
             limits,
             Listeners(
-                on_progress=told.progress, on_log=told.log, on_checkpoint=told.checkpoint, on_agent=nobody(directory)
+                on_progress=console.on_progress,
+                on_log=console.on_log,
+                on_checkpoint=console.on_checkpoint,
+                on_agent=without_agents(directory),
             ),
         )
 
 
-class _Told:
+class _Console:
     """Prints each stage, and within a long one where it is; sets aside what a failed job leaves behind."""
 
-    def __init__(self, directory: Path, kept: Path) -> None:
-        self._step, self._at = 0, 0.0
-        self._directory, self._kept = directory, kept
+    def __init__(self, directory: Path, kept: Path, *, max_bytes: int) -> None:
+        self._throttle = ProgressThrottle(MESSAGE_SECONDS)
+        self._directory, self._kept, self._max_bytes = directory, kept, max_bytes
         self._log: list[LogLine] = []
         kept.mkdir()
 
-    def progress(self, news: Progress) -> None:
-        if news.step == self._step and time.monotonic() - self._at < MESSAGE_SECONDS:
-            return
-        self._step, self._at = news.step, time.monotonic()
-        _say(f"{news.overall:4.0%}  {news.stage}{': ' if news.message else ''}{news.message}")
+    def on_progress(self, progress: JobProgress) -> None:
+        self._throttle.add(progress)
+        for due in self._throttle.due()[-1:]:
+            _say(f"{due.overall:4.0%}  {due.stage}{': ' if due.message else ''}{due.message}")
 
-    def log(self, line: LogLine) -> None:
+    def on_log(self, line: LogLine) -> None:
         self._log.append(line)
         if line.source == "engine" and line.level != "error":
             _say(f"      {line.message}")
 
-    def checkpoint(self, name: str) -> None:
+    def on_checkpoint(self, name: str) -> None:
         """Copy what the last whole step left: the job's own folder is deleted at its end."""
-        made = self._directory / CHECKPOINTS / name
-        if name.startswith(WHOLE_STEP) and made.exists():
-            shutil.copyfile(made, self._kept / name, follow_symlinks=False)
-        else:
-            (self._kept / name).unlink(missing_ok=True)
+        copy = self._kept / name
+        copy.unlink(missing_ok=True)
+        if name.startswith(WHOLE_STEP):
+            with contextlib.suppress(OSError), UntrustedDir(self._directory / CHECKPOINTS) as folder:
+                folder.copy_out(name, copy, max_bytes=self._max_bytes)
 
     def leave(self, out: Path, *, unforeseen: bool) -> None:
         """Write the log and the last step's checkpoint into `out`; print the traceback of what has no code."""
@@ -205,7 +212,7 @@ class _Told:
         _say(f"written to {out}: log.txt{also}")
 
 
-def _keep(result: WorkResult, made: Path, out: Path) -> None:
+def _write_result(result: WorkResult, made: Path, out: Path) -> None:
     out.mkdir(parents=True, exist_ok=True)
     for artifact in result.artifacts:
         shutil.copyfile(made / artifact.file, out / artifact.file)

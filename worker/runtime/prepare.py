@@ -1,7 +1,7 @@
-"""Lays out an attempt's directory: the files it needs, fetched and verified, and the order that names them."""
+"""Lays out an attempt's directory: the files it needs, fetched and verified; one function for each kind of work."""
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from sqlalchemy.orm import Session
@@ -19,7 +19,7 @@ from app.spec.inspection import InspectionOrder
 from app.spec.job import JobSpec, Role
 from app.spec.report import ArtifactOrigin
 from app.spec.signature import ModelInfo
-from app.spec.work import DataFile, GivenArtifact, GivenFile, ModelFile, WorkKind, WorkOrder
+from app.spec.work import DataFile, GivenArtifact, GivenFile, ModelFile, WorkOrder
 from app.storage import Store
 from app.storage.errors import ObjectCorrupt, ObjectMissing
 from worker.engine.checkpoints import FOLDER as CHECKPOINTS
@@ -35,23 +35,17 @@ ARTIFACT_FOLDER = "artifact"
 Order = WorkOrder | InspectionOrder | CompatibilityOrder
 
 
-def prepare(database: Database, store: Store, settings: Settings, job: Job, directory: Path) -> Order:
-    """Fetch the job's files and what earlier attempts left into `directory` and write `order.json`.
-
-    A data set that plays several roles is fetched once. Raises storage errors.
-    """
-    order = MAKERS[job.kind](database, store, settings, job, directory)
-    (directory / "order.json").write_text(order.model_dump_json())
-    return order
-
-
-def _inspection(database: Database, store: Store, settings: Settings, job: Job, directory: Path) -> Order:
+def inspection(database: Database, store: Store, settings: Settings, job: Job, directory: Path) -> InspectionOrder:
+    """Fetch the model that is to be looked at. Raises storage errors."""
     with database.read() as session:
         model = _model(session, job)
     return InspectionOrder(model=_fetched(store, model, directory, MODEL_FILE), threads=settings.threads)
 
 
-def _compatibility(database: Database, store: Store, settings: Settings, job: Job, directory: Path) -> Order:
+def compatibility(
+    database: Database, store: Store, settings: Settings, job: Job, directory: Path
+) -> CompatibilityOrder:
+    """Fetch the model that runtimes are to be asked about. Raises storage errors."""
     with database.read() as session:
         model = _model(session, job)
     wanted = CompatibilityWanted.model_validate(job.spec)
@@ -63,7 +57,11 @@ def _compatibility(database: Database, store: Store, settings: Settings, job: Jo
     )
 
 
-def _compression(database: Database, store: Store, settings: Settings, job: Job, directory: Path) -> Order:
+def compression(database: Database, store: Store, settings: Settings, job: Job, directory: Path) -> WorkOrder:
+    """Fetch what a submitted job reads, and what its earlier attempts left. Raises storage errors.
+
+    A data set that plays several roles is fetched once.
+    """
     spec = JobSpec.model_validate(job.spec)
     with database.read() as session:
         model = _model(session, job)
@@ -90,7 +88,7 @@ def _compression(database: Database, store: Store, settings: Settings, job: Job,
         model=original,
         data=data,
         teachers=teachers,
-        artifacts=tuple(_delivered(store, one, directory, number) for number, one in enumerate(artifacts)),
+        artifacts=tuple(_delivered(store, artifact, directory, number) for number, artifact in enumerate(artifacts)),
         device="cuda" if settings.queue == "cuda" else "cpu",
         threads=settings.threads,
     )
@@ -111,21 +109,14 @@ def _delivered(store: Store, artifact: Given, directory: Path, number: int) -> G
     )
 
 
-MAKERS: dict[WorkKind, Callable[[Database, Store, Settings, Job, Path], Order]] = {
-    "compress": _compression,
-    "inspect": _inspection,
-    "compatibility": _compatibility,
-}
-
-
 def _lay_out(store: Store, kept: Sequence[Checkpoint], folder: Path) -> None:
     """Put what earlier attempts kept where the engine looks for it. A file that is lost costs time, not the job."""
     folder.mkdir(exist_ok=True)
-    for one in kept:
+    for checkpoint in kept:
         try:
-            store.fetch(one.key, folder / one.name, sha256=one.sha256)
+            store.fetch(checkpoint.key, folder / checkpoint.name, sha256=checkpoint.sha256)
         except (ObjectMissing, ObjectCorrupt) as error:
-            log.warning("job_%s: checkpoint %s is left out: %s", one.job_id.hex, one.name, error.detail)
+            log.warning("job_%s: checkpoint %s is left out: %s", checkpoint.job_id.hex, checkpoint.name, error.detail)
 
 
 def _model(session: Session, job: Job) -> Model:

@@ -43,7 +43,7 @@ class Presence(PeriodicTask):
             "version": __version__,
         }
 
-    def turn(self) -> None:
+    def run_once(self) -> None:
         toolchains = self._environments.names()  # looked for every time: one may be installed while the worker runs
         facts = self._facts | {"toolchains": toolchains, "knowledge": fingerprints_of(self._environments)}
         with self._database.write() as session:

@@ -10,7 +10,7 @@ class Scrubber:
     """Replaces known folders by what they mean; a path that only the user's model knows stays (node names have `/`)."""
 
     def __init__(self, directory: Path) -> None:
-        """Know `directory` as the job's."""
+        """`directory` is the job's."""
         ours = Path(__file__).resolve().parents[2]
         meanings = {
             str(directory): "<job>",
@@ -28,4 +28,4 @@ class Scrubber:
 
     def __call__(self, text: str) -> str:
         """The text without the folders."""
-        return self._folders.sub(lambda found: self._meanings[found[0]], text)
+        return self._folders.sub(lambda match: self._meanings[match[0]], text)

@@ -14,7 +14,7 @@ log = logging.getLogger(__name__)
 
 DATABASE_AWAY: tuple[type[Exception], ...] = (OperationalError, InterfaceError)
 SERVERS_AWAY: tuple[type[Exception], ...] = (*DATABASE_AWAY, StorageUnavailable)
-STORAGE_PATIENCE_SECONDS = 120.0
+STORAGE_AWAY_SECONDS = 120.0
 """A storage server that is restarted or fails over is back by then; the lease is renewed meanwhile."""
 FIRST_WAIT_SECONDS = 0.25
 LONGEST_WAIT_SECONDS = 2.0

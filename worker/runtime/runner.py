@@ -34,7 +34,7 @@ class Runner:
     ) -> None:
         self._database = database
         self._store = store
-        self._workshop = job_sandbox
+        self._job_sandbox = job_sandbox
         self._settings = settings
         self._scratch = scratch
         self._name = name
@@ -51,12 +51,12 @@ class Runner:
                 session, job_id, worker=self._name, queue=self._settings.queue, lease_s=self._settings.lease_s
             )
         if job is None:
-            log.info("job_%s is not there to be taken", job_id.hex)
+            log.info("job_%s cannot be claimed", job_id.hex)
             return
         log.info("job_%s: attempt %d begins", job_id.hex, job.attempt)
         with (
             TemporaryDirectory(dir=self._scratch, prefix="job-", ignore_cleanup_errors=True) as folder,
-            Heartbeat(self._database, self._settings, job.id, job.attempt) as pulse,
+            Heartbeat(self._database, self._settings, job.id, job.attempt) as heartbeat,
             CheckpointUploader(
                 self._database,
                 self._store,
@@ -68,9 +68,9 @@ class Runner:
         ):
 
             def should_stop() -> str | None:
-                return pulse.stop_reason() or (DRAINING if self._is_draining() else None)
+                return heartbeat.stop_reason() or (DRAINING if self._is_draining() else None)
 
             attempt = Attempt(
-                self._database, self._store, self._settings, job, Path(folder), pulse, uploader, should_stop
+                self._database, self._store, self._settings, job, Path(folder), heartbeat, uploader, should_stop
             )
-            attempt.run(self._workshop)
+            attempt.run(self._job_sandbox)

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from worker.runtime.delete_tree import clear
+from worker.runtime.delete_tree import delete_tree
 
 log = logging.getLogger(__name__)
 
@@ -54,7 +54,7 @@ def _remove_if_left(folder: Path) -> None:
 
 def _remove(folder: Path) -> None:
     try:
-        clear(folder)
+        delete_tree(folder)
         folder.rmdir()
     except OSError:
         log.warning("%s could not be deleted and is left to the next start", folder.name)

@@ -10,7 +10,7 @@ from app.db.database import Database
 from app.queue import make_celery
 from app.settings import Settings
 from app.storage import open_store
-from worker.runtime.worker_process import station
+from worker.runtime.worker_process import worker_process
 
 log = logging.getLogger(__name__)
 
@@ -19,7 +19,7 @@ def serve(settings: Settings) -> None:
     """Work until SIGTERM or SIGINT, which drain: the running job is handed back within seconds."""
     celery = make_celery(settings)
     database = Database(settings.database)
-    with station(settings, database, open_store(settings), celery) as draining:
+    with worker_process(settings, database, open_store(settings), celery) as draining:
 
         def drain(**_: Any) -> None:
             draining.set()

@@ -4,31 +4,30 @@ The job's process and the toolchain's share a folder and nothing else; the paren
 leaves a note of the end in that folder. See `worker.engine.toolchains.process`.
 """
 
-import contextlib
 import logging
-import os
-import stat
 import threading
+from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final, Self
 
 from app.spec.failure import Failure
 from app.spec.targets import ToolchainName
-from worker.engine.errors import ToolchainMissing
+from worker.engine.errors import ToolchainFailed, ToolchainMissing
 from worker.engine.toolchains.environments import Environments
 from worker.engine.toolchains.process import ENDED, FOLDER
-from worker.runtime.child_monitor import Listeners, Stopped, Verdict
+from worker.runtime.child_monitor import EndedWell, Listeners, Stopped
 from worker.runtime.child_protocol import LogLine
+from worker.runtime.untrusted_dir import UntrustedDir
 
 log = logging.getLogger(__name__)
 
-MOST: Final = 64
+MAX_PROCESSES: Final = 64
 """Processes that one job may start, one after the other or at once: each target of a job takes one or two."""
 LAST_LINES: Final = 20
-MOST_WORDS: Final = 1500
+MAX_DETAIL: Final = 1500
 
-Watch = Callable[[Path, list[str], Path, Listeners], Verdict | Failure | Stopped]
+Watch = Callable[[Path, list[str], Path, Listeners], EndedWell | Failure | Stopped]
 """Runs a command of an environment, confined to a folder, until it ends: folder, command, environment, listeners."""
 
 
@@ -52,7 +51,7 @@ class ToolchainHost:
     def start(self, number: int, name: ToolchainName) -> None:
         """Start the toolchain `name` in folder `number`, which the job's process has made. What is odd is ignored."""
         folder = self._directory / FOLDER / str(number)
-        if number in self._threads or len(self._threads) >= MOST or not _is_folder(folder):
+        if number in self._threads or len(self._threads) >= MAX_PROCESSES or not _is_folder(folder):
             log.warning("a job asked for toolchain process %d in vain", number)
             return
         thread = threading.Thread(target=self._serve, args=(folder, name), name=f"toolchain-{name}", daemon=True)
@@ -60,49 +59,45 @@ class ToolchainHost:
         thread.start()
 
     def _serve(self, folder: Path, name: ToolchainName) -> None:
-        if not self._environments.installed(name):
-            error = ToolchainMissing(f"The toolchain {name} is not installed on this worker.")
-            _note(folder, Failure(code=error.code, detail=error.detail, remedy=error.remedy))
-            return
-        lines: list[str] = []
-        stop = Listeners(
-            on_log=lambda line: _remember(lines, line), should_stop=lambda: "over" if self._over.is_set() else None
-        )
+        if self._environments.installed(name):
+            end = self._run(folder, name)
+        else:
+            end = Failure.of(ToolchainMissing(f"The toolchain {name} is not installed on this worker."))
+        if end is not None:
+            _leave_note(folder, end)
+
+    def _run(self, folder: Path, name: ToolchainName) -> Failure | None:
+        """Run it to its end, and say how that came; None where the job is over before."""
+        last_lines: deque[str] = deque(maxlen=LAST_LINES)
+
+        def on_log(line: LogLine) -> None:
+            if line.source == "output":
+                last_lines.append(line.message)
+
+        listeners = Listeners(on_log=on_log, should_stop=lambda: "over" if self._over.is_set() else None)
         command, environment = self._environments.command(name), self._environments.folder(name)
-        outcome = self._watch(folder, command, environment, stop)
-        if isinstance(outcome, Failure):
-            happened = outcome.detail.replace("The job's process", "Its process").replace("The job", "It")
-            outcome = outcome.model_copy(update={"detail": f"{happened} {' '.join(lines)}".strip()[:MOST_WORDS]})
-        elif isinstance(outcome, Stopped):
-            return
-        _note(folder, outcome)
-
-
-def _remember(lines: list[str], line: LogLine) -> None:
-    if line.source == "output":
-        lines.append(line.message)
-        del lines[:-LAST_LINES]
+        match self._watch(folder, command, environment, listeners):
+            case Stopped():
+                return None
+            case Failure(code=code, detail=detail, remedy=remedy):
+                words = " ".join((detail, *last_lines))[:MAX_DETAIL]
+                return Failure(code=code, detail=words, remedy=remedy)
+            case EndedWell():
+                return Failure.of(ToolchainFailed("Its process had ended."))
 
 
 def _is_folder(path: Path) -> bool:
     try:
-        return stat.S_ISDIR(path.lstat().st_mode)
+        with UntrustedDir(path):
+            return True
     except OSError:
         return False
 
 
-def _note(folder: Path, end: Verdict | Failure) -> None:
-    """Tell the job's process that the other one is over. The folder is hostile ground: no link is followed."""
-    failure = (
-        end
-        if isinstance(end, Failure)
-        else Failure(code="toolchain.failed", detail="Its process had ended.", remedy="")
-    )
-    content = failure.model_dump_json().encode()
-    with contextlib.suppress(OSError):
-        part = os.open(folder / f"{ENDED}.part", os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC)
-        try:
-            os.write(part, content)
-        finally:
-            os.close(part)
-        (folder / f"{ENDED}.part").rename(folder / ENDED)
+def _leave_note(folder: Path, end: Failure) -> None:
+    """Tell the job's process that the other one is over."""
+    try:
+        with UntrustedDir(folder) as place:
+            place.put(ENDED, end.model_dump_json().encode())
+    except OSError as error:
+        log.warning("the end of a toolchain could not be noted (%s)", error.strerror)

@@ -1,4 +1,4 @@
-"""A worker process: the job_sandbox where jobs run, the runner, and the thread that says it is alive."""
+"""A worker process: the sandbox where jobs run, the runner, and the thread that says it is alive."""
 
 import threading
 from collections.abc import Iterator
@@ -18,7 +18,7 @@ from worker.runtime.tasks import register
 
 
 @contextmanager
-def station(settings: Settings, database: Database, store: Store, celery: Celery) -> Iterator[threading.Event]:
+def worker_process(settings: Settings, database: Database, store: Store, celery: Celery) -> Iterator[threading.Event]:
     """Make `celery` able to run jobs while the block lasts.
 
     Yields the drain switch: once set, no job is taken any more and the running one goes back to the queue,
@@ -37,7 +37,7 @@ def station(settings: Settings, database: Database, store: Store, celery: Celery
     ):
         name = worker_name()
         presence = Presence(database, settings, job_sandbox, name)
-        presence.turn()
+        presence.run_once()
         presence.start()
         runner = Runner(database, store, job_sandbox, settings, scratch=scratch, name=name, is_draining=draining.is_set)
         register(celery, runner)

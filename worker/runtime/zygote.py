@@ -24,12 +24,12 @@ LIBRARIES: Final = ("numpy", "torch", "onnx", "onnxruntime")
 
 
 class Zygote:
-    """Forks one child per request, kills those whose lifeline closes, reports how each ended."""
+    """Forks one child per request, kills those whose connection closes, reports how each ended."""
 
     def __init__(self, control: socket.socket) -> None:
         """Serve the parent at the other end of `control`."""
         self._control = control
-        self._lifelines: dict[int, socket.socket] = {}
+        self._connections: dict[int, socket.socket] = {}
         self._selector = selectors.DefaultSelector()
         self._selector.register(control, selectors.EVENT_READ)
         self._wakeup, written = socket.socketpair()
@@ -56,7 +56,7 @@ class Zygote:
 
     def end(self) -> None:
         """Kill every child."""
-        for pid in self._lifelines:
+        for pid in self._connections:
             _kill(pid)
 
     def _answer(self) -> bool:
@@ -64,47 +64,47 @@ class Zygote:
         message, fds, _, _ = socket.recv_fds(self._control, MAX_REQUEST_BYTES, 3)
         if not message:
             return False
-        lifeline_fd, wire, output = fds
+        connection_fd, messages, output = fds
         request = Request.model_validate_json(message)
         zygote, pid = os.getpid(), os.fork()
         if pid == 0:
-            _become_child(request, wire, output, zygote)
-        os.close(wire)
+            _become_child(request, messages, output, zygote)
+        os.close(messages)
         os.close(output)
-        lifeline = socket.socket(fileno=lifeline_fd)
-        self._lifelines[pid] = lifeline
-        self._selector.register(lifeline, selectors.EVENT_READ, pid)
-        _tell(lifeline, Born(pid=pid))
+        connection = socket.socket(fileno=connection_fd)
+        self._connections[pid] = connection
+        self._selector.register(connection, selectors.EVENT_READ, pid)
+        _send(connection, Born(pid=pid))
         return True
 
     def _obey(self, pid: int) -> None:
-        """The lifeline says kill, or has closed, which means the same."""
-        lifeline = self._lifelines.get(pid)
-        if lifeline is None:
+        """The child's connection says kill, or has closed, which means the same."""
+        connection = self._connections.get(pid)
+        if connection is None:
             return
         with contextlib.suppress(ConnectionError):
-            if lifeline.recv(len(KILL)):
+            if connection.recv(len(KILL)):
                 _kill(pid)
                 return
-        self._selector.unregister(lifeline)
+        self._selector.unregister(connection)
         _kill(pid)
 
     def _reap(self) -> None:
-        while self._lifelines:
+        while self._connections:
             pid, status = os.waitpid(-1, os.WNOHANG)
             if pid == 0:
                 return
-            lifeline = self._lifelines.pop(pid)
+            connection = self._connections.pop(pid)
             _kill_group(pid)  # where nothing forbids a job to fork, what it left behind
             with contextlib.suppress(KeyError):  # its end was seen before
-                self._selector.unregister(lifeline)
-            _tell(lifeline, Ended(code=os.waitstatus_to_exitcode(status)))
-            lifeline.close()
+                self._selector.unregister(connection)
+            _send(connection, Ended(code=os.waitstatus_to_exitcode(status)))
+            connection.close()
 
 
-def _become_child(request: Request, wire: int, output: int, zygote: int) -> NoReturn:
+def _become_child(request: Request, messages: int, output: int, zygote: int) -> NoReturn:
     try:
-        child.main(request, wire, output, zygote)
+        child.main(request, messages, output, zygote)
     finally:
         os._exit(os.EX_SOFTWARE)  # whatever happens, never return into the zygote's loop
 
@@ -121,9 +121,9 @@ def _kill_group(pid: int) -> None:
         os.killpg(pid, signal.SIGKILL)
 
 
-def _tell(lifeline: socket.socket, what: Born | Ended) -> None:
+def _send(connection: socket.socket, message: Born | Ended) -> None:
     with contextlib.suppress(OSError):  # the parent's run() is over; it no longer wants to know
-        lifeline.sendall(what.model_dump_json().encode() + b"\n")
+        connection.sendall(message.model_dump_json().encode() + b"\n")
 
 
 def main(arguments: Sequence[str]) -> None:

@@ -15,6 +15,7 @@ from app.db.states import TRANSITIONS, move
 from app.db.tables import Artifact, Job, JobState
 from app.db.types import from_now
 from app.ids import new_id
+from app.spec.progress import JobProgress
 from tests.support.job_rows import ERROR, LEASE, claim, expire, lose, state
 
 
@@ -79,7 +80,7 @@ def test_a_worker_that_was_given_up_on_cannot_write(database: Database, job: UUI
     assert claim(database, job, "w2") == 2
 
     with database.write() as session:
-        assert jobs.pulse(session, job, 1, lease_s=LEASE, standing=None) is None
+        assert jobs.renew_lease(session, job, 1, lease_s=LEASE, progress=None) is None
         assert not jobs.succeed(session, job, 1, report={}, artifacts=[])
         assert not jobs.fail(session, job, 1, error=ERROR)
         assert not jobs.hand_back(session, job, 1)
@@ -118,12 +119,12 @@ def test_a_lost_job_waits_longer_each_time(database: Database, job: UUID) -> Non
         assert jobs.of(session, "t", job).state == "queued"  # type: ignore[union-attr]
 
 
-def test_the_lease_is_renewed_by_the_pulse(database: Database, job: UUID) -> None:
+def test_the_lease_is_renewed_by_the_heartbeat(database: Database, job: UUID) -> None:
     claim(database, job)
     expire(database, job)
-    standing = jobs.Standing("quantize.static", 1, 2, 0.5, "half")
+    progress = JobProgress(stage="quantize.static", step=1, steps=2, fraction=0.5, message="half")
     with database.write() as session:
-        assert jobs.pulse(session, job, 1, lease_s=LEASE, standing=standing) == "running"
+        assert jobs.renew_lease(session, job, 1, lease_s=LEASE, progress=progress) == "running"
 
     assert lose(database) == 0
     with database.read() as session:
@@ -144,7 +145,7 @@ def test_canceling_a_running_job_asks_its_worker(database: Database, job: UUID) 
     claim(database, job)
     with database.write() as session:
         assert jobs.request_cancel(session, job)
-        assert jobs.pulse(session, job, 1, lease_s=LEASE, standing=None) == "canceling"
+        assert jobs.renew_lease(session, job, 1, lease_s=LEASE, progress=None) == "canceling"
         assert not jobs.succeed(session, job, 1, report={}, artifacts=[])
         assert jobs.cancel_finished(session, job, 1)
 
@@ -297,12 +298,12 @@ def test_another_tenant_sees_nothing(database: Database, job: UUID) -> None:
 
 
 def test_one_process_has_the_turn(database: Database) -> None:
-    def turn() -> bool:
+    def take_turn() -> bool:
         with database.write() as session:
             return workers.take_turn(session, "sweep", every_s=60)
 
-    assert at_once([turn] * 6).count(True) == 1
-    assert at_once([turn] * 6).count(True) == 0
+    assert at_once([take_turn] * 6).count(True) == 1
+    assert at_once([take_turn] * 6).count(True) == 0
 
 
 def test_a_worker_is_alive_until_it_signs_off(database: Database) -> None:

@@ -4,9 +4,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from app.spec.progress import JobProgress
 from tests.support.runtime.orders import prepare
 from tests.support.sizes import GIB, MIB
-from worker.runtime.child_protocol import LogLine, Progress
+from worker.runtime.child_protocol import LogLine
 from worker.runtime.job_sandbox import JobSandbox, Limits, Listeners, Outcome
 
 LIMITS = Limits(wall_s=60, memory_bytes=2 * GIB, file_bytes=64 * MIB)
@@ -17,7 +18,7 @@ JOBS = "tests.support.runtime.jobs"
 class Heard:
     """What a run told its caller."""
 
-    progress: list[Progress] = field(default_factory=list)
+    progress: list[JobProgress] = field(default_factory=list)
     log: list[LogLine] = field(default_factory=list)
     checkpoints: list[str] = field(default_factory=list)
 

@@ -19,7 +19,7 @@ from tests.support.runtime.orders import result
 from worker.engine.checkpoints import FOLDER, Checkpoints
 from worker.engine.progress import Progress
 from worker.engine.toolchains.process import started
-from worker.runtime.child import WIRE
+from worker.runtime.child import MESSAGES_FD
 
 
 class TooSquare(PareError):
@@ -167,21 +167,21 @@ def session_options() -> object:
     return options
 
 
-def writes_to_the_wire(order: WorkOrder, directory: Path, progress: Progress) -> WorkResult:
-    os.write(WIRE, (directory / "lines").read_bytes())
+def writes_to_its_parent(order: WorkOrder, directory: Path, progress: Progress) -> WorkResult:
+    os.write(MESSAGES_FD, (directory / "lines").read_bytes())
     time.sleep(30)
     return result()
 
 
-def floods_the_wire(order: WorkOrder, directory: Path, progress: Progress) -> WorkResult:
-    line = b'{"kind":"progress","stage":"s","step":1,"steps":1,"fraction":0.5,"message":""}\n' * 500
+def floods_its_parent(order: WorkOrder, directory: Path, progress: Progress) -> WorkResult:
+    line = b'{"kind":"progress","progress":{"stage":"s","step":1,"steps":1,"fraction":0.5,"message":""}}\n' * 500
     while True:
-        os.write(WIRE, line)
+        os.write(MESSAGES_FD, line)
 
 
 def claims(order: WorkOrder, directory: Path, progress: Progress) -> None:
     """Says that the result is there, whatever lies in the directory."""
-    os.write(WIRE, b'{"kind":"done"}\n')
+    os.write(MESSAGES_FD, b'{"kind":"done"}\n')
     os._exit(0)
 
 
@@ -191,8 +191,8 @@ def talks_to_stderr(order: WorkOrder, directory: Path, progress: Progress) -> Wo
     return result()
 
 
-def writes_to_the_wire_and_ends(order: WorkOrder, directory: Path, progress: Progress) -> WorkResult:
-    os.write(WIRE, (directory / "lines").read_bytes())
+def writes_to_its_parent_and_ends(order: WorkOrder, directory: Path, progress: Progress) -> WorkResult:
+    os.write(MESSAGES_FD, (directory / "lines").read_bytes())
     os._exit(0)
 
 
@@ -302,7 +302,7 @@ def keeps_too_much(order: WorkOrder, directory: Path, progress: Progress) -> Wor
 
 
 def names_a_path(order: WorkOrder, directory: Path, progress: Progress) -> WorkResult:
-    os.write(WIRE, b'{"kind":"kept","name":"../order.json"}\n')
+    os.write(MESSAGES_FD, b'{"kind":"kept","name":"../order.json"}\n')
     time.sleep(30)
     return result()
 

@@ -1,4 +1,4 @@
-"""One job_sandbox for all tests of the runtime: starting one imports torch, which takes seconds."""
+"""One sandbox for all tests of the runtime: starting one imports torch, which takes seconds."""
 
 from collections.abc import Iterator
 from pathlib import Path

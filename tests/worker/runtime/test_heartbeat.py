@@ -1,4 +1,4 @@
-"""An attempt's lifeline: what it shows, what it survives, and when it gives up."""
+"""An attempt's heartbeat: what it stores, what it survives, and when it gives up."""
 
 import time
 from collections.abc import Iterator
@@ -14,8 +14,9 @@ from app.db.database import Database
 from app.db.tables import Job, Model
 from app.ids import new_id
 from app.settings import Settings
+from app.spec.progress import JobProgress
 from tests.support.migrated import migrate_sqlite
-from worker.runtime.child_protocol import LogLine, Progress
+from worker.runtime.child_protocol import LogLine
 from worker.runtime.heartbeat import CANCELED, FENCED, Heartbeat
 
 
@@ -72,24 +73,24 @@ def job(database: Unsteady) -> Job:
 
 
 @pytest.fixture
-def pulse(database: Unsteady, job: Job) -> Heartbeat:
-    """Not started: the tests beat it by hand."""
+def heartbeat(database: Unsteady, job: Job) -> Heartbeat:
+    """Not started: the tests flush it by hand."""
     return Heartbeat(database, Settings(lease_s=0.4, heartbeat_s=0.1), job.id, job.attempt)
 
 
 def stored(database: Database, job: Job, kind: events.Kind) -> list[str]:
     with database.read() as session:
-        found = events.after(session, job.id, 0, limit=100, kind=kind)
-    return [one.data["stage" if kind == "progress" else "message"] for one in found]
+        rows = events.after(session, job.id, 0, limit=100, kind=kind)
+    return [row.data["stage" if kind == "progress" else "message"] for row in rows]
 
 
 def test_every_stage_is_told_and_only_the_newest_progress_of_each(
-    database: Unsteady, job: Job, pulse: Heartbeat
+    database: Unsteady, job: Job, heartbeat: Heartbeat
 ) -> None:
     for stage, step in (("opening", 1), ("quantizing", 2), ("measuring", 3)):
         for fraction in (0.0, 0.5):
-            pulse.on_progress(Progress(stage=stage, step=step, steps=3, fraction=fraction))
-    pulse.flush()
+            heartbeat.on_progress(JobProgress(stage=stage, step=step, steps=3, fraction=fraction))
+    heartbeat.flush()
 
     assert stored(database, job, "progress") == ["opening", "quantizing", "measuring"]
     with database.read() as session:
@@ -99,47 +100,47 @@ def test_every_stage_is_told_and_only_the_newest_progress_of_each(
 
 
 def test_what_was_said_while_the_database_was_away_is_stored_later(
-    database: Unsteady, job: Job, pulse: Heartbeat
+    database: Unsteady, job: Job, heartbeat: Heartbeat
 ) -> None:
     database.away = True
-    pulse.on_log(LogLine(message="first"))
-    pulse.on_progress(Progress(stage="opening", step=1, steps=2, fraction=0))
-    pulse.flush()
-    pulse.on_log(LogLine(message="second"))
-    pulse.flush()
-    assert pulse.stop_reason() is None
+    heartbeat.on_log(LogLine(message="first"))
+    heartbeat.on_progress(JobProgress(stage="opening", step=1, steps=2, fraction=0))
+    heartbeat.flush()
+    heartbeat.on_log(LogLine(message="second"))
+    heartbeat.flush()
+    assert heartbeat.stop_reason() is None
     database.away = False
-    pulse.flush()
+    heartbeat.flush()
 
     assert stored(database, job, "log") == ["first", "second"]
     assert stored(database, job, "progress") == ["opening"]
 
 
-def test_an_attempt_without_a_database_ends_with_its_lease(database: Unsteady, pulse: Heartbeat) -> None:
+def test_an_attempt_without_a_database_ends_with_its_lease(database: Unsteady, heartbeat: Heartbeat) -> None:
     database.away = True
-    with pulse:
+    with heartbeat:
         deadline = time.monotonic() + 10
-        while pulse.stop_reason() is None and time.monotonic() < deadline:
+        while heartbeat.stop_reason() is None and time.monotonic() < deadline:
             time.sleep(0.02)
 
-    assert pulse.stop_reason() == FENCED
+    assert heartbeat.stop_reason() == FENCED
 
 
-def test_a_cancel_request_reaches_the_attempt(database: Unsteady, job: Job, pulse: Heartbeat) -> None:
+def test_a_cancel_request_reaches_the_attempt(database: Unsteady, job: Job, heartbeat: Heartbeat) -> None:
     with database.write() as session:
         jobs.request_cancel(session, job.id)
-    pulse.flush()
+    heartbeat.flush()
 
-    assert pulse.stop_reason() == CANCELED
+    assert heartbeat.stop_reason() == CANCELED
 
 
 def test_an_attempt_that_was_given_up_on_stops_and_writes_nothing(
-    database: Unsteady, job: Job, pulse: Heartbeat
+    database: Unsteady, job: Job, heartbeat: Heartbeat
 ) -> None:
     with database.write() as session:
         jobs.lose(session, job, backoff_s=0, error={"code": "worker.lost", "detail": "gone", "remedy": "none"})
-    pulse.on_log(LogLine(message="too late"))
-    pulse.flush()
+    heartbeat.on_log(LogLine(message="too late"))
+    heartbeat.flush()
 
-    assert pulse.stop_reason() == FENCED
+    assert heartbeat.stop_reason() == FENCED
     assert stored(database, job, "log") == []

@@ -50,7 +50,7 @@ def test_a_result_comes_back_with_its_story_in_order(bench: Bench) -> None:
     assert outcome.report.notes == ("1 threads", "succeeds")
     assert outcome.artifacts[0].file == "weights.bin"
     assert (bench.folder / "succeeds/out/weights.bin").read_bytes() == b"w" * 1000
-    places = [(news.step, news.fraction) for news in bench.heard.progress]
+    places = [(progress.step, progress.fraction) for progress in bench.heard.progress]
     assert places == sorted(places)
     assert {step for step, _ in places} == {1, 2, 3}
     assert bench.heard.progress[-1].overall == pytest.approx(2.5 / 3)
@@ -244,9 +244,10 @@ def test_output_keeps_its_tail(bench: Bench) -> None:
     [
         b"not json\n",
         b'{"kind":"progress"}\n',
-        b'{"kind":"progress","stage":"s","step":"1","steps":1,"fraction":0.5}\n',
-        b'{"kind":"progress","stage":"s","step":1,"steps":1,"fraction":NaN}\n',
-        b'{"kind":"progress","stage":"s","step":1,"steps":1,"fraction":2}\n',
+        b'{"kind":"progress","stage":"s","step":1,"steps":1,"fraction":0.5}\n',
+        b'{"kind":"progress","progress":{"stage":"s","step":"1","steps":1,"fraction":0.5}}\n',
+        b'{"kind":"progress","progress":{"stage":"s","step":1,"steps":1,"fraction":NaN}}\n',
+        b'{"kind":"progress","progress":{"stage":"s","step":1,"steps":1,"fraction":2}}\n',
         b'{"kind":"log","message":"m","surprise":1}\n',
         b'{"kind":"log","message":"\\ud800"}\n',
         b'{"kind":"log","message":"\xff"}\n',
@@ -261,7 +262,7 @@ def test_a_broken_protocol_is_a_crash(bench: Bench, lines: bytes) -> None:
     directory = bench.directory("hostile")
     (directory / "lines").write_bytes(lines)
 
-    crash = failure(bench, "writes_to_the_wire", directory=directory)
+    crash = failure(bench, "writes_to_its_parent", directory=directory)
 
     assert crash.code == "worker.crashed"
     assert "broke the protocol" in crash.detail
@@ -273,7 +274,7 @@ def test_texts_cannot_forge_lines_or_move_the_cursor(bench: Bench) -> None:
     line = {"kind": "failed", "failure": {"code": "model.load_failed", "detail": forged, "remedy": forged}}
     (directory / "lines").write_text(json.dumps({"kind": "log", "message": forged}) + "\n" + json.dumps(line) + "\n")
 
-    outcome = failure(bench, "writes_to_the_wire_and_ends", directory=directory)
+    outcome = failure(bench, "writes_to_its_parent_and_ends", directory=directory)
 
     assert outcome.code == "model.load_failed"
     for text in (outcome.detail, outcome.remedy, bench.heard.log[1].message):
@@ -283,7 +284,7 @@ def test_texts_cannot_forge_lines_or_move_the_cursor(bench: Bench) -> None:
 def test_a_flood_does_not_reach_the_caller_and_ends_on_time(bench: Bench) -> None:
     limits = Limits(wall_s=2, memory_bytes=GIB, file_bytes=MIB)
 
-    assert failure(bench, "floods_the_wire", limits=limits).code == "worker.timeout"
+    assert failure(bench, "floods_its_parent", limits=limits).code == "worker.timeout"
     assert len(bench.heard.progress) < 60
 
 
