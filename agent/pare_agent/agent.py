@@ -68,7 +68,7 @@ class Agent:
         with contextlib.suppress(Asked):
             while not self._stop.is_set():
                 try:
-                    self.turn()
+                    self.run_once()
                     wait = FIRST_WAIT_S
                 except Unreachable as error:
                     log.warning("%s; trying again in %.0f s at most", error, wait)
@@ -76,7 +76,7 @@ class Agent:
                     wait = min(2 * wait, LONGEST_WAIT_S)
         log.info("stopped")
 
-    def turn(self, wait_s: float = POLL_S) -> bool:
+    def run_once(self, wait_s: float = POLL_S) -> bool:
         """Ask once, do what comes; whether something came. Raises `Unreachable`, `Refused`."""
         with self._interruptible():
             body = {"facts": facts(), "wait_s": wait_s}
@@ -110,8 +110,8 @@ class Agent:
                 return {"failure": {"code": _code(error), "detail": _detail(error)}}
             missing = answer.pop("missing")
             notes = [*answer.pop("notes"), *(f"The kernel there does not confine {what}." for what in missing)]
-            told = {"facts": facts(), "outputs_sha256": digest(outputs), "condition": condition, "notes": notes}
-            return {"measurement": {**answer, **told}}
+            device = {"facts": facts(), "outputs_sha256": digest(outputs), "condition": condition, "notes": notes}
+            return {"measurement": {**answer, **device}}
 
     @contextlib.contextmanager
     def _folder(self) -> Iterator[Path]:
@@ -124,13 +124,13 @@ class Agent:
     def _place(self, task: dict[str, Any], file: dict[str, Any], work: Path, lease: Lease) -> None:
         """Put a file of the task into its folder under its role."""
         path = f"/agents/self/tasks/{task['id']}/files/{file['sha256']}"
-        held = self._insist(
+        cached = self._insist(
             lambda: self._cache.get(file["sha256"], file["bytes"], lambda start: self._client.fetch(path, start)), lease
         )
         try:
-            os.link(held, work / file["role"])
+            os.link(cached, work / file["role"])
         except OSError:
-            shutil.copyfile(held, work / file["role"])
+            shutil.copyfile(cached, work / file["role"])
 
     def _measured(self, task: dict[str, Any], work: Path, lease: Lease) -> tuple[dict[str, Any], dict[str, Any]]:
         watch = Watch(Sensors())
@@ -219,5 +219,5 @@ def _code(error: Exception) -> str:
 
 def _detail(error: Exception) -> str:
     """In a sentence; an error of the system's without the file's place."""
-    told = f"The device: {error.strerror}." if isinstance(error, OSError) else str(error)
-    return told[:LONGEST_DETAIL]
+    detail = f"The device: {error.strerror}." if isinstance(error, OSError) else str(error)
+    return detail[:LONGEST_DETAIL]

@@ -54,10 +54,10 @@ class Cache:
                 file.write(chunk)
         if held < size:
             raise ConnectionError("The line broke before the file was complete.")
-        found = digest(part)
-        if held > size or found != sha256:
+        actual = digest(part)
+        if held > size or actual != sha256:
             part.unlink()
-            raise FileRefused(f"A file arrived with SHA-256 {found[:12]}…, announced was {sha256[:12]}….")
+            raise FileRefused(f"A file arrived with SHA-256 {actual[:12]}…, announced was {sha256[:12]}….")
         part.replace(path)
 
     def _make_room(self, size: int) -> None:
@@ -75,8 +75,8 @@ class Cache:
 
 def digest(path: Path) -> str:
     """SHA-256 of a file, read in pieces."""
-    found = hashlib.sha256()
+    hasher = hashlib.sha256()
     with path.open("rb") as file:
         while chunk := file.read(CHUNK_BYTES):
-            found.update(chunk)
-    return found.hexdigest()
+            hasher.update(chunk)
+    return hasher.hexdigest()

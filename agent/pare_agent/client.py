@@ -68,10 +68,10 @@ class Client:
             with _line():
                 text = answer.read(LARGEST_ANSWER)
         try:
-            found: dict[str, Any] = json.loads(text)
+            content: dict[str, Any] = json.loads(text)
         except ValueError:
             raise Unreachable("The answer is no JSON.") from None
-        return found
+        return content
 
     def send(self, path: str, file: Path) -> None:
         """PUT a file as it is. Raises `Refused`, `Unreachable`."""

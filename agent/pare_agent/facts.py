@@ -53,15 +53,15 @@ def facts(root: Path = Path("/")) -> dict[str, Any]:
 
 def runtimes() -> dict[str, str]:
     """The installed runtimes with their versions; none is imported, which would take seconds and memory."""
-    found = {}
+    versions = {}
     for runtime, distributions in RUNTIMES.items():
         for name in distributions:
             try:
-                found[runtime] = version(name)
+                versions[runtime] = version(name)
                 break
             except PackageNotFoundError:
                 continue
-    return found
+    return versions
 
 
 def cores() -> int:

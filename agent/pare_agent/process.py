@@ -29,7 +29,7 @@ class TaskFailed(Exception):
     """The device could not do it; `code` is one of the service's."""
 
     def __init__(self, code: str, detail: str) -> None:
-        """Keep both."""
+        """`detail` says what happened there."""
         super().__init__(detail)
         self.code, self.detail = code, detail
 
@@ -105,13 +105,13 @@ def _answer(work: Path, status: int) -> dict[str, Any]:
         if "error" in answer:
             raise TaskFailed(answer["error"]["code"], answer["error"]["detail"])
         return answer
-    said = (work / LOG).read_text(encoding="utf-8", errors="replace")[-LOG_TAIL:].strip()
+    output = (work / LOG).read_text(encoding="utf-8", errors="replace")[-LOG_TAIL:].strip()
     if -status == signal.SIGXCPU:
         raise TaskFailed("agent.timed_out", "It used up its CPU time.")
-    if "bad_alloc" in said or -status == signal.SIGKILL:
+    if "bad_alloc" in output or -status == signal.SIGKILL:
         raise TaskFailed("agent.out_of_memory", "The operating system ended it, most likely for want of memory.")
     end = f"signal {-status}" if status < 0 else f"status {status}"
-    raise TaskFailed("agent.failed", f"The process ended with {end}. {said}".strip())
+    raise TaskFailed("agent.failed", f"The process ended with {end}. {output}".strip())
 
 
 def _environment(work: Path) -> dict[str, str]:

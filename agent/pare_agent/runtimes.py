@@ -58,7 +58,7 @@ class LiteRtModel:
         self._interpreter.allocate_tensors()
         signature = self._interpreter.get_signature_runner()
         self._inputs, self._outputs = signature.get_input_details(), signature.get_output_details()
-        self._batch = next((int(one["shape"][0]) for one in self._inputs.values() if len(one["shape"])), 1)
+        self._batch = next((int(tensor["shape"][0]) for tensor in self._inputs.values() if len(tensor["shape"])), 1)
         self.runtime = f"LiteRT {version('ai-edge-litert')}"
 
     def run(self, feeds: Arrays) -> Arrays:
@@ -69,7 +69,7 @@ class LiteRtModel:
             for name, detail in self._outputs.items():
                 parts[name].append(self._interpreter.get_tensor(detail["index"]))
         rows = _rows(feeds)
-        return {name: np.concatenate(each)[:rows] if each[0].ndim else each[0] for name, each in parts.items()}
+        return {name: np.concatenate(arrays)[:rows] if arrays[0].ndim else arrays[0] for name, arrays in parts.items()}
 
     def bound(self, feeds: Arrays) -> Callable[[], object]:
         """A run of all rows of `feeds`."""

@@ -31,13 +31,13 @@ class Sensors:
     def temperature_c(self) -> float | None:
         """Of the hottest zone, in degrees Celsius."""
         readings = [value / 1000 for value in self._numbers("class/thermal/thermal_zone*/temp")]
-        return max((one for one in readings if POSSIBLE_C[0] < one < POSSIBLE_C[1]), default=None)
+        return max((reading for reading in readings if POSSIBLE_C[0] < reading < POSSIBLE_C[1]), default=None)
 
     def throttled(self) -> bool | None:
         """Whether the clock is held down now: by a Raspberry Pi's firmware, or by the kernel's cooling devices."""
-        told = self._firmware()
-        if told is not None:
-            return bool(told & NOW)
+        flags = self._firmware()
+        if flags is not None:
+            return bool(flags & NOW)
         cooling = [
             self._number(kind.parent / "cur_state")
             for kind in self._sys.glob("class/thermal/cooling_device*/type")
@@ -70,10 +70,10 @@ class Sensors:
         if self._vcgencmd is None:
             return None
         try:
-            told = subprocess.run(  # noqa: S603  # found in PATH, no shell
+            answer = subprocess.run(  # noqa: S603  # found in PATH, no shell
                 [self._vcgencmd, "get_throttled"], capture_output=True, text=True, timeout=5, check=True
             ).stdout
-            return int(told.partition("=")[2], 16)
+            return int(answer.partition("=")[2], 16)
         except (OSError, ValueError, subprocess.SubprocessError):
             return None
 

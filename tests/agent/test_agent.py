@@ -51,10 +51,10 @@ class Service:
         yield next(content for content in files().values() if path.endswith(sha256(content)))[start:]
 
 
-def turned(tmp_path: Path, **on: Callable[[], Any]) -> list[tuple[str, Any]]:
+def run_once(tmp_path: Path, **on: Callable[[], Any]) -> list[tuple[str, Any]]:
     service = Service(on)
     agent = Agent(service, Cache(tmp_path / "files", 1 << 30), tmp_path / "work", Bounds(1 << 30))  # type: ignore[arg-type]
-    assert agent.turn()
+    assert agent.run_once()
     assert list((tmp_path / "work").iterdir()) == []
     return service.heard
 
@@ -71,7 +71,7 @@ def raising(*errors: Exception) -> Callable[[], None]:
 
 
 def test_outputs_go_before_the_figures(tmp_path: Path) -> None:
-    outputs, result = turned(tmp_path)
+    outputs, result = run_once(tmp_path)
 
     assert (outputs[0], result[0]) == ("outputs", "result")
     assert result[1]["measurement"]["load_ms"] > 0
@@ -87,14 +87,14 @@ def test_outputs_go_before_the_figures(tmp_path: Path) -> None:
     ],
 )
 def test_what_goes_wrong_on_the_way_is_reported(tmp_path: Path, place: str, error: Exception, code: str) -> None:
-    last = turned(tmp_path, **{place: raising(error)})[-1]
+    last = run_once(tmp_path, **{place: raising(error)})[-1]
 
     assert last[0] == "result"
     assert last[1]["failure"]["code"] == code
 
 
 def test_figures_that_the_service_refuses_are_reported_as_none(tmp_path: Path) -> None:
-    _, first, second = turned(tmp_path, result=raising(Refused(422, "request.invalid", "No such field.")))
+    _, first, second = run_once(tmp_path, result=raising(Refused(422, "request.invalid", "No such field.")))
 
     assert "measurement" in first[1]
     assert "No such field" in second[1]["failure"]["detail"]
@@ -102,13 +102,13 @@ def test_figures_that_the_service_refuses_are_reported_as_none(tmp_path: Path) -
 
 @pytest.mark.parametrize("place", ["fetch", "outputs"])
 def test_a_task_that_is_gone_is_not_reported(tmp_path: Path, place: str) -> None:
-    heard = turned(tmp_path, **{place: raising(Refused(409, "agent.task_gone", "Gone."))})
+    heard = run_once(tmp_path, **{place: raising(Refused(409, "agent.task_gone", "Gone."))})
 
     assert [what for what, _ in heard if what == "result"] == []
 
 
 @pytest.mark.parametrize("place", ["fetch", "outputs", "result"])
 def test_a_service_that_is_away_for_a_moment_is_asked_again(tmp_path: Path, place: str) -> None:
-    heard = turned(tmp_path, **{place: raising(Unreachable("away"))})
+    heard = run_once(tmp_path, **{place: raising(Unreachable("away"))})
 
     assert "measurement" in heard[-1][1]

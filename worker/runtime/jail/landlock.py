@@ -1,7 +1,10 @@
 """File system and network rules of the Landlock security module.
 
-Source: Documentation/userspace-api/landlock.rst and linux/landlock.h, ABI 1 (Linux 5.13) to 7.
+Source: Documentation/userspace-api/landlock.rst and linux/landlock.h, ABI 1 (Linux 5.13) to 7. The device agent links
+to this module and to `libc`: they import nothing but each other and the standard library of Python 3.9.
 """
+
+from __future__ import annotations
 
 import ctypes
 import errno
@@ -12,7 +15,7 @@ from dataclasses import dataclass
 from enum import IntFlag
 from pathlib import Path
 
-from worker.runtime.jail import libc
+from . import libc
 
 CREATE_RULESET, ADD_RULE, RESTRICT_SELF = 444, 445, 446  # the same numbers on every architecture
 LANDLOCK_CREATE_RULESET_VERSION = 1

@@ -1,4 +1,6 @@
-"""The few system calls that Python has no function for."""
+"""The few system calls that Python has no function for. The device agent links to this module: see `landlock`."""
+
+from __future__ import annotations
 
 import ctypes
 import os
@@ -24,6 +26,11 @@ def syscall(number: int, *arguments: int | ctypes.Array[ctypes.c_char] | None) -
     """Make a system call with integers, buffers and NULL. Raises OSError."""
     passed = [ctypes.c_long(each) if isinstance(each, int) else each for each in arguments]
     return _checked(int(_libc.syscall(ctypes.c_long(number), *passed)), f"system call {number}")
+
+
+def unshare(flags: int) -> None:
+    """Leave namespaces that this process shares with others. Raises OSError."""
+    _checked(_libc.unshare(flags), "unshare")
 
 
 def address(buffer: ctypes.Array[ctypes.c_char]) -> int:

@@ -1,0 +1,1 @@
+../../worker/runtime/jail/libc.py
