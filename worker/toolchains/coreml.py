@@ -110,8 +110,8 @@ def _with_strides(exported: torch.export.ExportedProgram) -> torch.export.Export
 def _places(exported: torch.export.ExportedProgram) -> list[tuple[tuple[int, ...], Any]]:
     """Shapes and types of the inputs."""
     values = {node.name: node.meta["val"] for node in exported.graph.nodes if node.op == "placeholder"}
-    found = [values[name] for name in exported.graph_signature.user_inputs]
-    return [(tuple(map(int, value.shape)), _kind(value.dtype)) for value in found]
+    inputs = [values[name] for name in exported.graph_signature.user_inputs]
+    return [(tuple(map(int, value.shape)), _kind(value.dtype)) for value in inputs]
 
 
 def _kind(dtype: torch.dtype) -> Any:
@@ -146,12 +146,12 @@ class _Open:
     def __init__(self, path: Path, _threads: int) -> None:
         self.model = ct.models.MLModel(str(_unpacked(path)), compute_units=ct.ComputeUnit.CPU_ONLY)
         described = self.model.get_spec().description.input
-        self.shapes = {one.name: tuple(one.type.multiArrayType.shape) for one in described}
+        self.shapes = {feature.name: tuple(feature.type.multiArrayType.shape) for feature in described}
         self.batch = next((shape[0] for shape in self.shapes.values() if shape), 1)
 
     def __call__(self, feeds: Arrays) -> Arrays:
         rows = max((len(array) for array in feeds.values() if array.ndim), default=1)
-        parts = [self.model.predict(one) for one in self._calls(feeds, rows)]
+        parts = [self.model.predict(call) for call in self._calls(feeds, rows)]
         return {name: np.concatenate([part[name] for part in parts])[:rows] for name in parts[0]}
 
     def _calls(self, feeds: Arrays, rows: int) -> Iterator[Arrays]:
@@ -180,9 +180,9 @@ def _operators(folder: Path) -> Counter[str]:
     """Of a package on disk."""
     spec = ct.utils.load_spec(str(folder))
     every = (
-        one.type
+        operation.type
         for function in spec.mlProgram.functions.values()
         for block in function.block_specializations.values()
-        for one in block.operations
+        for operation in block.operations
     )
     return Counter(kind for kind in every if kind != "const")

@@ -65,8 +65,8 @@ class Package:
     def findItemByNameAuthor(self, name: str, author: str) -> Any:  # noqa: N802
         """An item, or None."""
         entries = self.manifest["itemInfoEntries"].items()
-        found = [key for key, entry in entries if (entry["name"], entry["author"]) == (name, author)]
-        return self._item(found[0]) if found else None
+        keys = [key for key, entry in entries if (entry["name"], entry["author"]) == (name, author)]
+        return self._item(keys[0]) if keys else None
 
     def _item(self, identifier: str) -> Any:
         path = self.folder / "Data" / self.manifest["itemInfoEntries"][identifier]["path"]

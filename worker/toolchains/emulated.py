@@ -70,8 +70,8 @@ class Onnx:
 
     def __call__(self, feeds: Arrays) -> Arrays:
         """Outputs by name."""
-        found = self._session.run(self._outputs, {name: feeds[name] for name in self._inputs})
-        return dict(zip(self._outputs, found, strict=True))
+        values = self._session.run(self._outputs, {name: feeds[name] for name in self._inputs})
+        return dict(zip(self._outputs, values, strict=True))
 
     def bind(self, feeds: Arrays) -> Callable[[], object]:
         """A run on inputs that were handed over once, as the engine times it."""

@@ -28,11 +28,11 @@ GRACE_S = 30.0
 
 def version() -> dict[str, Any]:
     """Of QEMU and of the runtimes that it emulates."""
-    told = subprocess.run(  # noqa: S603  # of our own environment, no shell
+    answer = subprocess.run(  # noqa: S603  # of our own environment, no shell
         [*hosted(ENVIRONMENT, "qemu-aarch64"), "--version"], check=True, capture_output=True, text=True
     ).stdout
     return {
-        "qemu": told.split()[2],
+        "qemu": answer.split()[2],
         "onnxruntime": _release("onnxruntime"),
         "ai-edge-litert": _release("ai_edge_litert"),
     }
@@ -57,10 +57,10 @@ def run(
             preexec_fn=lambda: _end_after(limit_s),  # noqa: PLW1509
         )
         status = program.wait(limit_s + GRACE_S)
-    said = Path(WORDS).read_text(encoding="utf-8", errors="replace")
-    answer: dict[str, Any] = {"instructions": _counted(runs), "signal": None, "words": said.strip()[-LAST_WORDS:]}
+    output = Path(WORDS).read_text(encoding="utf-8", errors="replace")
+    answer: dict[str, Any] = {"instructions": _counted(runs), "signal": None, "words": output.strip()[-LAST_WORDS:]}
     if status in FATAL:
-        answer |= {"signal": signal.Signals(status).name, **_instruction(CPUS[cpu], said)}
+        answer |= {"signal": signal.Signals(status).name, **_instruction(CPUS[cpu], output)}
     elif status != 0:
         raise RuntimeError(f"The emulated program ended with status {status}: {answer['words']}")
     return answer
@@ -69,7 +69,7 @@ def run(
 def hosted(environment: Path, program: str) -> list[str]:
     """The command of a program of this machine, with the environment's own loader and libraries."""
     root = environment / "amd64"
-    libraries = [str(root / each / "x86_64-linux-gnu") for each in ("lib", "usr/lib")]
+    libraries = [str(root / folder / "x86_64-linux-gnu") for folder in ("lib", "usr/lib")]
     loader = root / "lib" / "x86_64-linux-gnu" / "ld-linux-x86-64.so.2"
     return [str(loader), "--library-path", ":".join(libraries), str(root / "usr" / "bin" / program)]
 
@@ -101,11 +101,11 @@ def _counted(runs: int) -> float | None:
     return (marks[1] - marks[0]) / runs if len(marks) == 2 else None
 
 
-def _instruction(cpu: Cpu, said: str) -> dict[str, Any]:
-    found = [line.removeprefix(ILLEGAL) for line in said.splitlines() if line.startswith(ILLEGAL)]
-    if not found:
+def _instruction(cpu: Cpu, output: str) -> dict[str, Any]:
+    codes = [line.removeprefix(ILLEGAL) for line in output.splitlines() if line.startswith(ILLEGAL)]
+    if not codes:
         return {"instruction": None, "feature": None}
-    code = bytes.fromhex(found[-1])
+    code = bytes.fromhex(codes[-1])
     return {"instruction": code[:4].hex(), "feature": feature_of(code, cpu.machine)}
 
 

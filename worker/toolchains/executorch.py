@@ -61,16 +61,17 @@ class _Open:
         self.threads = threads
         _threads.use(threads)
         self.module = runtime._load_for_executorch(str(path), enable_etdump=profiled)  # noqa: SLF001
-        told = json.loads(Path(f"{path}.json").read_text(encoding="utf-8"))
-        self.inputs, self.outputs, self.placement = told["inputs"], told["outputs"], told["placement"]
+        description = json.loads(Path(f"{path}.json").read_text(encoding="utf-8"))
+        self.inputs, self.outputs = description["inputs"], description["outputs"]
+        self.placement = description["placement"]
         meta = self.module.method_meta("forward")
-        self.sizes = [tuple(meta.input_tensor_meta(place).sizes()) for place in range(meta.num_inputs())]
+        self.sizes = [tuple(meta.input_tensor_meta(position).sizes()) for position in range(meta.num_inputs())]
         self.rows = min((sizes[0] for sizes in self.sizes if sizes), default=1)
 
     def __call__(self, feeds: Arrays) -> Arrays:
         parts = [[tensor.numpy() for tensor in call()] for call in self._calls(feeds, clone=True)]
         columns = zip(self.outputs, zip(*parts, strict=True), strict=True)
-        return {name: np.concatenate(found) if found[0].ndim else found[0] for name, found in columns}
+        return {name: np.concatenate(arrays) if arrays[0].ndim else arrays[0] for name, arrays in columns}
 
     def bind(self, feeds: Arrays) -> Callable[[], object]:
         calls = list(self._calls(feeds, clone=False))
@@ -91,10 +92,10 @@ class _Open:
             yield lambda given=tensors: self.module.forward(given, clone)  # type: ignore[misc]  # bound now
 
     def _tensor(self, array: np.ndarray, sizes: tuple[int, ...], start: int) -> torch.Tensor:
-        taken = array[start : start + self.rows] if array.ndim else array
-        if any(size > most for size, most in zip(taken.shape, sizes, strict=True)):
-            raise Unsuitable(f"the file takes sizes up to {list(sizes)}, the rows have {list(taken.shape)}")
-        return torch.from_numpy(np.ascontiguousarray(taken))
+        rows = array[start : start + self.rows] if array.ndim else array
+        if any(size > most for size, most in zip(rows.shape, sizes, strict=True)):
+            raise Unsuitable(f"the file takes sizes up to {list(sizes)}, the rows have {list(rows.shape)}")
+        return torch.from_numpy(np.ascontiguousarray(rows))
 
 
 _artifacts = Artifacts(_Open, _Open.bind)
@@ -103,8 +104,8 @@ run, time = _artifacts.run, _artifacts.time
 
 def placement(artifact: str, threads: int) -> dict[str, Any]:
     """Operators by who executes them, as the converter placed them."""
-    found: dict[str, Any] = _artifacts.opened(artifact, threads).placement
-    return found
+    placement: dict[str, Any] = _artifacts.opened(artifact, threads).placement
+    return placement
 
 
 def profile(artifact: str, threads: int, feeds: str, runs: int) -> dict[str, Any]:

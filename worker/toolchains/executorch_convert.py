@@ -76,5 +76,5 @@ def _plain(name: str) -> str:
 
 def _on_codes(node: fx.Node) -> bool:
     """Whether a product multiplies codes: at least two of its operands come out of a dequantize."""
-    makers = [str(getattr(one.target, "__name__", one.target)) for one in node.all_input_nodes]
+    makers = [str(getattr(source.target, "__name__", source.target)) for source in node.all_input_nodes]
     return sum("dequantize_per" in name for name in makers) >= 2

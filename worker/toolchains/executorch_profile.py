@@ -17,7 +17,7 @@ def operators(dump: str) -> list[dict[str, Any]]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # it misses files that are not asked for
         blocks = Inspector(etdump_path=dump).event_blocks
-    found = []
+    operators = []
     for block in blocks:
         for event in block.events:
             if event.name.startswith(FRAMES) or not event.perf_data or not event.perf_data.raw:
@@ -28,5 +28,5 @@ def operators(dump: str) -> list[dict[str, Any]]:
             name = event.name.removeprefix(PORTABLE).split(".")[0] if portable else NUMBER.sub("", event.name)
             microseconds = 1000 * sum(event.perf_data.raw) / len(event.perf_data.raw)
             engine = "portable" if portable else "XNNPACK"
-            found.append({"name": name, "engine": engine, "microseconds": max(0.0, microseconds)})
-    return found
+            operators.append({"name": name, "engine": engine, "microseconds": max(0.0, microseconds)})
+    return operators

@@ -77,8 +77,8 @@ def _exported(module: _Positional, rows: tuple[Tensor, ...], axes: list[list[int
     return exported
 
 
-def _require_same(expected: tuple[Tensor, ...], found: tuple[Tensor, ...]) -> None:
-    for before, after in zip(expected, found, strict=True):
+def _require_same(expected: tuple[Tensor, ...], actual: tuple[Tensor, ...]) -> None:
+    for before, after in zip(expected, actual, strict=True):
         if before.shape != after.shape or not torch.allclose(before, after, rtol=1e-3, atol=1e-4):
             raise Unsuitable("The program that was traced does not compute what Keras does.", code="model.load_failed")
 
@@ -101,12 +101,12 @@ def _require_plain(path: Path) -> None:
 
 
 def _look_through(file: h5py.File) -> None:
-    for name, found in _objects(file, set()):
-        if isinstance(found, h5py.Dataset):
-            outside = found.external or found.is_virtual
+    for name, member in _objects(file, set()):
+        if isinstance(member, h5py.Dataset):
+            outside = member.external or member.is_virtual
             if outside:
                 raise Unsuitable(f"The weight {name!r} lies in another file.", code="model.load_failed")
-            if found.id.get_storage_size() != found.size * found.dtype.itemsize:
+            if member.id.get_storage_size() != member.size * member.dtype.itemsize:
                 what = "is compressed, or does not have the bytes that it declares"
                 raise Unsuitable(f"The weight {name!r} {what}.", code="model.load_failed")
 
@@ -115,10 +115,10 @@ def _objects(group: h5py.Group, seen: set[Any]) -> Iterator[tuple[str, h5py.HLOb
     for name in group:
         if not isinstance(group.get(name, getlink=True), h5py.HardLink):
             raise Unsuitable(f"The weights contain {name!r}, a link to another place.", code="model.load_failed")
-        found = group[name]
-        if found.id in seen:
+        member = group[name]
+        if member.id in seen:
             continue
-        seen.add(found.id)
-        yield found.name, found
-        if isinstance(found, h5py.Group):
-            yield from _objects(found, seen)
+        seen.add(member.id)
+        yield member.name, member
+        if isinstance(member, h5py.Group):
+            yield from _objects(member, seen)

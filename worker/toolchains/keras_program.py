@@ -45,7 +45,9 @@ def batch_normalization(
     x: Any, mean: Any, variance: Any, axis: int, offset: Any = None, scale: Any = None, epsilon: float = 1e-3
 ) -> Tensor:
     """Keras's operator, as the one operator that PyTorch has for it; Keras writes it out in arithmetic."""
-    mean, variance, offset, scale = (getattr(one, "value", one) for one in (mean, variance, offset, scale))
+    mean, variance, offset, scale = (
+        getattr(argument, "value", argument) for argument in (mean, variance, offset, scale)
+    )
     order = [0, axis % x.dim(), *(place for place in range(1, x.dim()) if place != axis % x.dim())]
     made = functional.batch_norm(x.permute(order), mean, variance, scale, offset, training=False, eps=epsilon)
     return made.permute([order.index(place) for place in range(x.dim())])
@@ -202,10 +204,10 @@ class _Weights:
         return isinstance(node, fx.Node) and node.op == "get_attr" and isinstance(self._value(node), Tensor)
 
     def _value(self, node: Any) -> Any:
-        found: Any = self.module
+        value: Any = self.module
         for part in node.target.split("."):
-            found = getattr(found, part)
-        return found
+            value = getattr(value, part)
+        return value
 
 
 def _cancel_permutations(graph: fx.Graph) -> None:
@@ -220,7 +222,7 @@ def _cancel_permutations(graph: fx.Graph) -> None:
                 moved = graph.call_function(aten.permute.default, (node, source.args[1]))
             node.replace_all_uses_with(moved, delete_user_cb=lambda user, moved=moved: user is not moved)
             taken = 2 if node.target in BINARY else 1
-            node.args = (*(one.args[0] for one in alike[:taken]), *node.args[taken:])
+            node.args = (*(permutation.args[0] for permutation in alike[:taken]), *node.args[taken:])
         elif node.target == aten.permute.default:
             axes: Any = node.args[1]
             order = [source.args[1][place] for place in axes]

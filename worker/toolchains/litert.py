@@ -54,16 +54,16 @@ class Opened:
         self.interpreter.allocate_tensors()
         signature = self.interpreter.get_signature_runner()
         self.inputs, self.outputs = signature.get_input_details(), signature.get_output_details()
-        self.batch = next((int(one["shape"][0]) for one in self.inputs.values() if len(one["shape"])), 1)
+        self.batch = next((int(tensor["shape"][0]) for tensor in self.inputs.values() if len(tensor["shape"])), 1)
 
     def __call__(self, feeds: Arrays) -> Arrays:
         rows = max((len(array) for array in feeds.values() if array.ndim), default=1)
-        found: dict[str, list[np.ndarray]] = {name: [] for name in self.outputs}
+        parts: dict[str, list[np.ndarray]] = {name: [] for name in self.outputs}
         for call in self._calls(feeds, rows):
             call()
             for name, detail in self.outputs.items():
-                found[name].append(_values(self.interpreter.get_tensor(detail["index"]), detail))
-        return {name: _joined(parts, rows) for name, parts in found.items()}
+                parts[name].append(_values(self.interpreter.get_tensor(detail["index"]), detail))
+        return {name: _joined(arrays, rows) for name, arrays in parts.items()}
 
     def bind(self, feeds: Arrays) -> Callable[[], object]:
         rows = max((len(array) for array in feeds.values() if array.ndim), default=1)

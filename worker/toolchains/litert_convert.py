@@ -78,7 +78,10 @@ def _constants(module: fx.GraphModule) -> Iterator[tuple[fx.Node, Tensor, list[A
     for node in list(module.graph.nodes):
         source = node.args[0] if node.target in DEQUANTIZES else None
         if isinstance(source, fx.Node) and source.op == "get_attr":
-            grid = [attrgetter(str(one.target))(module) if isinstance(one, fx.Node) else one for one in node.args[1:]]
+            grid = [
+                attrgetter(str(argument.target))(module) if isinstance(argument, fx.Node) else argument
+                for argument in node.args[1:]
+            ]
             yield node, attrgetter(str(source.target))(module), grid
 
 

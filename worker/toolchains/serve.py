@@ -2,8 +2,8 @@
 
 Started as `python -I serve.py NAME` in the environment of toolchain NAME, in a folder that it shares with the engine.
 A task is `request-<n>.json`, `{"task": …, "arguments": {…}}`; its answer is `answer-<n>.json`, `{"result": …}` or
-`{"error": {"code", "detail"}}`. Files of a task have names in its arguments, relative to the folder. On the wire, file
-descriptor 3 where it is open, the process says how it ended, as every job's process does.
+`{"error": {"code", "detail"}}`. Files of a task have names in its arguments, relative to the folder. On file
+descriptor 3, where it is open, the process says how it ended, as every job's process does.
 """
 
 import contextlib
@@ -17,7 +17,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-WIRE = 3
+PARENT_FD = 3
 POLL_S = 0.005
 MOST_LINES = 40
 
@@ -63,10 +63,10 @@ def answer(toolchain: ModuleType, request: dict[str, Any]) -> dict[str, Any]:
         traceback.print_exc()
         code = getattr(error, "code", None)
         known = isinstance(code, str) and type(error).__name__ == "Unsuitable"
-        return {"error": {"code": code if known else "toolchain.failed", "detail": told(error)}}
+        return {"error": {"code": code if known else "toolchain.failed", "detail": described(error)}}
 
 
-def told(error: Exception) -> str:
+def described(error: Exception) -> str:
     """The error in one paragraph: converters put whole graphs into their messages."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return f"{type(error).__name__}: {' '.join(lines[:MOST_LINES])}"[:1500]
@@ -80,9 +80,9 @@ def write(name: str, content: dict[str, Any]) -> None:
 
 
 def say(message: dict[str, Any]) -> None:
-    """One line on the wire; without a wire, nothing."""
+    """One line to the parent; where nobody listens, nothing."""
     with contextlib.suppress(OSError):
-        os.write(WIRE, json.dumps(message).encode() + b"\n")
+        os.write(PARENT_FD, json.dumps(message).encode() + b"\n")
 
 
 if __name__ == "__main__":
