@@ -24,7 +24,7 @@ BENCH := $(VENV)/.installed-bench$(TORCH)
 
 .DEFAULT_GOAL := help
 # The toolchains that `make toolchains` and `make test-targets` install; each is an environment of its own.
-TOOLCHAINS ?= openvino executorch litert coreml keras emulator
+TOOLCHAINS ?= $(filter-out %-debian,$(basename $(notdir $(wildcard toolchains/*.txt))))
 
 .PHONY: help setup setup-bench run demo test test-targets toolchains emulators lint bench results migrate image lock lock-emulator clean
 

@@ -1,17 +1,14 @@
 """What this installation can do: techniques, targets, devices."""
 
 from dataclasses import dataclass
-from typing import Any, get_args
+from typing import Any
 
 from app.db import workers
 from app.db.database import Database
 from app.db.tables import Worker
-from app.spec.base import Step
 from app.spec.devices import DEVICES, AnyDevice, Provenance
-from app.spec.job import AnyStep
+from app.spec.steps import STEPS
 from app.spec.targets import TARGETS, AnyTarget, ToolchainName
-
-STEPS: tuple[type[Step], ...] = get_args(get_args(AnyStep)[0])
 
 
 @dataclass(frozen=True)
@@ -26,10 +23,7 @@ class Entry:
 
 def techniques() -> list[Entry]:
     """List the steps a job may take."""
-    return [
-        Entry(step.model_fields["type"].default, _summary(step), step.needs.model_dump(), step.model_json_schema())
-        for step in STEPS
-    ]
+    return [Entry(step.kind(), _summary(step), step.needs.model_dump(), step.model_json_schema()) for step in STEPS]
 
 
 @dataclass(frozen=True)
@@ -55,7 +49,7 @@ def targets(database: Database) -> list[Delivery]:
 def _delivery(target: type[AnyTarget], alive: list[Worker]) -> Delivery:
     able, install = _able(target.toolchain, alive)
     summary, schema = _summary(target), target.model_json_schema()
-    return Delivery(target.model_fields["format"].default, summary, schema, target.toolchain, able, install)
+    return Delivery(target.kind(), summary, schema, target.toolchain, able, install)
 
 
 @dataclass(frozen=True)
@@ -80,7 +74,7 @@ def devices(database: Database) -> list[DeviceKind]:
 
 def _device(kind: type[AnyDevice], alive: list[Worker]) -> DeviceKind:
     able, install = _able(kind.toolchain, alive)
-    name, summary, schema = kind.model_fields["type"].default, _summary(kind), kind.model_json_schema()
+    name, summary, schema = kind.kind(), _summary(kind), kind.model_json_schema()
     return DeviceKind(name, summary, kind.provenance, schema, kind.toolchain, able, install)
 
 

@@ -17,7 +17,7 @@ from app.ids import NotFound, parse
 from app.services.errors import TargetUnknown
 from app.spec.compatibility import OWN, Compatibilities, Compatibility, CompatibilityWanted
 from app.spec.failure import Failure
-from app.spec.targets import TARGETS, AnyTarget, Target
+from app.spec.targets import TARGETS, AnyTarget
 
 TRIED_AGAIN = timedelta(minutes=10)
 """A look that failed is begun anew by whoever asks after this."""
@@ -67,7 +67,7 @@ def _looks(session: Session, model: Model | None, targets: Sequence[AnyTarget]) 
 def named(text: str | None) -> tuple[AnyTarget, ...]:
     """The targets of a format or with a label; all of them for None. Raises `TargetUnknown`."""
     every = [target for kind in TARGETS for target in kind.variants()]
-    found = tuple(target for target in every if text in (None, target.label, target.model_dump()["format"]))
+    found = tuple(target for target in every if text in (None, target.label, target.kind()))
     if not found:
         raise TargetUnknown(f"There is no target {text!r}.")
     return found
@@ -93,7 +93,7 @@ class _Look:
         look: tuple[tuple[AnyTarget, ...], tuple[AnyTarget, ...]],
     ) -> None:
         self._asked, every = look
-        self._wanted = CompatibilityWanted(targets=cast(tuple[Target, ...], every))
+        self._wanted = CompatibilityWanted(targets=every)
         self._needs = every[0].toolchain
         self._alive = alive
         self._session, self._model = session, model
@@ -107,7 +107,7 @@ class _Look:
         job = compatibilities.newest(self._session, self._model, self._key)
         if job is not None and job.state == "succeeded" and self._is_fresh(job):
             tables = {table.target: table for table in Compatibilities.model_validate(job.report).tables}
-            return [Known(target, "ready", tables[cast(Target, target)]) for target in self._asked]
+            return [Known(target, "ready", tables[target]) for target in self._asked]
         if job is not None and job.state in LIVE:
             return self._all("pending")
         if job is not None and job.state == "failed" and _age(job) < TRIED_AGAIN:

@@ -6,7 +6,7 @@ from sqlalchemy.orm import Session
 
 from app.services.agent_errors import AgentUnfit
 from app.services.agents import find
-from app.spec.agents import RUNTIME_OF, AgentFacts
+from app.spec.agents import AgentFacts
 from app.spec.devices import AgentDevice
 from app.spec.job import JobSpec
 
@@ -23,7 +23,7 @@ def check_devices(session: Session, tenant: str, spec: JobSpec) -> Iterator[str]
         agent = find(session, tenant, device.agent, pointer=pointer)
         runtimes = AgentFacts.model_validate(agent.facts).runtimes
         name = f"Agent {agent.name}"
-        unfit = [target.label for target in spec.targets if RUNTIME_OF.get(target.format) not in runtimes]
+        unfit = [target.label for target in spec.targets if target.agent_runtime not in runtimes]
         if len(unfit) == len(spec.targets):
             has = ", ".join(sorted(runtimes)) or "none"
             raise AgentUnfit(f"{name} runs none of {', '.join(unfit)}; its runtimes: {has}.", pointer=pointer)

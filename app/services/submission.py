@@ -17,9 +17,10 @@ from app.services.scoring import check_labels
 from app.spec.base import ModelId
 from app.spec.data import LABELS, ArraySpec, DatasetInfo, DatasetSpec
 from app.spec.distill import Distill
-from app.spec.job import AnyStep, JobSpec, Role
+from app.spec.job import JobSpec, Role
 from app.spec.metrics import METRICS
 from app.spec.signature import FLOATS, ModelInfo, TensorSpec
+from app.spec.steps import AnyStep
 
 
 @dataclass(frozen=True)
@@ -128,11 +129,11 @@ def _check_steps(spec: JobSpec, info: ModelInfo, data: dict[Role, Dataset]) -> I
         check_training(step, info, {role: DatasetInfo.model_validate(row.info) for role, row in data.items()}, pointer)
         for target in spec.targets:
             place = target.label
-            if not target.supports(step.type):
-                raise StepNotApplicable(f"{step.type} cannot be delivered for {place}.", pointer=pointer)
+            if not target.supports(step.kind()):
+                raise StepNotApplicable(f"{step.kind()} cannot be delivered for {place}.", pointer=pointer)
             if refused := sorted(one for one in step.demands() if not target.supports(one)):
                 raise StepNotApplicable(
-                    f"{step.type} cannot be delivered for {place}: it has no {refused[0]}.",
+                    f"{step.kind()} cannot be delivered for {place}: it has no {refused[0]}.",
                     pointer=pointer,
                     remedy="Change the step's parameters, or put this target into a job of its own.",
                 )
@@ -157,29 +158,29 @@ def _check_teachers(
 def _check_needs(step: AnyStep, info: ModelInfo, data: dict[Role, Dataset], pointer: str) -> None:
     needs = step.requires()
     if needs.calibration and "calibration" not in data:
-        raise NeedsData(f"{step.type} measures on calibration data; the job names none.", pointer=pointer)
+        raise NeedsData(f"{step.kind()} measures on calibration data; the job names none.", pointer=pointer)
     if needs.train and "train" not in data:
         raise NeedsData(
-            f"{step.type} trains the model; the job names no training data.",
+            f"{step.kind()} trains the model; the job names no training data.",
             pointer=pointer,
             remedy="Name a data set, or a split of one, in `data.train`.",
         )
     learns_from: Role = "train" if needs.train else "calibration"
     if needs.labels and LABELS not in DatasetInfo.model_validate(data[learns_from].info).arrays:
         raise NeedsData(
-            f"{step.type} learns from labels; the data in the role {learns_from} has no array '{LABELS}'.",
+            f"{step.kind()} learns from labels; the data in the role {learns_from} has no array '{LABELS}'.",
             pointer=pointer,
             remedy=f"Add the labels as '{LABELS}', or use distill without labels (alpha 1).",
         )
     if (needs.trainable_graph or needs.parameters) and info.format != "onnx" and not info.parameters:
         raise StepNotApplicable(
-            f"{step.type} changes or trains parameters; the model has none: its weights are buffers or constants.",
+            f"{step.kind()} changes or trains parameters; the model has none: its weights are buffers or constants.",
             pointer=pointer,
             remedy="Make the weights nn.Parameter and export the module itself, neither frozen nor traced.",
         )
     if needs.trainable_graph and info.format == "onnx":
         raise StepNotApplicable(
-            f"{step.type} changes or trains the model; an ONNX file holds no trainable graph.",
+            f"{step.kind()} changes or trains the model; an ONNX file holds no trainable graph.",
             pointer=pointer,
             remedy="Upload the model as .pt2 (torch.export.save).",
         )
@@ -191,9 +192,9 @@ def _check_precision(spec: JobSpec, info: ModelInfo) -> None:
     if not floats or "float32" in floats:
         return
     for position, step in enumerate(spec.steps):
-        if step.type.startswith("quantize."):
+        if step.kind().startswith("quantize."):
             raise StepNotApplicable(
-                f"{step.type} quantizes float32 weights; this model's inputs are {min(floats)}.",
+                f"{step.kind()} quantizes float32 weights; this model's inputs are {min(floats)}.",
                 pointer=f"/steps/{position}",
                 remedy="Export the model in float32: model.float() before the export.",
             )

@@ -5,15 +5,12 @@ from typing import Annotated, Literal
 from pydantic import Field, StringConstraints
 
 from app.spec.base import Frozen
+from app.spec.targets.base import AgentRuntime
 
 AgentId = Annotated[str, StringConstraints(pattern=r"^agt_[0-9a-f]{32}$")]
 """An enrolled device agent."""
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 Words = Annotated[str, StringConstraints(max_length=200)]
-
-AgentRuntime = Literal["onnxruntime", "litert"]
-RUNTIME_OF: dict[str, AgentRuntime] = {"onnx": "onnxruntime", "litert": "litert"}
-"""What an agent needs to run an artifact, by the target's format. Other formats no agent runs."""
 
 MOST_RUNS = 10_000
 FailureCode = Literal["agent.failed", "agent.out_of_memory", "agent.timed_out", "agent.file_refused"]

@@ -39,6 +39,18 @@ class Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
+class Tagged(Frozen):
+    """One of several kinds of a thing, which a job tells apart by the value of one field: its tag."""
+
+    tag: ClassVar[str] = "type"
+    """The field; its default in every kind is the only value it takes."""
+
+    @classmethod
+    def kind(cls) -> str:
+        """What the kind is called in a job."""
+        return str(cls.model_fields[cls.tag].default)
+
+
 class Needs(Frozen):
     """What a step cannot work without; checked when a job is submitted."""
 
@@ -64,7 +76,7 @@ class OnlyWith:
     """The condition in words, such as "optimizer 'sgd'"."""
 
 
-class Step(Frozen):
+class Step(Tagged):
     """One change to a model. Subclasses are the parameters; their implementation is in `worker.engine.passes.table`."""
 
     needs: ClassVar[Needs] = Needs()

@@ -6,47 +6,44 @@ that a further choice takes.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
-from pydantic import BaseModel, GetCoreSchemaHandler, GetJsonSchemaHandler
+from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, PydanticKnownError, core_schema
+
+from app.spec.base import Tagged
 
 
 @dataclass(frozen=True)
 class OneOf:
-    """Marks a field that holds an instance of one class of `table`, told apart by the default of its field `tag`."""
+    """Marks a field that holds an instance of one class of `table`: a discriminated union."""
 
-    table: Sequence[type[BaseModel]]
-    tag: str
+    table: Sequence[type[Tagged]]
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-        """What pydantic validates with; a fault lies where it would in a discriminated union."""
+        """What pydantic validates with."""
         return core_schema.no_info_plain_validator_function(self._validated)
 
     def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
-        """The discriminated union of the classes."""
-        choices: dict[Any, CoreSchema] = {name: kind.__pydantic_core_schema__ for name, kind in self.classes.items()}
-        return handler(core_schema.tagged_union_schema(choices, self.tag))
+        """The schema of a discriminated union of the classes."""
+        choices: dict[Any, CoreSchema] = {kind.kind(): kind.__pydantic_core_schema__ for kind in self.table}
+        return handler(core_schema.tagged_union_schema(choices, self.table[0].tag))
 
-    @property
-    def classes(self) -> dict[str, type[BaseModel]]:
-        """The classes of the table by their tag."""
-        return {kind.model_fields[self.tag].default: kind for kind in self.table}
-
-    def _validated(self, value: Any) -> BaseModel:
-        classes = self.classes
-        if isinstance(value, BaseModel) and type(value) in classes.values():
-            return value
+    def _validated(self, value: Any) -> Tagged:
+        tag, classes = self.table[0].tag, {kind.kind(): kind for kind in self.table}
+        if isinstance(value, tuple(self.table)):
+            return cast(Tagged, value)
         if not isinstance(value, Mapping):
             raise PydanticKnownError("model_attributes_type")
-        if self.tag not in value:
-            raise PydanticKnownError("union_tag_not_found", {"discriminator": repr(self.tag)})
-        name = value[self.tag]
+        if tag not in value:
+            raise PydanticKnownError("union_tag_not_found", {"discriminator": repr(tag)})
+        name = value[tag]
         if not isinstance(name, str) or name not in classes:
             expected = ", ".join(map(repr, classes))
-            told = {"discriminator": repr(self.tag), "tag": str(name), "expected_tags": expected}
-            raise PydanticKnownError("union_tag_invalid", told)
+            raise PydanticKnownError(
+                "union_tag_invalid", {"discriminator": repr(tag), "tag": str(name), "expected_tags": expected}
+            )
         return classes[name].model_validate(value)
 
 

@@ -7,32 +7,12 @@ from pydantic import Field, StringConstraints, ValidationInfo, field_validator
 
 from app.spec.base import ArtifactId, Frozen, Labels, ModelId, Name
 from app.spec.data import SplitName
-from app.spec.distill import Distill
 from app.spec.evaluate import Evaluate
-from app.spec.finetune import FineTune
-from app.spec.prune import PruneChannels, PruneWeights
-from app.spec.quantize import QuantizeDynamic, QuantizeStatic, QuantizeWeights
-from app.spec.quantize_aware import QuantizeAware
-from app.spec.sensitivity import AnalyzeSensitivity
-from app.spec.share import ShareWeights
+from app.spec.steps import AnyStep
 from app.spec.targets import OnnxTarget, Target
 
 DatasetId = Annotated[str, StringConstraints(pattern=r"^ds_[0-9a-f]{32}$")]
 Role = Literal["calibration", "train", "validation", "test"]
-
-AnyStep = Annotated[
-    AnalyzeSensitivity
-    | Distill
-    | FineTune
-    | PruneChannels
-    | PruneWeights
-    | QuantizeAware
-    | QuantizeDynamic
-    | QuantizeStatic
-    | QuantizeWeights
-    | ShareWeights,
-    Field(discriminator="type"),
-]
 
 
 class DataRef(Frozen):
@@ -93,8 +73,8 @@ class JobSpec(Frozen):
         for earlier, later in pairwise(steps):
             if earlier.makes_plan:
                 raise ValueError(
-                    f"{later.type} after {earlier.type}: what {earlier.type} finds out describes the weights as they "
-                    "are, so it comes last; put the other step before it"
+                    f"{later.kind()} after {earlier.kind()}: what {earlier.kind()} finds out describes the weights "
+                    "as they are, so it comes last; put the other step before it"
                 )
         return steps
 

@@ -14,16 +14,16 @@ what weights are of, or how rows are to be used. Everything else is the job's ow
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, get_args
+from typing import Any
 
 from pydantic import Field, TypeAdapter
 
 from app.spec.architecture import Architecture
-from app.spec.base import Frozen, ModelId, Step
+from app.spec.base import Frozen, ModelId
 from app.spec.data import DatasetSpec
-from app.spec.job import AnyStep, DatasetId, JobSpec
+from app.spec.job import DatasetId, JobSpec
+from app.spec.steps import STEPS
 
-STEPS: dict[str, type[Step]] = {step.model_fields["type"].default: step for step in get_args(get_args(AnyStep)[0])}
 MODEL_PATTERN = TypeAdapter(ModelId).json_schema()["pattern"]
 
 
@@ -86,7 +86,8 @@ class _Reader:
         return LocalJob(JobSpec.model_validate(job), self._models, self._datasets)
 
     def _step(self, step: Any) -> Any:
-        kind = STEPS.get(step.get("type", "")) if isinstance(step, dict) else None
+        kinds = {kind.kind(): kind for kind in STEPS}
+        kind = kinds.get(step.get("type", "")) if isinstance(step, dict) else None
         if kind is None:
             return step  # the job's own validation says what is wrong with it
         fields = kind.model_json_schema()["properties"]

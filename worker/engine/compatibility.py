@@ -23,7 +23,7 @@ def find_out(order: CompatibilityOrder, directory: Path, progress: Progress) -> 
     progress.stage("opening the model", step=1, steps=2)
     model = load_model(order.model, directory, scratch, progress)  # whether it runs is the question
     look = Look(model, directory, scratch, order.threads, progress)
-    progress.stage(f"asking {order.targets[0].format}", step=2, steps=2)
+    progress.stage(f"asking {order.targets[0].kind()}", step=2, steps=2)
     try:
         tables = tuple(FORMATS[type(order.targets[0])].compatibility(order.targets, look))
     except ExportFailed as error:  # a program of which these targets see the ONNX form

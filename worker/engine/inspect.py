@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import get_args
 
 import numpy as np
 import onnx
@@ -16,10 +15,10 @@ from torch._ops import OpOverload
 
 from app.spec.base import Needs, Step
 from app.spec.inspection import MOST_GROUPS, Inspection, InspectionOrder, PrunableGroup, StepOutlook
-from app.spec.job import AnyStep
 from app.spec.prune import PruneChannels
 from app.spec.quantize import QuantizeDynamic, QuantizeStatic
 from app.spec.quantize_aware import QuantizeAware
+from app.spec.steps import STEPS
 from worker.engine.data.rows import SCRATCH
 from worker.engine.model import Model, open_model
 from worker.engine.onnx_graph.macs import onnx_macs
@@ -31,7 +30,6 @@ from worker.engine.pruning.channels.cost import Cost, cost_of
 from worker.engine.pruning.channels.groups import Group
 from worker.engine.torch_program.macs import uncounted
 
-STEPS: tuple[type[Step], ...] = get_args(get_args(AnyStep)[0])
 FLOATING = frozenset({onnx.TensorProto.FLOAT, *OTHER_FLOATS})
 NO_PROGRAM = "An ONNX file holds no trainable graph: upload the model as .pt2 (torch.export.save)."
 
@@ -60,7 +58,7 @@ def look_at(model: Model) -> Inspection:
         operators=view.operators,
         groups=tuple(_described(group) for group in view.groups if group in groups),
         frozen_operators={} if view.channels is None else view.channels.frozen_operators,
-        steps={step.model_fields["type"].default: _outlook(step, view) for step in STEPS},
+        steps={step.kind(): _outlook(step, view) for step in STEPS},
         seconds=time.monotonic() - started,
     )
 

@@ -108,7 +108,7 @@ def _take_steps(order: WorkOrder, original: Model, data: dict[Role, Rows], direc
     checkpoints = Checkpoints(directory / CHECKPOINTS, stages.progress)
     for taken in take_steps(spec.steps, original, context, recipe_digest(spec), checkpoints):
         if len(taken.reports) < len(spec.steps):
-            stages.begin(spec.steps[len(taken.reports)].type, 2 + len(taken.reports))
+            stages.begin(spec.steps[len(taken.reports)].kind(), 2 + len(taken.reports))
     stages.step = 1 + len(spec.steps)
     return taken
 

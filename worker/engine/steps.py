@@ -8,8 +8,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from app.spec.job import AnyStep
 from app.spec.report import StepReport
+from app.spec.steps import AnyStep
 from worker.engine.checkpoints import Checkpoints
 from worker.engine.context import Changed, Context
 from worker.engine.model import Model, new_folder
@@ -44,7 +44,7 @@ def take_steps(
         context.progress.log(changed.summary)
         files = {f"step-{number}-{name}": path for name, path in changed.files.items()}
         report = StepReport(
-            type=step.type,
+            type=step.kind(),
             seconds=time.monotonic() - started,
             summary=changed.summary,
             facts=changed.facts,
@@ -86,7 +86,9 @@ def _resumed(
         if described is None or saved is None or described["recipe"] != recipe:
             continue
         files = {name: checkpoints.find(name) for name in described["files"]}
-        context.progress.log(f"Going on after step {number} ({steps[number - 1].type}), which an earlier attempt took.")
+        context.progress.log(
+            f"Going on after step {number} ({steps[number - 1].kind()}), which an earlier attempt took."
+        )
         model = Model(
             load_program(saved, original.signature, context.scratch),
             original.signature,

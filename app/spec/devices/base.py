@@ -2,14 +2,14 @@
 
 from typing import ClassVar, Literal
 
-from app.spec.base import Frozen
+from app.spec.base import Tagged
 from app.spec.targets.base import ToolchainName
 
 Provenance = Literal["measured", "emulated", "estimated"]
 """Where a figure comes from: taken on the device, on an imitation of it, or computed."""
 
 
-class AnyDevice(Frozen):
+class AnyDevice(Tagged):
     """What all kinds of devices say of themselves."""
 
     provenance: ClassVar[Provenance]

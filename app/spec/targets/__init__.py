@@ -1,9 +1,8 @@
 """Where the result will run, one file per format. The quantization profile belongs here: one plan suits every place."""
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import Field
-
+from app.spec.choices import OneOf
 from app.spec.targets.base import AnyTarget, ToolchainName
 from app.spec.targets.coreml import CoreMlTarget
 from app.spec.targets.executorch import ExecuTorchTarget
@@ -14,18 +13,7 @@ from app.spec.targets.tensorrt import TensorRtProfile, TensorRtTarget
 from app.spec.targets.torchscript import TorchEngine, TorchScriptTarget
 from app.spec.targets.triton import TritonBackend, TritonTarget
 
-Target = Annotated[
-    CoreMlTarget
-    | ExecuTorchTarget
-    | LiteRtTarget
-    | OnnxTarget
-    | OpenVinoTarget
-    | TensorRtTarget
-    | TorchScriptTarget
-    | TritonTarget,
-    Field(discriminator="format"),
-]
-TARGETS: tuple[type[AnyTarget], ...] = (
+TARGETS: list[type[AnyTarget]] = [
     OnnxTarget,
     OpenVinoTarget,
     LiteRtTarget,
@@ -34,7 +22,12 @@ TARGETS: tuple[type[AnyTarget], ...] = (
     TorchScriptTarget,
     TritonTarget,
     CoreMlTarget,
-)
+]
+
+if TYPE_CHECKING:
+    Target = AnyTarget
+else:  # pydantic takes it from the table; FastAPI would list an annotated base class in its document
+    Target = Annotated[Any, OneOf(TARGETS)]
 
 __all__ = [
     "TARGETS",

@@ -3,19 +3,28 @@
 import itertools
 from typing import ClassVar, Literal, Self, get_args, get_origin
 
-from app.spec.base import Frozen
+from app.spec.base import Tagged
 
 ToolchainName = Literal["openvino", "executorch", "litert", "coreml", "keras", "emulator"]
 """Converters, runtimes and emulators that live in environments of their own, each pinned by `toolchains/<name>.txt`."""
+AgentRuntime = Literal["onnxruntime", "litert"]
+"""What a device agent can run artifacts with."""
+Processor = Literal["x86", "arm", "nvidia", "apple"]
+CPUS: frozenset[Processor] = frozenset({"x86", "arm"})
 
 
-class AnyTarget(Frozen):
+class AnyTarget(Tagged):
     """What all kinds of targets say of themselves."""
 
+    tag: ClassVar[str] = "format"
     toolchain: ClassVar[ToolchainName | None] = None
     """What converts and runs its artifacts; None: the worker itself."""
     needs_program: ClassVar[bool] = False
     """Whether it starts from the PyTorch program, so that a model uploaded as ONNX cannot be delivered for it."""
+    agent_runtime: ClassVar[AgentRuntime | None] = None
+    """What a device agent runs its artifacts with; None: no agent runs them."""
+    run_by: ClassVar[str] = "ONNX Runtime"
+    """What a worker that is not what it is for runs its artifacts with, if anything."""
 
     @classmethod
     def variants(cls) -> tuple[Self, ...]:
@@ -57,6 +66,26 @@ class AnyTarget(Frozen):
     def timed(self) -> bool:
         """Whether some worker can measure its speed."""
         return True
+
+    @property
+    def processors(self) -> frozenset[Processor]:
+        """Where its artifacts can run."""
+        return CPUS
+
+    @property
+    def made_for(self) -> frozenset[Processor] | None:
+        """Where its artifacts are as fast as they are meant to be; None: wherever its own runtime runs them."""
+        return None
+
+    @property
+    def symmetric(self) -> bool:
+        """Whether it quantizes activations symmetrically, whatever range they have."""
+        return False
+
+    @property
+    def saturates(self) -> bool:
+        """Whether sums of its 8-bit products overflow, so that weights are given 7 bits."""
+        return False
 
     def supports(self, step: str) -> bool:
         """Whether it can deliver what a step of this type makes, or something that a step demands."""

@@ -5,7 +5,7 @@ from typing import ClassVar, Literal
 from pydantic import Field
 
 from app.spec.quantize import BLOCKS
-from app.spec.targets.base import AnyTarget, ToolchainName
+from app.spec.targets.base import AnyTarget, Processor, ToolchainName
 
 
 class CoreMlTarget(AnyTarget):
@@ -35,6 +35,10 @@ class CoreMlTarget(AnyTarget):
     @property
     def lacks(self) -> frozenset[str]:
         return frozenset({"quantize.dynamic", "int3 weights", "int2 weights", "asymmetric weights", BLOCKS})
+
+    @property
+    def processors(self) -> frozenset[Processor]:
+        return frozenset({"apple"})
 
     @property
     def timed(self) -> bool:

@@ -5,7 +5,7 @@ from typing import ClassVar, Literal
 from pydantic import Field
 
 from app.spec.quantize import BLOCKS
-from app.spec.targets.base import AnyTarget, ToolchainName
+from app.spec.targets.base import AgentRuntime, AnyTarget, ToolchainName
 
 
 class LiteRtTarget(AnyTarget):
@@ -17,6 +17,7 @@ class LiteRtTarget(AnyTarget):
     """
 
     toolchain: ClassVar[ToolchainName | None] = "litert"
+    agent_runtime: ClassVar[AgentRuntime | None] = "litert"
     needs_program: ClassVar[bool] = True
 
     format: Literal["litert"] = "litert"

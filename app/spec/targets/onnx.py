@@ -1,13 +1,19 @@
 """An ONNX file for ONNX Runtime."""
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from app.spec.targets.base import AnyTarget
+from app.spec.targets.base import CPUS, AgentRuntime, AnyTarget, Processor
 from app.spec.targets.tensorrt import TENSORRT_LACKS
 
 OnnxProfile = Literal["x86", "x86-legacy", "arm", "tensorrt"]
+MADE_FOR: dict[OnnxProfile, frozenset[Processor]] = {
+    "x86": frozenset({"x86"}),
+    "x86-legacy": frozenset({"x86"}),
+    "arm": frozenset({"arm"}),
+    "tensorrt": frozenset({"nvidia"}),
+}
 
 
 class OnnxTarget(AnyTarget):
@@ -17,6 +23,8 @@ class OnnxTarget(AnyTarget):
     weights, exact on CPUs without VNNI, where 8-bit products saturate), `arm` (signed), `tensorrt` (signed,
     symmetric, zero-points 0; format `tensorrt` also has commands and float16).
     """
+
+    agent_runtime: ClassVar[AgentRuntime | None] = "onnxruntime"
 
     format: Literal["onnx"] = "onnx"
     profile: OnnxProfile = "x86"
@@ -45,3 +53,20 @@ class OnnxTarget(AnyTarget):
     def timed(self) -> bool:
         """TensorRT's own runtime is on no worker."""
         return self.profile != "tensorrt"
+
+    @property
+    def processors(self) -> frozenset[Processor]:
+        """ONNX Runtime runs every profile on every CPU, and not always fast."""
+        return CPUS | MADE_FOR[self.profile]
+
+    @property
+    def made_for(self) -> frozenset[Processor]:
+        return MADE_FOR[self.profile]
+
+    @property
+    def symmetric(self) -> bool:
+        return self.profile == "tensorrt"
+
+    @property
+    def saturates(self) -> bool:
+        return self.profile == "x86-legacy"

@@ -3,7 +3,7 @@
 from typing import Literal
 
 from app.spec.quantize import UNUSUAL_BLOCKS
-from app.spec.targets.base import AnyTarget
+from app.spec.targets.base import AnyTarget, Processor
 
 TensorRtProfile = Literal["trt10", "trt11"]
 
@@ -41,6 +41,14 @@ class TensorRtTarget(AnyTarget):
     def timed(self) -> bool:
         """Speed can be promised by no worker: few have TensorRT, and those time it as it comes."""
         return False
+
+    @property
+    def processors(self) -> frozenset[Processor]:
+        return frozenset({"nvidia"})
+
+    @property
+    def symmetric(self) -> bool:
+        return True
 
 
 TENSORRT_LACKS = frozenset({"quantize.dynamic", "int3 weights", "int2 weights", "asymmetric weights", UNUSUAL_BLOCKS})

@@ -4,7 +4,7 @@ from typing import ClassVar, Literal
 
 from pydantic import ConfigDict
 
-from app.spec.targets.base import AnyTarget
+from app.spec.targets.base import AnyTarget, Processor
 
 TorchEngine = Literal["x86", "qnnpack"]
 
@@ -19,6 +19,7 @@ class TorchScriptTarget(AnyTarget):
     model_config = ConfigDict(json_schema_extra={"deprecated": True})
 
     needs_program: ClassVar[bool] = True
+    run_by: ClassVar[str] = "LibTorch"
 
     format: Literal["torchscript"] = "torchscript"
     engine: TorchEngine = "x86"
@@ -34,3 +35,11 @@ class TorchScriptTarget(AnyTarget):
     @property
     def lacks(self) -> frozenset[str]:
         return frozenset({"quantize.weights", "share_weights"})
+
+    @property
+    def processors(self) -> frozenset[Processor]:
+        return frozenset({"x86"}) if self.engine == "x86" else frozenset({"arm"})
+
+    @property
+    def made_for(self) -> frozenset[Processor]:
+        return self.processors

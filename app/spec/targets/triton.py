@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, StringConstraints
 
-from app.spec.targets.base import AnyTarget
+from app.spec.targets.base import AnyTarget, Processor
 from app.spec.targets.onnx import OnnxTarget
 from app.spec.targets.openvino import OpenVinoTarget
 from app.spec.targets.tensorrt import TensorRtTarget
@@ -61,3 +61,15 @@ class TritonTarget(AnyTarget):
     def timed(self) -> bool:
         """What it holds is what is timed; the server's own share is not."""
         return self.inner.timed
+
+    @property
+    def processors(self) -> frozenset[Processor]:
+        return self.inner.processors
+
+    @property
+    def made_for(self) -> frozenset[Processor] | None:
+        return self.inner.made_for
+
+    @property
+    def symmetric(self) -> bool:
+        return self.inner.symmetric

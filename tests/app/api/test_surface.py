@@ -95,11 +95,11 @@ def test_the_catalogue_is_the_contract(client: httpx.Client) -> None:
     assert techniques["quantize.static"]["needs"]["calibration"] is True
     assert "observer" in techniques["quantize.static"]["parameters"]["properties"]
     targets = {one["format"]: one for one in client.get("/targets").json()}
-    assert targets.keys() == {target.model_fields["format"].default for target in TARGETS}
+    assert targets.keys() == {target.kind() for target in TARGETS}
     assert targets["openvino"]["install"] == "python -m worker toolchains install openvino"
     assert targets["onnx"]["install"] is None
     devices = {one["type"]: one for one in client.get("/devices").json()}
-    assert devices.keys() == {device.model_fields["type"].default for device in DEVICES}
+    assert devices.keys() == {device.kind() for device in DEVICES}
     assert devices["estimated"]["provenance"] == "estimated"
     assert "threads" in devices["local"]["parameters"]["properties"]
     assert client.get("/workers").json() == []

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
-from app.spec.job import AnyStep
+from app.spec.steps import AnyStep
 from app.spec.training import Training
 
 STEP: TypeAdapter[Any] = TypeAdapter(AnyStep)

@@ -29,7 +29,7 @@ def test_a_program_is_told_by_its_groups(program: Inspection) -> None:
     assert program.groups[3].parameters == 512 * 128 + 128 + 128 * 10
     assert program.operators["aten.conv2d.default"] == 3
     assert program.frozen_operators == {}
-    assert set(program.steps) == {step.model_fields["type"].default for step in STEPS}
+    assert set(program.steps) == {step.kind() for step in STEPS}
     assert all(outlook.applicable for outlook in program.steps.values())
     assert "4 groups of channels; without half of each, 75% of" in program.steps["prune.channels"].says
     assert "rows in the role calibration" in program.steps["quantize.static"].says

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from app.spec.agents import RUNTIME_OF, AgentMeasurement, AgentOrder, Timing
+from app.spec.agents import AgentMeasurement, AgentOrder, Timing
 from app.spec.device_report import DeviceFacts, DeviceRun
 from app.spec.devices import AgentDevice
 from worker.engine.devices.agent_task import Answered, ask
@@ -21,7 +21,7 @@ DEADLINE_S = 1800.0
 
 def run_on_agent(device: AgentDevice, trial: Trial) -> DeviceRun:
     """What the device measured, its outputs judged here. Raises `FormatNotRun`, `AnswersMissing`."""
-    runtime = RUNTIME_OF.get(trial.target.format)
+    runtime = trial.target.agent_runtime
     if runtime is None:
         raise FormatNotRun(f"No agent runs {trial.target.title}.")
     latency = trial.evaluate.latency

@@ -1,6 +1,10 @@
 """Why a device has no figures for an artifact."""
 
+from app.spec.targets import TARGETS
 from worker.engine.errors import EngineError
+
+RUN_ELSEWHERE = " or ".join(kind.kind() for kind in TARGETS if kind.agent_runtime is not None)
+"""The formats whose runtimes are small enough for other machines than a worker."""
 
 
 class DeviceError(EngineError):
@@ -25,7 +29,7 @@ class FormatNotRun(DeviceError):
     """The device has no runtime for the artifact's format."""
 
     code = "device.format_not_run"
-    remedy = "Agents run ONNX and LiteRT files; deliver one of these for the device, or leave it out."
+    remedy = f"Add a target that agents run ({RUN_ELSEWHERE}), or leave the device out."
 
 
 class NotFitted(DeviceError):
@@ -39,7 +43,7 @@ class NoRuntimeThere(DeviceError):
     """An artifact is in a format that a device has no runtime for."""
 
     code = "device.no_runtime"
-    remedy = "Add a target that runs there, onnx or litert, or leave the device out."
+    remedy = f"Add a target that runs there ({RUN_ELSEWHERE}), or leave the device out."
 
 
 class IllegalInstruction(DeviceError):

@@ -7,7 +7,7 @@ from typing import Final
 from app.spec.device_report import DeviceFacts, DeviceRun, Estimate
 from app.spec.devices import EstimatedDevice
 from app.spec.devices.published import published
-from app.spec.targets import CoreMlTarget, OnnxTarget, Target, TensorRtTarget, TorchScriptTarget
+from app.spec.targets import OnnxTarget, Target
 from app.spec.units import counted
 from worker.engine.devices.errors import NoRuntimeThere, NotFitted
 from worker.engine.devices.roofline import Cost, Fitted, family_of, fitted
@@ -62,13 +62,8 @@ def estimate(device: EstimatedDevice, trial: Trial) -> DeviceRun:
 
 def runs_there(target: Target, device: EstimatedDevice) -> bool:
     """Whether the format has a runtime there: the devices have ARM processors, some an NVIDIA GPU, none is Apple's."""
-    match target:
-        case CoreMlTarget() | TorchScriptTarget(engine="x86"):
-            return False
-        case TensorRtTarget():
-            return device.published.kind == "gpu"
-        case _:
-            return True
+    there = {"arm", "nvidia"} if device.published.kind == "gpu" else {"arm"}
+    return not target.processors.isdisjoint(there)
 
 
 def graph_of(trial: Trial) -> Path:

@@ -4,15 +4,15 @@ import platform
 from dataclasses import dataclass
 
 from app.spec.report import TargetStatus
-from app.spec.targets import OnnxProfile, OnnxTarget, Target, TorchEngine, TorchScriptTarget, TritonTarget
+from app.spec.targets import Target
+from app.spec.targets.base import Processor
 from worker.engine.measure.machine import usable_cores
 
-X86 = frozenset({"x86_64", "amd64", "i386", "i686"})
-ARM = frozenset({"aarch64", "arm64"})
-ARCHITECTURES: dict[OnnxProfile, frozenset[str]] = {"x86": X86, "x86-legacy": X86, "arm": ARM, "tensorrt": frozenset()}
-"""Where a profile's speed is real, as `platform.machine()` spells it; TensorRT is no CPU."""
-ENGINES: dict[TorchEngine, frozenset[str]] = {"x86": X86, "qnnpack": ARM}
-"""The same of LibTorch's kernels."""
+PROCESSORS: dict[str, Processor] = {
+    **dict.fromkeys(("x86_64", "amd64", "i386", "i686"), "x86"),
+    **dict.fromkeys(("aarch64", "arm64"), "arm"),
+}
+"""By the name that `platform.machine()` has for them."""
 
 
 @dataclass(frozen=True)
@@ -29,14 +29,7 @@ class Host:
 
     def represents(self, target: Target) -> bool:
         """Whether speed here is speed on the target."""
-        match target:
-            case OnnxTarget(profile=profile):
-                return self.architecture.lower() in ARCHITECTURES[profile]
-            case TorchScriptTarget(engine=engine):
-                return self.architecture.lower() in ENGINES[engine]
-            case TritonTarget():
-                return self.represents(target.inner)
-        return True
+        return target.made_for is None or PROCESSORS.get(self.architecture.lower()) in target.made_for
 
 
 def foreign(target: Target, status: TargetStatus) -> str:
@@ -48,8 +41,7 @@ def foreign(target: Target, status: TargetStatus) -> str:
             f"Latency was not measured: {target.label} is built where it will run. Accuracy and parity are of the "
             "very file that is delivered, run with ONNX Runtime on this CPU."
         )
-    runtime = "LibTorch" if isinstance(target, TorchScriptTarget) else "ONNX Runtime"
     return (
         f"Latency was not measured: this machine is not what {target.label} is for. Accuracy, parity and "
-        f"placement were measured with {runtime} on this CPU; there, kernels are placed differently."
+        f"placement were measured with {target.run_by} on this CPU; there, kernels are placed differently."
     )

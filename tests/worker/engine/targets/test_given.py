@@ -22,13 +22,13 @@ CASES: list[tuple[dict[str, str], list[dict[str, str]]]] = [
     ({"format": "openvino"}, [STATIC]),
     ({"format": "executorch"}, [STATIC]),
     ({"format": "triton"}, [STATIC]),
-    *(({"format": kind.model_fields["format"].default}, []) for kind in TARGETS),
+    *(({"format": kind.kind()}, []) for kind in TARGETS),
 ]
 
 
 def case(target: dict[str, str], steps: list[dict[str, str]]) -> ParameterSet:
     """A target and the steps before it, marked with the toolchain that the target needs."""
-    toolchain = next(kind.toolchain for kind in TARGETS if kind.model_fields["format"].default == target["format"])
+    toolchain = next(kind.toolchain for kind in TARGETS if kind.kind() == target["format"])
     name = "-".join([target["format"], *(step["type"] for step in steps)])
     return pytest.param(target, steps, id=name, marks=[pytest.mark.toolchain(toolchain)] if toolchain else [])
 

@@ -90,7 +90,7 @@ def notes(step: QuantizeAware, subject: Subject, parity: OutputParity | None, co
         told_of.append(f"Left in floating point, because the exported program does not show them: {named}{more}.")
     if step.weights != "int8":
         told_of.append("Kernels multiply 8-bit integers: narrower weights make the file smaller, not the model faster.")
-    if any(target.format == "onnx" and target.profile == "tensorrt" for target in context.targets):
+    if any(target.symmetric for target in context.targets):
         told_of.append(
             "TensorRT has symmetric activations and quantizes fewer tensors than were trained: ranges are widened to "
             "fit, so that its answers may differ from those of the trained graph."

@@ -45,7 +45,7 @@ def edges_of(step: QuantizeAware, placed: Placement) -> frozenset[str]:
 
 def widths_of(step: QuantizeAware, placed: Placement, targets: Collection[Target], wide: Collection[str]) -> Widths:
     """Few bits for weights and for what layers read, as the step asks; 8 for sums, outputs and the layers `wide`."""
-    legacy = any(target.format == "onnx" and target.profile == "x86-legacy" for target in targets)
+    legacy = any(target.saturates for target in targets)
     eight = SEVEN_BITS if legacy else (-127, 127)
     narrow = {placed.scale_of[layer.inputs] for layer in placed.layers if layer.node not in wide}
     bits, half = BITS[step.activations], 2 ** (BITS[step.weights] - 1)
