@@ -4,6 +4,9 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+# Processes that share the tests; two suit two cores, and each wants some 3 GB with the workers that its tests start.
+JOBS ?= 2
+PYTEST := $(BIN)/python -m pytest -n $(JOBS)
 
 # TORCH=cpu|cuda is the build of torch to have; empty keeps the one that is there, and takes the CPU's if none is.
 # Where pip would take another, nothing is fetched and a hint says what to do.
@@ -26,7 +29,7 @@ BENCH := $(VENV)/.installed-bench$(TORCH)
 # The toolchains that `make toolchains` and `make test-targets` install; each is an environment of its own.
 TOOLCHAINS ?= $(filter-out %-debian,$(basename $(notdir $(wildcard toolchains/*.txt))))
 
-.PHONY: help setup setup-bench run demo test test-targets toolchains emulators lint bench results migrate image lock lock-emulator clean
+.PHONY: help setup setup-bench run demo test test-fast test-ci test-slow test-servers test-targets toolchains emulators lint bench results migrate image lock lock-emulator clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -41,8 +44,20 @@ run: $(DEMO) ## Start the service on embedded defaults: one process, data in ./p
 demo: $(DEMO) ## One real job through the HTTP API, its report and artifact in ./demo-output
 	$(BIN)/python examples/demo.py
 
-test: $(ALL) ## Set up and run every test (PYTEST_ARGS='tests/api -x' for less)
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+test: $(ALL) ## Set up and run the tests, but for the slow ones (PYTEST_ARGS='tests/app/api -x' for less)
+	$(PYTEST) -m 'not slow and not extended' $(PYTEST_ARGS)
+
+test-fast: $(ALL) ## Two minutes: what needs no server, no job and no long export
+	$(PYTEST) -m 'fast' $(PYTEST_ARGS)
+
+test-ci: $(ALL) ## What CI runs: everything but the extended tests; toolchains and servers must be there
+	$(PYTEST) -m 'not extended' $(PYTEST_ARGS)
+
+test-slow: $(ALL) ## What CI leaves out: networks of full size, long fault runs, the benches' stories
+	$(PYTEST) -m 'extended' $(PYTEST_ARGS)
+
+test-servers: $(ALL) ## Make the environment of the tests' S3 server, which the first test that needs it makes otherwise
+	$(BIN)/python -m tests.support.stack.swift_venv
 
 toolchains: $(DEMO) ## Install the converters and runtimes of other formats into .toolchains (TOOLCHAINS=litert for one)
 	$(BIN)/python -m worker toolchains install $(TOOLCHAINS)
@@ -51,7 +66,7 @@ emulators: $(DEMO) ## Install the emulated CPUs of `evaluate.devices` into .tool
 	$(BIN)/python -m worker toolchains install emulator
 
 test-targets: $(ALL) toolchains ## Install the toolchains and test the targets and devices that need them
-	PARE_TEST_TOOLCHAINS='$(TOOLCHAINS)' $(BIN)/python -m pytest tests/worker/engine/targets tests/worker/engine/devices tests/worker/engine/torch_program/test_keras.py $(PYTEST_ARGS)
+	PARE_TEST_TOOLCHAINS='$(TOOLCHAINS)' $(PYTEST) -m 'toolchain and not extended' $(PYTEST_ARGS)
 
 lint: $(ALL) ## Style, formatting, types, import directions
 	$(BIN)/ruff check .

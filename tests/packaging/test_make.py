@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.root import ROOT
+from worker.engine.toolchains.environments import NAMES
 
 MAKEFILE = (ROOT / "Makefile").read_text()
 
@@ -41,7 +42,10 @@ def test_help_is_the_default_and_lists_every_target() -> None:
         ("test", "-m pytest"),
         ("bench", "-m bench"),
         ("toolchains", "-m worker toolchains install"),
-        ("test-targets", "-m pytest tests/worker/engine/targets"),
+        ("test-fast", "-m pytest -n 2 -m 'fast'"),
+        ("test-ci", "-m pytest -n 2 -m 'not extended'"),
+        ("test-slow", "-m pytest -n 2 -m 'extended'"),
+        ("test-targets", "-m pytest -n 2 -m 'toolchain"),
         ("migrate", "-m migrations"),
     ],
 )
@@ -139,14 +143,33 @@ def junit(**counts: int) -> str:
     """A shell line that, when tests are run, leaves a JUnit report with these counts where pytest was told to."""
     attributes = " ".join(f'{name}="{count}"' for name, count in counts.items())
     report = f"<testsuites><testsuite {attributes}/></testsuites>"
-    return f"[ $1 != test ] || echo '{report}' > ${{PYTEST_ADDOPTS##*=}}"
+    return f"[ $1 != test-ci ] || echo '{report}' > ${{PYTEST_ADDOPTS##*=}}"
 
 
 def test_ci_lints_then_tests_and_counts(ci: Path) -> None:
     ran = run_ci(ci, junit(tests=7, skipped=2, failures=0, errors=0))
     assert ran.returncode == 0, ran.stderr
     assert "5 passed, 2 skipped" in ran.stdout
-    assert (ci / "calls").read_text().split("\n")[:4] == ["make setup", "make lint", "make toolchains", "make test"]
+    calls = (ci / "calls").read_text().splitlines()
+    assert (calls[0], calls[-1]) == ("make setup", "make test-ci")
+    assert sorted(calls[1:-1]) == ["make lint", "make test-servers", *["make toolchains"] * 3]
+
+
+def test_ci_tells_the_time_of_each_phase(ci: Path) -> None:
+    ran = run_ci(ci, junit(tests=1, skipped=0, failures=0, errors=0))
+
+    phases = re.fullmatch(r"CI: ((?:\w+ \d+ s, )+)together \d+ s", ran.stdout.splitlines()[-1])
+    assert phases is not None, ran.stdout
+    assert re.findall(r"[a-z]{2,}", phases[1]) == ["packages", "environment", "linters", "toolchains", "tests"]
+
+
+def test_ci_installs_every_toolchain_and_demands_it_of_the_tests(ci: Path) -> None:
+    run_ci(ci, 'echo "$2" "$PARE_TEST_TOOLCHAINS" >>toolchains')
+
+    told = (ci / "toolchains").read_text()
+    rows = re.findall(r"TOOLCHAINS=(.*)", told)
+    assert sorted(" ".join(rows).split()) == sorted(NAMES)
+    assert sorted(told.splitlines()[-1].split()) == sorted(NAMES)
 
 
 @pytest.mark.parametrize(
@@ -161,8 +184,9 @@ def test_ci_fails_when_nothing_passed_or_something_failed(ci: Path, counts: dict
     assert run_ci(ci, junit(**counts)).returncode != 0
 
 
-@pytest.mark.parametrize("failing", ["lint", "test"])
+@pytest.mark.parametrize("failing", ["setup", "lint", "toolchains", "test-servers", "test-ci"])
 def test_ci_stops_at_the_first_failure(ci: Path, failing: str) -> None:
-    ran = run_ci(ci, f"[ $1 != {failing} ] || exit 5")
+    ran = run_ci(ci, f"[ $1 != {failing} ] || {{ echo no space left; exit 5; }}")
     assert ran.returncode == 5
-    assert (ci / "calls").read_text().rstrip().endswith(failing)
+    assert "no space left" in ran.stdout, "what ran beside others is shown as well"
+    assert ("make test-ci" in (ci / "calls").read_text()) is (failing == "test-ci")

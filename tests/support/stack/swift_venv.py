@@ -52,3 +52,7 @@ def _run(command: list[str | Path]) -> None:
         raise ServerMissing(f"Swift (S3) could not be installed; it needs python3-venv and PyPI: {said}") from failed
     except subprocess.TimeoutExpired as late:
         raise ServerMissing(f"Swift (S3) could not be installed within {BUILD_SECONDS} seconds") from late
+
+
+if __name__ == "__main__":
+    swift_programs()
