@@ -87,13 +87,13 @@ def tell(scene: Scene) -> list[Figure]:
         folder = scene.folder / name
         folder.mkdir()
         model = export_network(name, folder / "model.onnx")
-        plan = Latency(runs=scene.pick(RUNS, 20), budget_s=BUDGET_SECONDS)
-        rows += compared(name, model, pictures(scene.pick(32, 4), 1), pictures(16, 2), folder, plan)
+        settings = Latency(runs=scene.pick(RUNS, 20), budget_s=BUDGET_SECONDS)
+        rows += compared(name, model, pictures(scene.pick(32, 4), 1), pictures(16, 2), folder, settings)
     return rows
 
 
 def compared(
-    name: str, model: Path, calibration: np.ndarray, test: np.ndarray, folder: Path, plan: Latency
+    name: str, model: Path, calibration: np.ndarray, test: np.ndarray, folder: Path, settings: Latency
 ) -> list[Figure]:
     """Rows for one network; `calibration` and `test` are rows of its input `image`."""
     ours, our_seconds = _cpu(lambda: by_pare(model, calibration, folder))
@@ -103,10 +103,10 @@ def compared(
     (exact,) = outputs_of(model, {INPUT: test})
     noise = {file: sqnr_db(exact, outputs_of(file, {INPUT: test})[0]) for file in (ours, files[ADVISED])}
 
-    short = Latency(runs=min(plan.runs, SHORT_RUNS), budget_s=min(plan.budget_s, SHORT_SECONDS))
+    short = Latency(runs=min(settings.runs, SHORT_RUNS), budget_s=min(settings.budget_s, SHORT_SECONDS))
     first = {way: turns(file, ours, test[:1], short) for way, file in files.items()}
     finalists = sorted(WAYS, key=lambda way: first[way].before.p50_ms / first[way].after.p50_ms)[:FINALISTS]
-    last = {way: turns(files[way], ours, test[:1], plan) for way in finalists}
+    last = {way: turns(files[way], ours, test[:1], settings) for way in finalists}
     fastest = min(last, key=lambda way: last[way].speedup)
     return [
         ratio(f"{name}: latency, Pare / fastest of ONNX Runtime ({fastest})", last[fastest], at_most(NOT_SLOWER)),
@@ -118,9 +118,9 @@ def compared(
     ]
 
 
-def turns(theirs: Path, ours: Path, row: np.ndarray, plan: Latency) -> LatencyChange:
+def turns(theirs: Path, ours: Path, row: np.ndarray, settings: Latency) -> LatencyChange:
     """Both files in turns; `speedup` is how many times as fast as theirs ours is."""
-    return measure_latency(OnnxRuntime(theirs, ours, 1, ours.parent), {INPUT: row}, plan, seed=0)
+    return measure_latency(OnnxRuntime(theirs, ours, 1, ours.parent), {INPUT: row}, settings, seed=0)
 
 
 def ratio(name: str, change: LatencyChange, bound: Bound | None = None) -> Figure:

@@ -16,7 +16,7 @@ from worker.engine.devices.matrix import try_devices
 from worker.engine.devices.trial import Trial
 from worker.engine.errors import DeliveryFailed
 from worker.engine.measure import measure_target
-from worker.engine.measure.target import choose_rows
+from worker.engine.measure.comparison import Comparison, choose_rows
 from worker.engine.model import Model
 from worker.engine.onnx_graph.file import save
 from worker.engine.targets.base import ExportContext, Exported
@@ -34,14 +34,14 @@ class Delivered:
     failures: list[TargetFailure] = field(default_factory=list)
     artifacts: list[ArtifactFile] = field(default_factory=list)
 
-    def add(self, number: int, report: TargetReport, delivery: Exported, out: Path) -> None:
+    def add(self, number: int, report: TargetReport, exported: Exported, out: Path) -> None:
         """Target `number` was measured; if this job has made it, its `USAGE.md` is written into `out`."""
         self.reports.append(report)
         if report.origin is not None:
             return
         usage = out / f"USAGE-{report.target.label.replace('/', '-')}.md"
-        usage.write_text(delivery.usage, encoding="utf-8")
-        kinds = [*((file.name, OCTETS) for file in delivery.files), (usage.name, MARKDOWN)]
+        usage.write_text(exported.usage, encoding="utf-8")
+        kinds = [*((file.name, OCTETS) for file in exported.files), (usage.name, MARKDOWN)]
         self.artifacts += [
             ArtifactFile(file=name, kind="data" if media == MARKDOWN else "model", media_type=media, target=number)
             for name, media in kinds
@@ -54,7 +54,7 @@ def stages_per_target(spec: JobSpec) -> int:
 
 
 def deliver_all(
-    order: WorkOrder, site: ExportContext, model: Model, data: dict[Role, Rows], begin: Callable[[str, int], None]
+    order: WorkOrder, context: ExportContext, model: Model, data: dict[Role, Rows], begin: Callable[[str, int], None]
 ) -> Delivered:
     """Deliver, or open what was delivered earlier, and measure.
 
@@ -68,85 +68,67 @@ def deliver_all(
         given = order.artifacts[number] if order.artifacts else None
         begin(f"{'opening' if given else 'writing'} {target.label}", stages * number)
         try:
-            with _opened(given, site) if given else FORMATS[type(target)].deliver(target, model, site) as delivery:
+            with _open(target, given, model, context) as exported:
                 begin(f"measuring {target.label}", stages * number + 1)
-                report = _measured(order, target, delivery, site, data)
+                comparison = _comparison(order, target, exported, context, data)
+                report = measure_target(comparison)
                 report = report.model_copy(update={"origin": given.origin if given else None})
                 if order.spec.evaluate.devices:
                     begin(f"trying {target.label} on devices", stages * number + 2)
-                    report = _tried(order, number, None if given else model, delivery, report, site, data)
-                delivered.add(number, report, delivery, site.out)
+                    as_onnx = None if given else _as_onnx(model)
+                    trial = Trial(comparison, number, exported.files, report, context.directory, as_onnx)
+                    report = report.model_copy(update={"devices": try_devices(trial)})
+                delivered.add(number, report, exported, context.out)
         except MemoryError:
             raise  # it is the job's, not the target's
         except Exception as error:  # noqa: BLE001  # libraries raise what they like, and other targets go on
             first = first or error
-            known = error if isinstance(error, PareError) else _unforeseen(error, site)
-            site.progress.log(f"{target.label} is not delivered: {known.detail}", "warning")
+            known = error if isinstance(error, PareError) else _unforeseen(error, context)
+            context.progress.log(f"{target.label} is not delivered: {known.detail}", "warning")
             delivered.failures.append(TargetFailure.of(known, target=target))
     if first is not None and not delivered.reports:
         raise first
     return delivered
 
 
-def _opened(given: GivenArtifact, site: ExportContext) -> AbstractContextManager[Exported]:
-    return FORMATS[type(given.target)].reopen(
-        given.target, tuple(site.directory / file.path for file in given.files), site
-    )
+def _open(
+    target: Target, given: GivenArtifact | None, model: Model, context: ExportContext
+) -> AbstractContextManager[Exported]:
+    """What the model becomes for the target, or the artifact that was given in its place."""
+    if given is None:
+        return FORMATS[type(target)].deliver(target, model, context)
+    files = tuple(context.directory / file.path for file in given.files)
+    return FORMATS[type(given.target)].reopen(given.target, files, context)
 
 
-def _unforeseen(error: Exception, site: ExportContext) -> DeliveryFailed:
-    site.progress.log("".join(traceback.format_exception(error)), "warning")
+def _unforeseen(error: Exception, context: ExportContext) -> DeliveryFailed:
+    context.progress.log("".join(traceback.format_exception(error)), "warning")
     return DeliveryFailed(f"It ended in {type(error).__name__}, of which the job's log has the place.")
 
 
-def _measured(
-    order: WorkOrder, target: Target, delivery: Exported, site: ExportContext, data: dict[Role, Rows]
-) -> TargetReport:
-    return measure_target(
+def _comparison(
+    order: WorkOrder, target: Target, exported: Exported, context: ExportContext, data: dict[Role, Rows]
+) -> Comparison:
+    original, seed = context.original, order.spec.seed
+    rows, source = choose_rows(data.get("test"), data.get("calibration"), original.signature, seed)
+    return Comparison(
         target=target,
-        runtime=delivery.runtime,
-        artifact=delivery.files[0],
-        status=delivery.status,
-        exact=delivery.exact,
-        baseline=site.original.graph,
-        reference=site.original.reference,
-        test=data.get("test"),
-        calibration=data.get("calibration"),
-        evaluate=order.spec.evaluate,
-        signature=site.original.signature,
-        threads=order.threads,
-        seed=order.spec.seed,
-        progress=site.progress,
-    )
-
-
-def _tried(
-    order: WorkOrder,
-    number: int,
-    model: Model | None,
-    delivery: Exported,
-    report: TargetReport,
-    site: ExportContext,
-    data: dict[Role, Rows],
-) -> TargetReport:
-    """The report with what became of the artifact on each device; `model`: what it was made from, if this job did."""
-    original, seed = site.original, order.spec.seed
-    rows, _ = choose_rows(data.get("test"), data.get("calibration"), original.signature, seed)
-    trial = Trial(
-        target=report.target,
-        number=number,
-        files=delivery.files,
-        runtime=delivery.runtime,
-        report=report,
+        artifact=exported.files[0],
+        runtime=exported.runtime,
+        status=exported.status,
+        exact=exported.exact,
         baseline=original.graph,
         reference=original.reference,
         signature=original.signature,
         rows=rows,
+        row_source=source,
         evaluate=order.spec.evaluate,
         threads=order.threads,
         seed=seed,
-        directory=site.directory,
-        progress=site.progress,
-        as_onnx=None if model is None else lambda path: save(lower(OnnxTarget(profile="arm"), model), path)[0],
+        progress=context.progress,
     )
-    return report.model_copy(update={"devices": try_devices(trial)})
+
+
+def _as_onnx(model: Model) -> Callable[[Path], Path]:
+    """Writes what the model's plan makes of an ONNX file for ARM processors."""
+    return lambda path: save(lower(OnnxTarget(profile="arm"), model), path)[0]

@@ -21,10 +21,11 @@ DEADLINE_S = 1800.0
 
 def run_on_agent(device: AgentDevice, trial: Trial) -> DeviceRun:
     """What the device measured, its outputs judged here. Raises `FormatNotRun`, `AnswersMissing`."""
-    runtime = trial.target.agent_runtime
+    comparison = trial.comparison
+    runtime = comparison.target.agent_runtime
     if runtime is None:
-        raise FormatNotRun(f"No agent runs {trial.target.title}.")
-    latency = trial.evaluate.latency
+        raise FormatNotRun(f"No agent runs {comparison.target.title}.")
+    latency = comparison.evaluate.latency
     order = AgentOrder(
         runtime=runtime,
         timing=Timing(
@@ -33,13 +34,19 @@ def run_on_agent(device: AgentDevice, trial: Trial) -> DeviceRun:
             runs=latency.runs,
             budget_s=latency.budget_s,
         ),
-        seed=trial.seed,
+        seed=comparison.seed,
         deadline_s=DEADLINE_S + 2 * latency.budget_s,
     )
     batches = (loaded(batch.feeds) for batch in trial.recording.batches)
     files = {"artifact": trial.files[0], "baseline": _baseline(trial)}
     answered = ask(
-        device.agent, order, files, batches, trial.timed_feeds(), directory=trial.directory, progress=trial.progress
+        device.agent,
+        order,
+        files,
+        batches,
+        trial.timed_feeds(),
+        directory=trial.directory,
+        progress=comparison.progress,
     )
     if answered.measurement is None:
         return DeviceRun(
@@ -50,9 +57,10 @@ def run_on_agent(device: AgentDevice, trial: Trial) -> DeviceRun:
 
 def _baseline(trial: Trial) -> Path:
     """The original in the artifact's own format."""
-    if isinstance(trial.runtime, ToolchainRuntime):
-        return trial.runtime.toolchain.folder / trial.runtime.baseline[0]
-    return trial.baseline
+    runtime = trial.comparison.runtime
+    if isinstance(runtime, ToolchainRuntime):
+        return runtime.toolchain.folder / runtime.baseline[0]
+    return trial.comparison.baseline
 
 
 def _judged(device: AgentDevice, trial: Trial, answered: Answered, told: AgentMeasurement) -> DeviceRun:
@@ -88,7 +96,7 @@ def _judged(device: AgentDevice, trial: Trial, answered: Answered, told: AgentMe
             governor=condition.governor,
             versions={"python": facts.python, "pare-agent": facts.version, **facts.runtimes},
         ),
-        notes=(_against_the_original(told, trial.seed), *compared.notes, *told.notes),
+        notes=(_against_the_original(told, trial.comparison.seed), *compared.notes, *told.notes),
     )
 
 

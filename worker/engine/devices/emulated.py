@@ -16,7 +16,6 @@ from app.spec.failure import Failure
 from worker.engine.devices.errors import DeviceCrashed, DeviceTooSlow, IllegalInstruction, NoRuntimeThere
 from worker.engine.devices.recording import ROWS_AT_ONCE, Recording, loaded, stored
 from worker.engine.devices.trial import Trial
-from worker.engine.measure.running import filled
 from worker.engine.onnx_graph.file import parts
 from worker.engine.onnx_graph.macs import onnx_macs
 from worker.engine.onnx_graph.sessions import ort
@@ -40,7 +39,7 @@ def run_emulated(device: EmulatedDevice, trial: Trial) -> DeviceRun:
     Raises `NoRuntimeThere`, `DeviceCrashed`, `DeviceTooSlow`, `AnswersMissing` and the errors of toolchains.
     """
     runtime, package = _runtime(trial)
-    with started("emulator", trial.directory, trial.progress) as emulator:
+    with started("emulator", trial.directory, trial.comparison.progress) as emulator:
         versions = emulator.do("version")
         desk = _Desk(emulator, device, trial)
         recording = desk.recording
@@ -91,13 +90,14 @@ class _Desk:
     @property
     def batch(self) -> int:
         """Of the runs whose instructions are counted: one row where the model takes it, as devices are used."""
-        return self.trial.batch.nearest(1)
+        return self.trial.comparison.batch.nearest(1)
 
     @cached_property
     def recording(self) -> Recording:
         """The recorded rows, in batches that do not take long."""
-        whole, batch = self.trial.recording, self.trial.batch
-        macs, _ = onnx_macs(self.trial.baseline, self.trial.signature)
+        whole, comparison = self.trial.recording, self.trial.comparison
+        batch = comparison.batch
+        macs, _ = onnx_macs(comparison.baseline, comparison.signature)
         most = max(1, BATCH_MACS // max(macs or 1, 1))
         if most >= ROWS_AT_ONCE or batch.low > 1 or batch.high == 1:
             return whole
@@ -114,8 +114,7 @@ class _Desk:
             place = self._place(Path(folder, file.relative_to(files[0].parent)))
             place.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(file, place)
-        feeds, _ = next(iter(self.trial.rows.batches(self.batch)))
-        few = stored(self._place("few.npz"), filled(feeds, self.batch)).name
+        few = stored(self._place("few.npz"), self.trial.comparison.feeds(self.batch)).name
         return self.emulator.do(
             "run",
             deadline_s=ANSWER_S,
@@ -154,10 +153,10 @@ def _runtime(trial: Trial) -> tuple[str, str]:
 
 def _original(trial: Trial) -> Sequence[Path]:
     """In the format of the artifact, the loadable file first."""
-    runtime = trial.runtime
+    runtime = trial.comparison.runtime
     if isinstance(runtime, ToolchainRuntime):
         return [runtime.toolchain.folder / name for name in runtime.baseline]
-    return parts(trial.baseline)
+    return parts(trial.comparison.baseline)
 
 
 def _require_answers(device: EmulatedDevice, ended: dict[str, Any], answers: list[Path]) -> None:

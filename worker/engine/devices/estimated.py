@@ -23,9 +23,10 @@ def estimate(device: EstimatedDevice, trial: Trial) -> DeviceRun:
 
     Raises `NoRuntimeThere` for formats that the device cannot run.
     """
-    if not runs_there(trial.target, device):
-        raise NoRuntimeThere(f"{trial.target.label} does not run on this device.")
-    workload = workload_of(graph_of(trial), trial.signature, trial.timed_batch)
+    comparison = trial.comparison
+    if not runs_there(comparison.target, device):
+        raise NoRuntimeThere(f"{comparison.target.label} does not run on this device.")
+    workload = workload_of(graph_of(trial), comparison.signature, trial.timed_batch)
     family = family_of(depthwise=workload.depthwise, integer=workload.mostly_integer)
     fit = fitted(device.published, device.run.threads, family)
     cost = cost_of(device, workload)
@@ -68,10 +69,11 @@ def runs_there(target: Target, device: EstimatedDevice) -> bool:
 
 def graph_of(trial: Trial) -> Path:
     """The ONNX file whose layers count: the artifact, or what the same plan makes of an ONNX file."""
-    if isinstance(trial.target, OnnxTarget):
+    target = trial.comparison.target
+    if isinstance(target, OnnxTarget):
         return trial.files[0]
     if trial.as_onnx is None:
-        raise NotFitted(f"The layers of {trial.target.label} cannot be read without the job that made it.")
+        raise NotFitted(f"The layers of {target.label} cannot be read without the job that made it.")
     return trial.as_onnx(trial.folder / "estimated.onnx")
 
 

@@ -8,7 +8,7 @@ from app.spec.devices import LocalDevice
 from app.spec.evaluate import Latency
 from app.spec.figures import Distribution
 from worker.engine.devices.trial import Trial
-from worker.engine.measure.host import Host, foreign
+from worker.engine.measure.host import foreign
 from worker.engine.measure.latency import distribution
 from worker.engine.measure.machine import describe_machine, load_average
 
@@ -21,17 +21,17 @@ def run_locally(device: LocalDevice, trial: Trial) -> DeviceRun:
     Latency is taken anew: the load and the governor beside it are those of the very runs. Raises `ModelRunFailed` and
     the errors of toolchains.
     """
-    report, host = trial.report, Host.here()
-    asked = device.threads or trial.evaluate.latency.threads
-    threads = min(asked, host.cores)
+    report, comparison = trial.report, trial.comparison
+    asked = device.threads or comparison.evaluate.latency.threads
+    threads = min(asked, comparison.host.cores)
     notes = [f"Timed on {threads} threads: {asked} were asked for, this worker has no more."] if threads < asked else []
     load_before = load_average()
     latency = None
-    if report.status == "executed" and host.represents(trial.target):
+    if comparison.timed_here:
         latency = _timed(trial, threads)
     else:
-        notes.append(foreign(trial.target, report.status))
-    judged = trial.evaluate.output or trial.signature.outputs[0].name
+        notes.append(foreign(comparison.target, report.status))
+    judged = comparison.evaluate.output or comparison.signature.outputs[0].name
     compared = next((output for output in report.parity if output.output == judged), None)
     return DeviceRun(
         device=device,
@@ -52,8 +52,9 @@ def run_locally(device: LocalDevice, trial: Trial) -> DeviceRun:
 
 def _timed(trial: Trial, threads: int) -> Distribution:
     """Of the artifact, in turns with the original as everywhere: alone it would find its data in warmer caches."""
-    plan: Latency = trial.evaluate.latency.model_copy(update={"threads": threads})
-    _, after = trial.runtime.take_turns(trial.timed_feeds(), plan, trial.seed)
+    comparison = trial.comparison
+    settings: Latency = comparison.evaluate.latency.model_copy(update={"threads": threads})
+    _, after = comparison.runtime.take_turns(trial.timed_feeds(), settings, comparison.seed)
     return distribution(after)
 
 

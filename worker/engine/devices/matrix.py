@@ -13,10 +13,10 @@ from worker.engine.devices.trial import Trial
 
 def try_devices(trial: Trial) -> tuple[DeviceRun, ...]:
     """One cell of the matrix for each of `evaluate.devices`, in their order."""
-    devices = trial.evaluate.devices
+    devices, progress = trial.comparison.evaluate.devices, trial.comparison.progress
     cells = []
     for position, device in enumerate(devices):
-        trial.progress.advance(position / len(devices), f"on {device.title}")
+        progress.advance(position / len(devices), f"on {device.title}")
         cells.append(_tried(device, trial))
     return tuple(cells)
 
@@ -28,12 +28,13 @@ def _tried(device: Device, trial: Trial) -> DeviceRun:
         raise  # it is the job's, not the device's
     except Exception as error:  # noqa: BLE001  # libraries raise what they like, and other devices go on
         known = error if isinstance(error, PareError) else _unforeseen(error, trial)
-        trial.progress.log(f"{trial.target.label} has no figures for {device.label}: {known.detail}", "warning")
+        target = trial.comparison.target.label
+        trial.comparison.progress.log(f"{target} has no figures for {device.label}: {known.detail}", "warning")
         return DeviceRun(
             device=device, provenance=device.provenance, size_bytes=trial.size_bytes, failure=Failure.of(known)
         )
 
 
 def _unforeseen(error: Exception, trial: Trial) -> DeviceFailed:
-    trial.progress.log("".join(traceback.format_exception(error)), "warning")
+    trial.comparison.progress.log("".join(traceback.format_exception(error)), "warning")
     return DeviceFailed(f"It ended in {type(error).__name__}, of which the job's log has the place.")

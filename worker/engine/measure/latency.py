@@ -14,14 +14,14 @@ NS_PER_MS = 1e6
 PERCENT = np.linspace(0, 1, 101)
 
 
-def measure_latency(runtime: Runtime, feeds: Arrays, plan: Latency, seed: int) -> LatencyChange:
+def measure_latency(runtime: Runtime, feeds: Arrays, settings: Latency, seed: int) -> LatencyChange:
     """Time the original and the delivered model on the rows of `feeds`. Raises `ModelRunFailed`, toolchains' errors."""
     load_before = load_average()
-    before, after = runtime.take_turns(feeds, plan, seed)
+    before, after = runtime.take_turns(feeds, settings, seed)
     speedup, low, high = ratio_of_medians(before, after, np.random.default_rng(seed))
     return LatencyChange(
         batch=max(len(rows) for rows in feeds.values() if rows.ndim),
-        threads=plan.threads,
+        threads=settings.threads,
         before=distribution(before),
         after=distribution(after),
         speedup=speedup,

@@ -23,10 +23,10 @@ class Runtime(Protocol):
     def run(self, feeds: Arrays) -> Arrays:
         """The artifact's outputs for one batch, by name. Raises `ModelRunFailed` and the toolchains' errors."""
 
-    def take_turns(self, feeds: Arrays, plan: Latency, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    def take_turns(self, feeds: Arrays, settings: Latency, seed: int) -> tuple[np.ndarray, np.ndarray]:
         """Nanoseconds of each run, float64 `[runs]`, of the original and the artifact, side by side.
 
-        On `plan.threads` threads, by the rules of `worker.toolchains.turns`. Raises `ModelRunFailed`.
+        On `settings.threads` threads, by the rules of `worker.toolchains.turns`. Raises `ModelRunFailed`.
         """
 
     def profile(self, feeds: Arrays, threads: int) -> Profile | None:

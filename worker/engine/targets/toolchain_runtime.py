@@ -44,16 +44,16 @@ class ToolchainRuntime:
         (self.toolchain.folder / given).unlink()
         return outputs
 
-    def take_turns(self, feeds: Arrays, plan: Latency, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    def take_turns(self, feeds: Arrays, settings: Latency, seed: int) -> tuple[np.ndarray, np.ndarray]:
         """Nanoseconds of each run of both, timed in the toolchain's process. Raises the toolchain's errors."""
         timed = self.toolchain.do(
             "time",
             before=self.baseline[0],
             after=self.artifact[0],
-            threads=plan.threads,
+            threads=settings.threads,
             feeds=self._put(feeds),
-            runs=plan.runs,
-            budget_s=plan.budget_s,
+            runs=settings.runs,
+            budget_s=settings.budget_s,
             seed=seed,
         )
         return np.array(timed["before"], np.float64), np.array(timed["after"], np.float64)

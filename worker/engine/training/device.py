@@ -21,9 +21,9 @@ class Precision:
     half: bool
 
     @classmethod
-    def of(cls, plan: Training, device: Literal["cpu", "cuda"]) -> "Precision":
+    def of(cls, config: Training, device: Literal["cpu", "cuda"]) -> "Precision":
         """As planned, as far as the device gains by it: CPUs compute float16 more slowly than float32."""
-        return cls(device, plan.mixed_precision and device == "cuda")
+        return cls(device, config.mixed_precision and device == "cuda")
 
     def autocast(self) -> AbstractContextManager[Any]:
         """Have operators within the block compute in this precision."""
@@ -33,9 +33,9 @@ class Precision:
         """Keeps the gradients of float16 from vanishing; does nothing in float32."""
         return torch.amp.GradScaler(self.device, enabled=self.half)
 
-    def notes(self, plan: Training) -> tuple[str, ...]:
+    def notes(self, config: Training) -> tuple[str, ...]:
         """What the reader must know."""
-        if not plan.mixed_precision or self.half:
+        if not config.mixed_precision or self.half:
             return ()
         return ("mixed_precision was not used, for want of a GPU: the model was trained in float32.",)
 

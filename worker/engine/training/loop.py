@@ -1,4 +1,4 @@
-"""The training loop: the only one. Every step that trains a graph gives it a plan, a loss, and its graph."""
+"""The training loop: the only one. Every step that trains a graph gives it a config, a loss, and its graph."""
 
 import math
 import time
@@ -44,7 +44,7 @@ KEEP_SECONDS = 10.0
 def train(  # noqa: PLR0913  # the optional ones are for steps that train more than a graph
     program: Program,
     module: fx.GraphModule,
-    plan: Training,
+    config: Training,
     loss: Loss,
     context: Context,
     *,
@@ -61,7 +61,7 @@ def train(  # noqa: PLR0913  # the optional ones are for steps that train more t
     or, without such, on a tenth of the training rows that is held out.
 
     `loss` may be an `nn.Module`, whose parameters are trained, too. `name` says which step trains, and tells its
-    checkpoints from those of others that begin with the same weights and plan. Zeros of the parameters `sparse` stay
+    checkpoints from those of others that begin with the same weights and config. Zeros of the parameters `sparse` stay
     zero. `forward` computes outputs by name for inputs by name where that is more than running `module`.
     `parameters` are those to train (all with floating dtypes if left out). `after_step` is called after each
     optimizer step. After epochs, the state goes to `context.checkpoints`, and a training begins where an earlier
@@ -69,20 +69,20 @@ def train(  # noqa: PLR0913  # the optional ones are for steps that train more t
 
     Raises `NanLoss`, `NothingToAugment`, `UnknownOutput`, and what the loss raises.
     """
-    if plan.augment and not any(is_image(tensor) for tensor in program.example(2).values()):
+    if config.augment and not any(is_image(tensor) for tensor in program.example(2).values()):
         raise NothingToAugment("No input of the model is a batch of images.")
     training, validation, notes = split(context)
-    output = learning_output(plan, program, context).name
+    output = learning_output(config, program, context).name
     modules: tuple[nn.Module, ...] = (module, loss) if isinstance(loss, nn.Module) else (module,)
     with placed(modules, context.device), torch.random.fork_rng(random_devices(context)):
         run = _Run(
-            plan=plan,
+            config=config,
             module=module,
             modules=modules,
             forward=forward or (lambda inputs: program.outputs_of(module, inputs)),
             loss=loss,
             output=output,
-            batch=batch_size(program, plan),
+            batch=batch_size(program, config),
             fixed=isinstance(program.signature.inputs[0].shape[0], int),
             context=context,
             training=training,
@@ -91,13 +91,13 @@ def train(  # noqa: PLR0913  # the optional ones are for steps that train more t
             masks=masks(module, sparse),
             after_step=after_step,
         )
-        key = digest(run.tensors, name, plan.model_dump_json(), str(context.seed), str(len(training)))
+        key = digest(run.tensors, name, config.model_dump_json(), str(context.seed), str(len(training)))
         reached = run.go(TrainingCheckpoint(context.checkpoints, key), keep_seconds)
-    notes = (*notes, *run.precision.notes(plan))
+    notes = (*notes, *run.precision.notes(config))
     if _rank(reached.history[reached.best_epoch]) < _rank(reached.history[0]):
         notes = (*notes, WORSE)
-    if reached.ended and reached.epoch < plan.epochs:
-        notes = (*notes, f"Stopped after epoch {reached.epoch}: {plan.patience} epochs without a better one.")
+    if reached.ended and reached.epoch < config.epochs:
+        notes = (*notes, f"Stopped after epoch {reached.epoch}: {config.patience} epochs without a better one.")
     if others := [f"'{one.name}'" for one in program.signature.outputs if one.name != output]:
         notes = (
             *notes,
@@ -110,7 +110,7 @@ def train(  # noqa: PLR0913  # the optional ones are for steps that train more t
 class _Run:
     """One training, from its first or a later epoch to its last."""
 
-    plan: Training
+    config: Training
     module: fx.GraphModule
     modules: tuple[nn.Module, ...]
     forward: Callable[[Mapping[str, Tensor]], Outputs]
@@ -128,9 +128,9 @@ class _Run:
 
     def __post_init__(self) -> None:
         self.tensors = tensors_of(*self.modules)
-        self.groups = parameter_groups(self.modules, self.parameters, self.plan)
-        self.optimizer = optimizer_of(self.groups, self.plan)
-        self.precision = Precision.of(self.plan, self.context.device)
+        self.groups = parameter_groups(self.modules, self.parameters, self.config)
+        self.optimizer = optimizer_of(self.groups, self.config)
+        self.precision = Precision.of(self.config, self.context.device)
         self.scaler = self.precision.scaler()
         self.steps_in_epoch = max(1, len(list(self._order(1))))
         self.best: dict[str, Tensor] = {}
@@ -158,13 +158,13 @@ class _Run:
         with training_mode(self.module):
             for step, order in enumerate(self._order(epoch)):
                 batch = next(self.training.batches(order, len(order), self.context.device))
-                batch = augmented(batch, self.plan.augment, random)
+                batch = augmented(batch, self.config.augment, random)
                 value = self._step(batch, (epoch - 1) * self.steps_in_epoch + step)
                 total, rows = total + value * len(batch), rows + len(batch)
                 done = epoch - 1 + (step + 1) / self.steps_in_epoch
-                left = (time.monotonic() - began) / (done - began_with) * (self.plan.epochs - done)
-                message = f"epoch {epoch} of {self.plan.epochs}, loss {total / rows:.3g}, {remaining(left)}"
-                self.context.progress.advance(done / self.plan.epochs, message)
+                left = (time.monotonic() - began) / (done - began_with) * (self.config.epochs - done)
+                message = f"epoch {epoch} of {self.config.epochs}, loss {total / rows:.3g}, {remaining(left)}"
+                self.context.progress.advance(done / self.config.epochs, message)
         return total / rows
 
     def _step(self, batch: Batch, step: int) -> float:
@@ -176,10 +176,10 @@ class _Run:
         if not math.isfinite(value):
             raise NanLoss(f"The loss of step {step + 1} (epoch {step // self.steps_in_epoch + 1}) is {value}.")
         self.scaler.scale(loss).backward()
-        if self.plan.clip_norm is not None:
+        if self.config.clip_norm is not None:
             self.scaler.unscale_(self.optimizer)
             trained = [one for group in self.optimizer.param_groups for one in group["params"]]
-            nn.utils.clip_grad_norm_(trained, self.plan.clip_norm)
+            nn.utils.clip_grad_norm_(trained, self.config.clip_norm)
         self.scaler.step(self.optimizer)
         self.scaler.update()
         with torch.no_grad():
@@ -196,8 +196,8 @@ class _Run:
             reached.best_epoch, self.best = reached.epoch, copied(self.tensors)
         reached.history.append(self._figures(trained, score))
         waited = reached.epoch - reached.best_epoch
-        patience = self.plan.patience
-        reached.ended = reached.epoch >= self.plan.epochs or (patience is not None and waited >= patience)
+        patience = self.config.patience
+        reached.ended = reached.epoch >= self.config.epochs or (patience is not None and waited >= patience)
 
     def _evaluate(self) -> Score:
         with self.precision.autocast():
@@ -216,9 +216,9 @@ class _Run:
         return {"loss": trained, "validation_loss": score.loss, "top1": score.top1, "learning_rate": rate}
 
     def _set_learning_rate(self, step: int) -> None:
-        factor = rate_factor(self.plan, step / self.steps_in_epoch)
+        factor = rate_factor(self.config, step / self.steps_in_epoch)
         for group, given in zip(self.optimizer.param_groups, self.groups, strict=True):
-            group["lr"] = factor * given.get("lr", self.plan.learning_rate)
+            group["lr"] = factor * given.get("lr", self.config.learning_rate)
 
     def _order(self, epoch: int) -> Iterator[np.ndarray]:
         return epoch_order(len(self.training), self.batch, self.context.seed, epoch, fixed=self.fixed)

@@ -83,9 +83,9 @@ def _classes_second(scores: Tensor) -> Tensor:
     return scores.movedim(class_axis(scores.ndim), 1)
 
 
-def learning_output(plan: Training, program: Program, context: Context) -> TensorSpec:
+def learning_output(config: Training, program: Program, context: Context) -> TensorSpec:
     """The output that learns the labels: the one named, or the first that they fit. Raises `UnknownOutput`."""
-    return labelled_output(program.signature, context.data["train"], plan.output)
+    return labelled_output(program.signature, context.data["train"], config.output)
 
 
 def labelled_output(signature: Signature, rows: Rows, named: str | None) -> TensorSpec:
@@ -109,10 +109,10 @@ def _labels(rows: Rows) -> ArraySpec | None:
     return ArraySpec(dtype=dtype, shape=(len(rows), *first.shape[1:]))
 
 
-def label_loss(plan: Training, program: Program, context: Context) -> LabelLoss:
-    """The loss that a plan asks for. Raises `UnknownOutput`, `TrainingLabelsOutOfRange`, `ClassWeightsMismatch`."""
-    output, labels = learning_output(plan, program, context), _labels(context.data["train"])
-    loss = LabelLoss(output.name, smoothing=plan.label_smoothing)
+def label_loss(config: Training, program: Program, context: Context) -> LabelLoss:
+    """The loss that a config asks for. Raises `UnknownOutput`, `TrainingLabelsOutOfRange`, `ClassWeightsMismatch`."""
+    output, labels = learning_output(config, program, context), _labels(context.data["train"])
+    loss = LabelLoss(output.name, smoothing=config.label_smoothing)
     if labels is None or not are_class_numbers(output, labels):
         return loss
     classes = output.shape[class_axis(len(output.shape))]
@@ -120,9 +120,9 @@ def label_loss(plan: Training, program: Program, context: Context) -> LabelLoss:
         return loss
     counts = class_counts(context, "train", classes)
     class_counts(context, "validation", classes)
-    if plan.class_weights is None or counts is None:
+    if config.class_weights is None or counts is None:
         return loss
-    return LabelLoss(output.name, _class_weights(plan, counts), plan.label_smoothing)
+    return LabelLoss(output.name, _class_weights(config, counts), config.label_smoothing)
 
 
 def class_counts(context: Context, role: Literal["train", "validation"], classes: int) -> np.ndarray | None:
@@ -142,13 +142,13 @@ def class_counts(context: Context, role: Literal["train", "validation"], classes
     return counts if counts.any() else None
 
 
-def _class_weights(plan: Training, counts: np.ndarray) -> Tensor:
+def _class_weights(config: Training, counts: np.ndarray) -> Tensor:
     """Weight of each class: as listed, or rows / (classes x rows of the class), of the classes that occur."""
-    if plan.class_weights == "balanced":
+    if config.class_weights == "balanced":
         present = counts > 0
         weights = np.where(present, counts.sum() / (present.sum() * np.maximum(counts, 1)), 0)
         return torch.from_numpy(weights.astype(np.float32))
-    listed = torch.tensor(plan.class_weights, dtype=torch.float32)
+    listed = torch.tensor(config.class_weights, dtype=torch.float32)
     if len(listed) != len(counts):
         raise ClassWeightsMismatch(f"There are {len(listed)} class weights and {len(counts)} classes.")
     return listed

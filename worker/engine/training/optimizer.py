@@ -13,7 +13,9 @@ Parameters = Iterable[nn.Parameter] | Iterable[dict[str, Any]]
 """Those to train, or groups of them with `lr` and `weight_decay` of their own, as optimizers take them."""
 
 
-def parameter_groups(modules: tuple[nn.Module, ...], given: Parameters | None, plan: Training) -> list[dict[str, Any]]:
+def parameter_groups(
+    modules: tuple[nn.Module, ...], given: Parameters | None, config: Training
+) -> list[dict[str, Any]]:
     """What to train: weights with decay; biases and scales, which have one axis, without."""
     if given is None:
         given = [one for module in modules for one in module.parameters() if one.is_floating_point()]
@@ -23,7 +25,7 @@ def parameter_groups(modules: tuple[nn.Module, ...], given: Parameters | None, p
     else:
         matrices = [one for one in listed if one.ndim > 1]
         others = [one for one in listed if one.ndim <= 1]
-        decayed = {"params": matrices, "weight_decay": plan.weight_decay}
+        decayed = {"params": matrices, "weight_decay": config.weight_decay}
         groups = [group for group in (decayed, {"params": others, "weight_decay": 0.0}) if group["params"]]
     for group in groups:
         for parameter in group["params"]:
@@ -31,30 +33,30 @@ def parameter_groups(modules: tuple[nn.Module, ...], given: Parameters | None, p
     return groups
 
 
-def optimizer_of(groups: list[dict[str, Any]], plan: Training) -> torch.optim.Optimizer:
+def optimizer_of(groups: list[dict[str, Any]], config: Training) -> torch.optim.Optimizer:
     """AdamW or SGD with Nesterov momentum."""
     # Copies: optimizers write their state into the groups they are given.
     copies = [dict(group) for group in groups]
-    if plan.optimizer == "sgd":
+    if config.optimizer == "sgd":
         return torch.optim.SGD(
             copies,
-            plan.learning_rate,
-            momentum=plan.momentum,
-            weight_decay=plan.weight_decay,
-            nesterov=plan.momentum > 0,
+            config.learning_rate,
+            momentum=config.momentum,
+            weight_decay=config.weight_decay,
+            nesterov=config.momentum > 0,
         )
-    return torch.optim.AdamW(copies, plan.learning_rate, weight_decay=plan.weight_decay)
+    return torch.optim.AdamW(copies, config.learning_rate, weight_decay=config.weight_decay)
 
 
-def rate_factor(plan: Training, epoch: float) -> float:
+def rate_factor(config: Training, epoch: float) -> float:
     """Share of the learning rate after so many epochs, counted in fractions."""
-    warmup = plan.warmup_epochs
+    warmup = config.warmup_epochs
     if epoch < warmup:
         return (epoch + 1e-3) / warmup if epoch == 0 else epoch / warmup
-    if plan.schedule == "cosine":
-        return (1 + math.cos(math.pi * (epoch - warmup) / (plan.epochs - warmup))) / 2
-    if plan.schedule == "step":
-        return plan.decay_factor ** int(epoch // plan.decay_epochs)
+    if config.schedule == "cosine":
+        return (1 + math.cos(math.pi * (epoch - warmup) / (config.epochs - warmup))) / 2
+    if config.schedule == "step":
+        return config.decay_factor ** int(epoch // config.decay_epochs)
     return 1.0
 
 

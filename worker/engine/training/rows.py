@@ -26,12 +26,12 @@ def split(context: Context) -> tuple[Source, Source, tuple[str, ...]]:
     return source.part(np.sort(order[held_out:])), source.part(np.sort(order[:held_out])), (note,)
 
 
-def batch_size(program: Program, plan: Training) -> int:
+def batch_size(program: Program, config: Training) -> int:
     """Rows in a batch: as planned, within what the program was exported for."""
     sizes = [tensor.shape[0] for tensor in program.signature.inputs]
     if isinstance(sizes[0], int):
         return sizes[0]
-    return min([plan.batch, *(size.max for size in sizes if not isinstance(size, int) and size.max is not None)])
+    return min([config.batch, *(size.max for size in sizes if not isinstance(size, int) and size.max is not None)])
 
 
 def epoch_order(count: int, batch: int, seed: int, epoch: int, *, fixed: bool) -> Iterator[np.ndarray]:

@@ -45,11 +45,11 @@ def test_the_budget_ends_it_but_never_before_a_few_runs(tmp_path: Path) -> None:
     assert perf_counter() - started < 30
 
 
-def timed(names: str, plan: Latency, seed: int) -> tuple[str, tuple[np.ndarray, np.ndarray]]:
+def timed(names: str, settings: Latency, seed: int) -> tuple[str, tuple[np.ndarray, np.ndarray]]:
     """Two models that compute nothing and write their names down; what they wrote, and their times."""
     ran: list[str] = []
     once = tuple(lambda name=name: ran.append(name) for name in names)
-    times = take_turns((once[0], once[1]), runs=plan.runs, budget_s=plan.budget_s, seed=seed)
+    times = take_turns((once[0], once[1]), runs=settings.runs, budget_s=settings.budget_s, seed=seed)
     return "".join(ran), times
 
 

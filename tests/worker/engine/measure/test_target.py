@@ -20,6 +20,7 @@ from tests.support.engine.measured_models import (
     with_scaled_weights,
 )
 from worker.engine.measure import measure_target
+from worker.engine.measure.comparison import Comparison, choose_rows
 from worker.engine.measure.host import Host
 from worker.engine.measure.running import runner
 from worker.engine.onnx_graph.sessions import session
@@ -66,23 +67,25 @@ def measured(
     shape: Signature | None = None,
     **changed: object,
 ) -> TargetReport:
+    rows, source = choose_rows(test, calibration, shape or signature(), 0)
     return measure_target(
-        **{
-            "target": OnnxTarget(),
-            "runtime": OnnxRuntime(baseline, artifact, 1, scratch),
-            "artifact": artifact,
-            "baseline": baseline,
-            "reference": None,
-            "test": test,
-            "calibration": calibration,
-            "evaluate": evaluate or Evaluate(latency=Latency(runs=60)),
-            "signature": shape or signature(),
-            "threads": 1,
-            "seed": 0,
-            "progress": Unheard(),
-            "host": Host("x86_64", 2),
-        }
-        | changed
+        Comparison(
+            **{
+                "target": OnnxTarget(),
+                "runtime": OnnxRuntime(baseline, artifact, 1, scratch),
+                "artifact": artifact,
+                "baseline": baseline,
+                "rows": rows,
+                "row_source": source,
+                "evaluate": evaluate or Evaluate(latency=Latency(runs=60)),
+                "signature": shape or signature(),
+                "threads": 1,
+                "seed": 0,
+                "progress": Unheard(),
+                "host": Host("x86_64", 2),
+            }
+            | changed
+        )
     )
 
 

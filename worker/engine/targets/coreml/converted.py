@@ -18,6 +18,6 @@ class NotRunnable(ToolchainRuntime):
         """Raises `ModelRunFailed`."""
         raise ModelRunFailed(f"{self.name} converts on this machine, and runs nothing here.")
 
-    def take_turns(self, _feeds: Arrays, _plan: Latency, _seed: int) -> tuple[np.ndarray, np.ndarray]:
+    def take_turns(self, _feeds: Arrays, _settings: Latency, _seed: int) -> tuple[np.ndarray, np.ndarray]:
         """Raises `ModelRunFailed`."""
         raise ModelRunFailed(f"{self.name} converts on this machine, and runs nothing here.")

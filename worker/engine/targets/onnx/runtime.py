@@ -37,16 +37,19 @@ class OnnxRuntime:
         """The artifact's outputs by name. Raises `LoadFailed`, later `ModelRunFailed`."""
         return runner(session(self.artifact, self.threads, blocked=self._blocked))
 
-    def take_turns(self, feeds: Arrays, plan: Latency, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    def take_turns(self, feeds: Arrays, settings: Latency, seed: int) -> tuple[np.ndarray, np.ndarray]:
         """Nanoseconds of each run of both. Raises `ModelRunFailed`.
 
         Inputs are bound to the sessions once and outputs are left with the runtime (`IOBinding`): the figures are
         the graph's alone, without the conversion of arrays, which a caller in another language does not pay.
         """
-        sessions = (session(self.baseline, plan.threads), session(self.artifact, plan.threads, blocked=self._blocked))
+        sessions = (
+            session(self.baseline, settings.threads),
+            session(self.artifact, settings.threads, blocked=self._blocked),
+        )
         once = tuple(bound(opened, feeds) for opened in sessions)
         try:
-            return take_turns((once[0], once[1]), runs=plan.runs, budget_s=plan.budget_s, seed=seed)
+            return take_turns((once[0], once[1]), runs=settings.runs, budget_s=settings.budget_s, seed=seed)
         except Exception as error:
             raise ModelRunFailed(f"ONNX Runtime stopped while it was timed: {str(error)[:500]}") from error
 

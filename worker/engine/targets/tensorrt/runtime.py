@@ -73,10 +73,10 @@ class Engines:
         """The artifact's outputs by name. Raises `ModelRunFailed`."""
         return self._engines[1].run(feeds)
 
-    def take_turns(self, feeds: Arrays, plan: Latency, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    def take_turns(self, feeds: Arrays, settings: Latency, seed: int) -> tuple[np.ndarray, np.ndarray]:
         """Nanoseconds of each run of both on the GPU, inputs and outputs in its memory. Raises `ModelRunFailed`."""
         once = tuple(engine.bound(feeds) for engine in self._engines)
-        return take_turns((once[0], once[1]), runs=plan.runs, budget_s=plan.budget_s, seed=seed)
+        return take_turns((once[0], once[1]), runs=settings.runs, budget_s=settings.budget_s, seed=seed)
 
     def profile(self, _feeds: Arrays, _threads: int) -> None:
         """Layers are fused beyond recognition; `trtexec --dumpProfile` tells of them."""

@@ -70,11 +70,11 @@ class LibTorch:
         pairs = zip(self.signature.outputs, outputs, strict=True)
         return {tensor.name: _array(output) for tensor, output in pairs}
 
-    def take_turns(self, feeds: Arrays, plan: Latency, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    def take_turns(self, feeds: Arrays, settings: Latency, seed: int) -> tuple[np.ndarray, np.ndarray]:
         """Nanoseconds of each run of both, on tensors that were made once. Raises `LoadFailed`, `ModelRunFailed`."""
         once = tuple(self._once(model, feeds) for model in (self._baseline, self._artifact))
-        with _threads(plan.threads):
-            return take_turns((once[0], once[1]), runs=plan.runs, budget_s=plan.budget_s, seed=seed)
+        with _threads(settings.threads):
+            return take_turns((once[0], once[1]), runs=settings.runs, budget_s=settings.budget_s, seed=seed)
 
     def profile(self, _feeds: Arrays, _threads: int) -> None:
         """Its operators are fused while it warms up; they are not timed one by one."""
