@@ -11,8 +11,7 @@ from worker.engine.model import Model, new_folder
 from worker.engine.plan.activations import activations, clamped_by
 from worker.engine.plan.plan import Range, StaticPlan
 from worker.engine.plan.selection import quantizable, require_float32_weights, skipped_nodes
-from worker.engine.quantization.bias_means import input_means
-from worker.engine.quantization.calibration import measure_ranges
+from worker.engine.quantization.calibration import calibrate
 from worker.engine.quantization.rescaling.rewrite import rescale
 from worker.engine.quantization.sensitivity.report import (
     FILE,
@@ -55,10 +54,11 @@ def measure_plan(step: QuantizeStatic, model: Model, context: Context) -> tuple[
     count = len(graph.node)
     del graph  # its weights: what follows loads the graph itself
     watched = tuple(name for name in tensors if name not in clamped)
-    ranges = measure_ranges(rescaled.graph, watched, rows, step, context)
-    ranges |= {before: ranges[after] for before, after in clamped.items() if after in ranges}
-    means = input_means(rescaled.graph, nodes, rows, context) if step.bias_correction else {}
-    plan = StaticPlan(rescaled.graph, ranges, step.observer, len(rows), nodes, step.per_channel, input_means=means)
+    seen = calibrate(rescaled.graph, watched, nodes, rows, step, context)
+    ranges = seen.ranges | {before: seen.ranges[after] for before, after in clamped.items() if after in seen.ranges}
+    plan = StaticPlan(
+        rescaled.graph, ranges, step.observer, len(rows), nodes, step.per_channel, input_means=seen.input_means
+    )
     return plan, {
         "observer": step.observer,
         "samples": len(rows),
@@ -68,7 +68,7 @@ def measure_plan(step: QuantizeStatic, model: Model, context: Context) -> tuple[
         "skipped_nodes": skipped,
         "nodes": count,
         **rescaled.facts,
-        **({"corrected_biases": len(means)} if step.bias_correction else {}),
+        **({"corrected_biases": len(plan.input_means)} if step.bias_correction else {}),
     }
 
 

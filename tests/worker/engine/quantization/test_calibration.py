@@ -7,8 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from worker.engine.quantization.calibration import ACTIVATION_BYTES, BATCH, groups, rows_at_once
-from worker.engine.quantization.observers import Histogram
+from worker.engine.quantization.statistics.batches import ACTIVATION_BYTES, BATCH, groups, rows_at_once
 
 CALIBRATE = """
 import pathlib, resource, sys
@@ -77,7 +76,7 @@ def test_rows_at_once_keep_activations_in_the_budget() -> None:
 
 def test_groups_hold_every_tensor_once_and_stay_in_the_budget() -> None:
     elements = {"a": 10, "b": ACTIVATION_BYTES, "c": ACTIVATION_BYTES // 8, "d": ACTIVATION_BYTES // 8, "e": 5}
-    cut = groups({name: Histogram(1.0) for name in elements}, elements, batch=1)
+    cut = groups(elements, elements, batch=1)
 
     assert [name for group in cut for name in group] == list(elements)
     for group in cut:

@@ -4,7 +4,11 @@ import numpy as np
 import pytest
 
 from worker.engine.plan.plan import Range
-from worker.engine.quantization.observers import BINS, ENTROPY_BINS, Extremes, Histogram, divergence, entropy_clip
+from worker.engine.quantization.entropy import ENTROPY_BINS, divergence, entropy_clip, magnitudes, most_telling
+from worker.engine.quantization.observers import CODES, least_squares, percentile
+from worker.engine.quantization.statistics.extremes import Extremes
+from worker.engine.quantization.statistics.histogram import BINS, Histogram, StreamedHistogram
+from worker.engine.quantization.statistics.point import Observation
 
 RANDOM = np.random.default_rng(0)
 TENSORS = {
@@ -16,17 +20,28 @@ TENSORS = {
 }
 
 
-def histogram_of(values: np.ndarray) -> Histogram:
-    histogram = Histogram(float(np.abs(values).max()))
+def observation(batch: np.ndarray) -> Observation:
+    """What the collector hands over of one batch."""
+    return Observation("tensor", len(batch), (batch.min(), batch.max()), batch)
+
+
+def streamed(values: np.ndarray) -> StreamedHistogram:
+    histogram = StreamedHistogram()
     for batch in np.array_split(values, 7):
-        histogram.update(batch)
+        histogram.update(observation(batch))
+    return histogram
+
+
+def histogram_of(values: np.ndarray) -> Histogram:
+    histogram = streamed(values).finished()
+    assert histogram is not None
     return histogram
 
 
 def extremes_of(values: np.ndarray) -> Range:
     extremes = Extremes()
     for batch in np.array_split(values, 7):
-        extremes.update(batch.min(), batch.max())
+        extremes.update(observation(batch))
     return extremes.range()
 
 
@@ -38,9 +53,9 @@ def test_extremes_hold_everything_and_zero() -> None:
 
 def test_a_moving_average_forgets_slowly_and_counts_its_first_batch_once() -> None:
     extremes = Extremes()
-    extremes.update(-1, 10)
+    extremes.add(-1, 10)
     assert extremes.moving_average() == Range(-1, 10)
-    extremes.update(-3, 20)
+    extremes.add(-3, 20)
     average = extremes.moving_average()
     assert (average.low, average.high) == pytest.approx(((0.9 * -1 - 3) / 1.9, (0.9 * 10 + 20) / 1.9))
     assert extremes.range() == Range(-3, 20)
@@ -49,7 +64,7 @@ def test_a_moving_average_forgets_slowly_and_counts_its_first_batch_once() -> No
 def test_a_moving_average_is_not_moved_far_by_one_outlier() -> None:
     extremes = Extremes()
     for batch in range(32):
-        extremes.update(0.5, 500 if batch == 16 else 4)
+        extremes.add(0.5, 500 if batch == 16 else 4)
     assert extremes.moving_average().low == 0
     assert 4 < extremes.moving_average().high < 20
     assert extremes.range().high == 500
@@ -60,7 +75,7 @@ def test_a_moving_average_is_not_moved_far_by_one_outlier() -> None:
 def test_percentile_is_numpys(name: str, share: float) -> None:
     values = TENSORS[name]
 
-    found = histogram_of(values).percentile(share, extremes_of(values))
+    found = percentile(histogram_of(values), share, extremes_of(values))
 
     bin_width = 2 * np.abs(values).max() / BINS
     beyond = (100 - share) / 200
@@ -77,7 +92,7 @@ def test_percentile_is_numpys(name: str, share: float) -> None:
 
 def test_percentile_of_a_dense_tensor_is_numpys_to_a_few_bins() -> None:
     values = TENSORS["normal"]
-    found = histogram_of(values).percentile(99, extremes_of(values))
+    found = percentile(histogram_of(values), 99, extremes_of(values))
     assert (found.low, found.high) == pytest.approx(np.percentile(values, [0.5, 99.5]), abs=4 * 2 * 5 / BINS)
 
 
@@ -92,7 +107,7 @@ def test_every_value_is_counted_once() -> None:
 
 def test_the_whole_share_is_the_extremes() -> None:
     values = TENSORS["heavy tails"]
-    assert histogram_of(values).percentile(100, extremes_of(values)) == extremes_of(values)
+    assert percentile(histogram_of(values), 100, extremes_of(values)) == extremes_of(values)
 
 
 @pytest.mark.parametrize("observer", ["percentile", "entropy"])
@@ -100,7 +115,7 @@ def test_an_outlier_is_clipped(observer: str) -> None:
     values = TENSORS["one outlier"]
     histogram, extremes = histogram_of(values), extremes_of(values)
 
-    found = histogram.percentile(99.99, extremes) if observer == "percentile" else histogram.entropy(extremes)
+    found = percentile(histogram, 99.99, extremes) if observer == "percentile" else most_telling(histogram, extremes)
 
     assert extremes.high == 500
     assert 2 < found.high < 80
@@ -127,7 +142,7 @@ SKEWED = {
 def test_entropy_reconstructs_as_well_as_the_extremes(name: str) -> None:
     values = SKEWED[name]
     extremes = extremes_of(values)
-    found = histogram_of(values).entropy(extremes)
+    found = most_telling(histogram_of(values), extremes)
     assert reconstruction_error(values, found) <= 1.1 * reconstruction_error(values, extremes)
 
 
@@ -137,7 +152,7 @@ def test_entropy_clips_an_outlier_of_any_activation(name: str, sign: int) -> Non
     values = sign * np.append(SKEWED[name], np.float32(500))
     extremes = extremes_of(values)
 
-    found = histogram_of(values).entropy(extremes)
+    found = most_telling(histogram_of(values), extremes)
 
     assert 8 < max(found.high, -found.low) < 40
     assert reconstruction_error(values[:-1], found) < 0.02 * reconstruction_error(values[:-1], extremes)
@@ -149,7 +164,7 @@ def test_no_other_clips_have_much_less_squared_error(name: str, sign: int) -> No
     values = sign * SKEWED[name]
     extremes = extremes_of(values)
 
-    found = histogram_of(values).mse(extremes)
+    found = least_squares(histogram_of(values), extremes, CODES)
 
     shares = np.append(np.geomspace(1, 1 / 256, 24), 0)
     tried = [
@@ -165,7 +180,7 @@ def test_no_other_clips_have_much_less_squared_error(name: str, sign: int) -> No
 def test_least_error_clips_what_heavy_tails_cost() -> None:
     values = TENSORS["heavy tails"]
     extremes = extremes_of(values)
-    found = histogram_of(values).mse(extremes)
+    found = least_squares(histogram_of(values), extremes, CODES)
     assert reconstruction_error(values, found) < 0.75 * reconstruction_error(values, extremes)
 
 
@@ -174,14 +189,14 @@ def test_entropy_shares_out_the_codes_by_length() -> None:
     values = RANDOM.laplace(size=400_000).astype(np.float32)
     values = np.concatenate([values, -values])
     both, one = histogram_of(values), histogram_of(np.abs(values))
-    assert np.abs(both.magnitudes() - one.magnitudes()).sum() < 0.01 * len(values)
+    assert np.abs(magnitudes(both) - magnitudes(one)).sum() < 0.01 * len(values)
 
-    symmetric, positive = both.entropy(extremes_of(values)), one.entropy(extremes_of(np.abs(values)))
+    symmetric, positive = most_telling(both, extremes_of(values)), most_telling(one, extremes_of(np.abs(values)))
 
     assert symmetric.high == pytest.approx(-symmetric.low)
     width = both.magnitude / ENTROPY_BINS
-    assert symmetric.high == pytest.approx(width * entropy_clip(both.magnitudes(), 128))
-    assert positive.high == pytest.approx(width * entropy_clip(one.magnitudes(), 255))
+    assert symmetric.high == pytest.approx(width * entropy_clip(magnitudes(both), 128))
+    assert positive.high == pytest.approx(width * entropy_clip(magnitudes(one), 255))
     assert symmetric.high != pytest.approx(positive.high, rel=0.01)
 
 
@@ -227,11 +242,40 @@ def test_entropy_clips_a_thin_tail() -> None:
     assert 400 < entropy_clip(counts, 127) < 1000
 
 
-def test_histograms_do_not_grow() -> None:
-    histogram = Histogram(5.0)
-    histogram.update(TENSORS["normal"])
-    before = histogram.counts.nbytes
-    for _ in range(20):
-        histogram.update(TENSORS["normal"])
-    assert histogram.counts.nbytes == before
-    assert histogram.counts.sum() == 21 * 200_000
+def test_a_histogram_stays_as_small_as_it_is() -> None:
+    histogram = StreamedHistogram()
+    sizes = set()
+    for scale in (1, 3, 100, 1e6):
+        histogram.update(observation(scale * TENSORS["normal"]))
+        sizes.add(histogram._counts.nbytes)
+    assert len(sizes) == 1
+    assert histogram.finished().counts.sum() == 4 * 200_000
+
+
+@pytest.mark.parametrize("name", TENSORS)
+@pytest.mark.parametrize("ascending", [True, False])
+def test_whichever_batch_comes_first_the_counts_are_those_of_a_known_range(name: str, *, ascending: bool) -> None:
+    """Sorted by magnitude the first batch knows next to nothing of the range, and it grows with every other."""
+    values = TENSORS[name][np.argsort(np.abs(TENSORS[name]))]
+
+    histogram = histogram_of(values if ascending else values[::-1])
+
+    expected, edges = np.histogram(values, BINS, (-histogram.magnitude, histogram.magnitude))
+    assert histogram.magnitude == np.abs(values).max()
+    assert histogram.edges == pytest.approx(edges)
+    ahead = np.cumsum(histogram.counts) - np.cumsum(expected)
+    assert np.abs(ahead).max() <= 2 * expected.max(), "a value is at most one bin from its own"
+
+
+@pytest.mark.parametrize("zeros_first", [True, False])
+def test_zeros_keep_their_bin_whatever_comes(*, zeros_first: bool) -> None:
+    """The searches leave the bin that begins at 0 out: zeros have a code of their own."""
+    batches = [np.zeros(1000, np.float32), np.float32([-3, 0.1, 2]), np.float32([-50, 7])]
+    histogram = StreamedHistogram()
+    for batch in batches if zeros_first else batches[::-1]:
+        histogram.update(observation(batch))
+    assert histogram.finished().counts[BINS // 2] == 1000
+
+
+def test_nothing_but_zeros_is_no_histogram() -> None:
+    assert streamed(np.zeros(100, np.float32)).finished() is None

@@ -15,9 +15,10 @@ from worker.engine.data.rows import Rows
 from worker.engine.errors import CalibrationFailed
 from worker.engine.lowering.onnx.placement import Placement
 from worker.engine.plan.plan import Grid, Range
-from worker.engine.quantization.calibration import count_values, find_extremes
-from worker.engine.quantization.clipping import least_error
-from worker.engine.quantization.observers import Histogram
+from worker.engine.quantization.calibration import observe_numbers
+from worker.engine.quantization.observers import least_squares
+from worker.engine.quantization.statistics.collector import Collector
+from worker.engine.quantization.statistics.histogram import StreamedHistogram
 
 BITS = {"int8": 8, "int4": 4, "int3": 3, "int2": 2}
 SEVEN_BITS = (-64, 64)
@@ -62,21 +63,19 @@ def activation_grids(graph: Path, bits: Mapping[str, int], rows: Rows, context: 
     """For each tensor named in `bits` its grid, as the rows suggest it. Raises `CalibrationFailed`."""
     if not len(rows):
         raise CalibrationFailed("There are no rows to find the first scales on.")
-    seen = find_extremes(graph, tuple(bits), rows, context)
-    histograms = count_values(graph, seen, rows, context)
-    return {
-        name: grid_of(_clipped(histograms[name], seen.extremes[name].range(), width), width)
-        if name in histograms
-        else grid_of(Range(0.0, 1.0), width)  # it was always 0
-        for name, width in bits.items()
-    }
+    collector = Collector(graph)
+    observe_numbers(collector)
+    histograms = {name: collector.observe(name, StreamedHistogram()) for name in bits}
+    collector.run(rows, context)
+    return {name: grid_of(_worth_a_code(histograms[name], width), width) for name, width in bits.items()}
 
 
-def _clipped(histogram: Histogram, extremes: Range, bits: int) -> Range:
-    """The part of the range that is worth a code."""
-    width = 2 * histogram.magnitude / len(histogram.counts)
-    centres = (np.arange(len(histogram.counts)) + 0.5) * width - histogram.magnitude
-    return least_error(histogram.counts, centres, extremes, 2**bits - 1)
+def _worth_a_code(seen: StreamedHistogram, bits: int) -> Range:
+    """The part of a tensor's range that has the least squared error with so many bits."""
+    histogram = seen.finished()
+    if histogram is None:
+        return Range(0.0, 1.0)  # it was always 0
+    return least_squares(histogram, seen.extremes.range(), 2**bits - 1)
 
 
 def grid_of(covered: Range, bits: int) -> Grid:

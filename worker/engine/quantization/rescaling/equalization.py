@@ -12,7 +12,7 @@ from onnx import NodeProto
 
 from worker.engine.onnx_graph.index import GraphIndex
 from worker.engine.onnx_graph.layers import has_fixed_outputs, is_layer, largest, scale_inputs, scale_outputs, weight_of
-from worker.engine.quantization.rescaling.channels import ChannelExtremes
+from worker.engine.quantization.statistics.extremes import ChannelExtremes
 
 HOMOGENEOUS = frozenset({"Relu", "LeakyRelu", "MaxPool", "AveragePool", "GlobalAveragePool"})
 """Operators that a positive factor of a channel passes through."""

@@ -11,9 +11,10 @@ from worker.engine.data.rows import Rows
 from worker.engine.onnx_graph.file import save
 from worker.engine.onnx_graph.index import GraphIndex
 from worker.engine.quantization.rescaling import equalization, smoothing
-from worker.engine.quantization.rescaling.channels import channel_extremes
 from worker.engine.quantization.rescaling.equalization import equalize, find_pairs
 from worker.engine.quantization.rescaling.smoothing import find_groups, smooth
+from worker.engine.quantization.statistics.collector import Collector
+from worker.engine.quantization.statistics.extremes import ChannelExtremes
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,8 @@ class Rescaled:
 def rescale(prepared: Path, step: QuantizeStatic, rows: Rows, context: Context, folder: Path) -> Rescaled:
     """Carry out the options of the step that move scale between layers; the graph is written into `folder`.
 
-    Raises `CalibrationFailed`.
+    What they need to know of channels takes a pass over the rows of its own: the ranges that follow are those of
+    the values that the rescaled graph has. Raises `CalibrationFailed`.
     """
     if not (step.equalize or step.smooth):
         return Rescaled(prepared)
@@ -35,7 +37,12 @@ def rescale(prepared: Path, step: QuantizeStatic, rows: Rows, context: Context, 
     index = GraphIndex(model.graph)
     pairs = find_pairs(index) if step.equalize else ()
     groups = find_groups(index) if step.smooth else ()
-    seen = channel_extremes(prepared, equalization.watched(pairs) | smoothing.watched(groups), rows, context)
+    collector = Collector(prepared)
+    seen = {
+        value: collector.observe(value, ChannelExtremes(axis, index.rank(value) or 0))
+        for value, axis in (equalization.watched(pairs) | smoothing.watched(groups)).items()
+    }
+    collector.run(rows, context)
     facts: dict[str, Fact] = {}
     if step.equalize:
         equalized = equalize(index, pairs, seen, per_channel=step.per_channel)

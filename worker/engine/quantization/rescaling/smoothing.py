@@ -13,7 +13,7 @@ from onnx import NodeProto
 
 from worker.engine.onnx_graph.index import GraphIndex, attributes
 from worker.engine.onnx_graph.layers import is_layer, largest, scale_inputs, weight_of
-from worker.engine.quantization.rescaling.channels import ChannelExtremes
+from worker.engine.quantization.statistics.extremes import ChannelExtremes
 
 NORMALIZATIONS = frozenset({"LayerNormalization", "RMSNormalization", "SimplifiedLayerNormalization"})
 PRODUCTS = frozenset({"MatMul", "Gemm"})

@@ -14,7 +14,7 @@ from worker.engine.measure.batching import BatchRange
 from worker.engine.measure.errors import MetricNotApplicable
 from worker.engine.measure.metrics.top_k import class_labels, within
 from worker.engine.measure.running import Arrays, Run, filled
-from worker.engine.quantization.calibration import BATCH
+from worker.engine.quantization.statistics.batches import BATCH
 
 DROWNED = 1e30
 """The same above which nothing of the signal is left, as where values are no longer finite: -300 decibels."""

@@ -47,7 +47,7 @@ def test_every_stage_is_predicted(swept: tuple[Sweep, ReferenceOutputs, object])
     assert len(every) >= 6
     for stage in every[:-1]:
         error = decibels(stage.noise) - measured(stage)
-        assert abs(error) < (2 if 4 in stage.choice.values() else 0.6)
+        assert abs(error) < (2.5 if 4 in stage.choice.values() else 0.6), "4 bits are no small noise"
 
 
 def test_stages_go_from_narrow_to_float_with_ever_less_noise(swept: tuple[Sweep, ReferenceOutputs, object]) -> None:
