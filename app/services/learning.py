@@ -22,7 +22,7 @@ IMAGE_AXES = 4
 """Rows, channels, height, width."""
 
 
-def check_training(step: Step, info: ModelInfo, data: dict[Role, DatasetInfo], pointer: str) -> None:
+def check_training(step: Step, info: ModelInfo, data: Mapping[Role, DatasetInfo], pointer: str) -> None:
     """Require that a step that trains can use the rows and its parameters.
 
     Raises `StepNotApplicable`, `NeedsData`, `LabelsOutOfRange`.
@@ -56,7 +56,7 @@ def check_device(step: Step, device: str, pointer: str) -> None:
         )
 
 
-def _output(step: Training, info: ModelInfo, data: dict[Role, DatasetInfo], pointer: str) -> TensorSpec:
+def _output(step: Training, info: ModelInfo, data: Mapping[Role, DatasetInfo], pointer: str) -> TensorSpec:
     """The output that learns the labels; raises `StepNotApplicable` if none has the name that the step gives."""
     labels = data["train"].arrays.get(LABELS) if "train" in data else None
     output = trained_output(info.signature, labels, step.output)
@@ -114,7 +114,7 @@ def _check_of_classes(step: Training, output: TensorSpec, rows: DatasetInfo, poi
 
 
 def check_teaching(
-    step: Step, info: ModelInfo, others: Mapping[ModelId, ModelInfo], data: dict[Role, DatasetInfo], pointer: str
+    step: Step, info: ModelInfo, others: Mapping[ModelId, ModelInfo], data: Mapping[Role, DatasetInfo], pointer: str
 ) -> None:
     """Require that a teacher and its student take and return the same, as far as their signatures tell.
 

@@ -12,28 +12,25 @@ import tempfile
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from uuid import UUID
 
 from pydantic import ValidationError
 
 from app.admission import admit_dataset, admit_model
-from app.db.tables import Dataset, Model
 from app.errors import PareError
 from app.ids import new_id, public
 from app.report import render_html, render_markdown, render_table
 from app.report.text import plain
+from app.services.job_checks import DatasetFacts, check_job
 from app.services.limits import shortfall
-from app.services.submission import judge
+from app.services.matching import resolve_split
 from app.settings import Settings
-from app.spec.data import DatasetInfo
 from app.spec.failure import Failure
-from app.spec.job import Role
+from app.spec.job import JobSpec, Role
 from app.spec.local import LocalDataset, LocalJob, LocalModel, read_local
 from app.spec.pointers import pointer
 from app.spec.progress import JobProgress
 from app.spec.report import Report
-from app.spec.signature import ModelInfo
-from app.spec.work import WorkOrder, WorkResult
+from app.spec.work import DataFile, ModelFile, WorkOrder, WorkResult
 from worker.engine.checkpoints import FOLDER as CHECKPOINTS
 from worker.engine.toolchains.environments import Environments
 from worker.runtime.agent_proxy import without_agents
@@ -41,7 +38,6 @@ from worker.runtime.attempt import require_safe
 from worker.runtime.child_protocol import LogLine
 from worker.runtime.errors import LocalFileMissing, LocalJobInvalid, Unforeseen
 from worker.runtime.job_sandbox import JobSandbox, Limits, Listeners, Outcome
-from worker.runtime.prepare import data_file, model_file
 from worker.runtime.progress_throttle import ProgressThrottle
 from worker.runtime.results import OUT
 from worker.runtime.untrusted_dir import UntrustedDir
@@ -88,11 +84,11 @@ def lay_out(local: LocalJob, base: Path, directory: Path, settings: Settings) ->
     if local.spec.artifacts:
         raise LocalJobInvalid("Artifacts have ids in a service alone; submit this job there.", pointer="/artifacts")
     models = {name: _model(name, file, base, settings) for name, file in local.models.items()}
-    rows = {name: _dataset(name, file, base, settings) for name, file in local.datasets.items()}
-    refs = local.spec.data.refs()
-    data: dict[Role, Dataset] = {role: rows[ref.dataset] for role, ref in refs.items()}
+    datasets = {name: _dataset(name, file, base, settings) for name, file in local.datasets.items()}
+    data = {role: datasets[ref.dataset] for role, ref in local.spec.data.refs().items()}
     others = {other: models[other] for step in local.spec.steps for other in step.models()}
-    spec, warnings = judge(local.spec, models[local.spec.model], others, data)
+    infos = {other: file.info for other, file in others.items()}
+    spec, warnings = check_job(local.spec, models[local.spec.model].info, infos, data)
     paths = {name: file.path for files in (local.models, local.datasets) for name, file in files.items()}
     for name, path in paths.items():
         shutil.copyfile(base / path, directory / name)  # not linked: the job may write to what it is given
@@ -100,9 +96,9 @@ def lay_out(local: LocalJob, base: Path, directory: Path, settings: Settings) ->
         job=public("job", new_id()),
         attempt=1,
         spec=spec,
-        model=model_file(models[spec.model], spec.model),
-        data={role: data_file(role, row, refs[role].dataset, refs[role].split) for role, row in data.items()},
-        teachers={name: model_file(row, name) for name, row in others.items()},
+        model=models[spec.model],
+        data={role: _data_file(role, spec, dataset) for role, dataset in data.items()},
+        teachers=others,
         device="cuda" if spec.device == "cuda" else "cpu",
         threads=settings.threads,
     )
@@ -130,21 +126,22 @@ def _there(file: Path) -> Path:
     return file
 
 
-def _model(name: str, file: LocalModel, base: Path, settings: Settings) -> Model:
+def _model(name: str, file: LocalModel, base: Path, settings: Settings) -> ModelFile:
     path = _there(base / file.path)
-    info: ModelInfo = admit_model(path, max_inflated_bytes=settings.max_upload_bytes, architecture=file.architecture)
+    info = admit_model(path, max_inflated_bytes=settings.max_upload_bytes, architecture=file.architecture)
     with path.open("rb") as content:
         digest = hashlib.file_digest(content, "sha256").hexdigest()
-    return Model(id=_uuid(name), sha256=digest, bytes=path.stat().st_size, info=info.model_dump(mode="json"))
+    return ModelFile(path=name, sha256=digest, bytes=path.stat().st_size, info=info)
 
 
-def _dataset(name: str, file: LocalDataset, base: Path, settings: Settings) -> Dataset:
-    info: DatasetInfo = admit_dataset(_there(base / file.path), file.use, max_inflated_bytes=settings.max_upload_bytes)
-    return Dataset(id=_uuid(name), spec=file.use.model_dump(mode="json"), info=info.model_dump(mode="json"))
+def _dataset(name: str, file: LocalDataset, base: Path, settings: Settings) -> DatasetFacts:
+    info = admit_dataset(_there(base / file.path), file.use, max_inflated_bytes=settings.max_upload_bytes)
+    return DatasetFacts(id=name, spec=file.use, info=info)
 
 
-def _uuid(name: str) -> UUID:
-    return UUID(hex=name.partition("_")[2])
+def _data_file(role: Role, spec: JobSpec, dataset: DatasetFacts) -> DataFile:
+    split = resolve_split(role, spec.data.refs()[role].split, dataset.info, dataset.spec)
+    return DataFile(path=dataset.id, info=dataset.info, spec=dataset.spec, split=split)
 
 
 def _run_child(order: WorkOrder, directory: Path, scratch: Path, settings: Settings, console: "_Console") -> Outcome:

@@ -79,7 +79,7 @@ def compression(database: Database, store: Store, settings: Settings, job: Job, 
         path = f"data-{row.id.hex}"
         if not (directory / path).exists():
             store.fetch(row.key, directory / path, sha256=row.sha256)
-        data[role] = data_file(role, row, path, ref.split)
+        data[role] = _data_file(role, row, path, ref.split)
     _lay_out(store, kept, directory / CHECKPOINTS)
     return WorkOrder(
         job=public("job", job.id),
@@ -128,15 +128,10 @@ def _model(session: Session, job: Job) -> Model:
 
 def _fetched(store: Store, model: Model, directory: Path, path: str) -> ModelFile:
     store.fetch(model.key, directory / path, sha256=model.sha256)
-    return model_file(model, path)
+    return ModelFile(path=path, sha256=model.sha256, bytes=model.bytes, info=ModelInfo.model_validate(model.info))
 
 
-def model_file(row: Model, path: str) -> ModelFile:
-    """Describe a model that lies at `path` of a job's directory."""
-    return ModelFile(path=path, sha256=row.sha256, bytes=row.bytes, info=ModelInfo.model_validate(row.info))
-
-
-def data_file(role: Role, row: Dataset, path: str, split: str | None) -> DataFile:
+def _data_file(role: Role, row: Dataset, path: str, split: str | None) -> DataFile:
     """Describe a data set that lies at `path` of a job's directory, and the split of it that a role means."""
     spec = DatasetSpec.model_validate(row.spec)
     info = DatasetInfo.model_validate(row.info)
