@@ -155,7 +155,7 @@ def _quality(run: DeviceRun) -> tuple[str, str, bool]:
     if not change.drop:
         return level, "no drop", False
     lost, word = (change.drop, "drop") if change.drop > 0 else (-change.drop, "gain")
-    return level, f"{word} {change.kind.amount(lost)}", change.drop_low > 0
+    return level, f"{word} {change.kind.amount(lost)}", change.outcome == "loss"
 
 
 def _agreement(run: DeviceRun) -> tuple[str, str]:

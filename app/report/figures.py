@@ -7,9 +7,8 @@ from typing import Literal
 
 from app.report.words import GIVEN, NO_STEPS
 from app.spec.devices import Provenance
-from app.spec.figures import MetricChange
+from app.spec.figures import MetricChange, Outcome
 from app.spec.report import (
-    NOTICEABLE_SIZE,
     Cell,
     LatencyChange,
     OperatorTime,
@@ -24,6 +23,7 @@ from app.spec.report import (
 from app.spec.units import counted, duration, file_size, speed
 
 Tone = Literal["good", "bad", "same"]
+TONES: dict[Outcome, Tone] = {"gain": "good", "loss": "bad", "noise": "same"}
 SLOWEST = 10
 """Operators whose time is shown."""
 RUNS_FOR_P99 = 200
@@ -87,7 +87,7 @@ def highlights(target: TargetReport) -> list[Highlight]:
     if target.latency:
         change = target.latency[0]
         span = f"{_interval(change)} with 95 % confidence"
-        shown.append(Highlight(f"Speed, batch {change.batch}", _speed(change), span, _speed_tone(change)))
+        shown.append(Highlight(f"Speed, batch {change.batch}", _speed(change), span, TONES[change.outcome]))
     return shown
 
 
@@ -169,22 +169,19 @@ def load(change: LatencyChange) -> str:
 
 
 def _size(size: Size) -> Row:
-    ratio = size.ratio
-    tone: Tone = "same"
-    change = "same size"
-    if size.smaller:
-        tone, change = "good", f"{_ratio(1 / ratio)} smaller"
-    elif ratio > 1 + NOTICEABLE_SIZE:
-        tone, change = "bad" if size.larger else "same", f"{_ratio(ratio)} larger"
-    return Row(
-        "Size", file_size(size.before_bytes), file_size(size.after_bytes), change, "exact", tone, size.provenance
-    )
+    if size.called_equal:
+        change = "same size"
+    elif size.ratio < 1:
+        change = f"{_ratio(1 / size.ratio)} smaller"
+    else:
+        change = f"{_ratio(size.ratio)} larger"
+    before, after = file_size(size.before_bytes), file_size(size.after_bytes)
+    return Row("Size", before, after, change, "exact", TONES[size.outcome], size.provenance)
 
 
 def _metric(change: MetricChange) -> Row:
     """The change is shown as after - before, whichever way is better."""
     metric, drop, low, high = change.kind, change.drop, change.drop_low, change.drop_high
-    tone: Tone = "bad" if low > 0 else "good" if high < 0 else "same"
     if metric.higher_is_better:
         drop, low, high = -drop, 0 - high, 0 - low  # of an interval that ends at zero, no minus zero
     resolution = "" if change.resolution is None else f", steps of {metric.amount(change.resolution)}"
@@ -195,7 +192,7 @@ def _metric(change: MetricChange) -> Row:
         _signed(metric.amount(drop)) if drop else "no difference",
         f"{_signed(metric.difference(low))} to {_signed(metric.difference(high))} · "
         f"{counted(change.rows, 'row')}{resolution}",
-        tone,
+        TONES[change.outcome],
         change.provenance,
     )
 
@@ -211,7 +208,7 @@ def _latency(change: LatencyChange) -> Iterator[Row]:
         duration(after.p50_ms),
         _speed(change),
         certainty,
-        _speed_tone(change),
+        TONES[change.outcome],
         change.provenance,
     )
     for label, was, now, sure in (
@@ -231,25 +228,21 @@ def _tail(runs: int) -> str:
 
 
 def _speed(change: LatencyChange) -> str:
-    if change.speedup_low > 1:
-        return f"{_ratio(change.speedup)} faster"
-    if change.speedup_high < 1:
-        return f"{_ratio(1 / change.speedup)} slower"
-    return f"no difference shown ({speed(change.speedup).replace('x', '×')})"
+    match change.outcome:
+        case "gain":
+            return f"{_ratio(change.speedup)} faster"
+        case "loss":
+            return f"{_ratio(1 / change.speedup)} slower"
+        case "noise":
+            return f"no difference shown ({speed(change.speedup).replace('x', '×')})"
 
 
 def _interval(change: LatencyChange) -> str:
     """Of the ratio as `_speed` words it: how many times slower, where it is slower."""
     low, high = change.speedup_low, change.speedup_high
-    if high < 1:
+    if change.outcome == "loss":
         low, high = 1 / high, 1 / low
     return f"{low:.2f} to {high:.2f}"
-
-
-def _speed_tone(change: LatencyChange) -> Tone:
-    if not change.beyond_noise:
-        return "same"
-    return "good" if change.speedup > 1 else "bad"
 
 
 def _ratio(ratio: float) -> str:

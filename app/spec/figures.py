@@ -1,10 +1,22 @@
 """Figures that reports are made of, and where they come from."""
 
+from typing import Literal
+
 from pydantic import Field
 
 from app.spec.base import Frozen
 from app.spec.devices import Provenance
 from app.spec.metrics import METRICS, Metric, MetricName
+
+Outcome = Literal["gain", "loss", "noise"]
+"""What a difference is; `noise`: it may be none at all, so that nothing is claimed of it."""
+
+
+def outcome_of(low: float, high: float) -> Outcome:
+    """Of an amount gained whose 95 % interval this is: zero within it is noise."""
+    if low > 0:
+        return "gain"
+    return "loss" if high < 0 else "noise"
 
 
 class MetricChange(Frozen):
@@ -24,6 +36,11 @@ class MetricChange(Frozen):
     def kind(self) -> Metric:
         """What the metric says of itself."""
         return METRICS[self.metric]
+
+    @property
+    def outcome(self) -> Outcome:
+        """Whether the rows resolve the drop."""
+        return outcome_of(-self.drop_high, -self.drop_low)
 
 
 class Distribution(Frozen):

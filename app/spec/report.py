@@ -11,7 +11,7 @@ from app.spec.base import ArtifactId, Frozen, renamed
 from app.spec.device_report import DeviceRun
 from app.spec.devices import Provenance
 from app.spec.failure import Failure
-from app.spec.figures import Distribution, MetricChange
+from app.spec.figures import Distribution, MetricChange, Outcome, outcome_of
 from app.spec.signature import ModelFormat
 from app.spec.targets import Target
 
@@ -59,15 +59,17 @@ class Size(Frozen):
         return self.after_bytes / self.before_bytes
 
     @property
-    def smaller(self) -> bool:
-        """Whether it shrank by more than metadata explains."""
-        return self.ratio < 1 - NOTICEABLE_SIZE
+    def outcome(self) -> Outcome:
+        """Whether it shrank or grew by more than metadata explains."""
+        growth = self.after_bytes - self.before_bytes
+        if self.ratio > 1 + NOTICEABLE_GROWTH and growth > NOTICEABLE_GROWTH_BYTES:
+            return "loss"
+        return "gain" if self.ratio < 1 - NOTICEABLE_SIZE else "noise"
 
     @property
-    def larger(self) -> bool:
-        """Whether it grew by more than metadata explains."""
-        growth = self.after_bytes - self.before_bytes
-        return self.ratio > 1 + NOTICEABLE_GROWTH and growth > NOTICEABLE_GROWTH_BYTES
+    def called_equal(self) -> bool:
+        """Whether both sizes are called the same; a little more than that is named, and still no loss."""
+        return abs(self.ratio - 1) <= NOTICEABLE_SIZE
 
 
 class LatencyChange(Frozen):
@@ -84,9 +86,9 @@ class LatencyChange(Frozen):
     provenance: Provenance = "measured"
 
     @property
-    def beyond_noise(self) -> bool:
-        """Whether the interval excludes 'no difference'."""
-        return self.speedup_low > 1 or self.speedup_high < 1
+    def outcome(self) -> Outcome:
+        """Whether the interval excludes a ratio of 1."""
+        return outcome_of(self.speedup_low - 1, self.speedup_high - 1)
 
 
 class OutputParity(Frozen):

@@ -1,7 +1,7 @@
 """Figures as plain sentences."""
 
 from app.spec.figures import MetricChange
-from app.spec.report import NOTICEABLE_SIZE, LatencyChange, OutputParity, Size
+from app.spec.report import LatencyChange, OutputParity, Size
 from app.spec.units import counted, duration, file_size, speed, times
 
 
@@ -9,11 +9,11 @@ def size(change: Size) -> str:
     """How much smaller or larger."""
     ratio = change.ratio
     bytes_ = f"({file_size(change.before_bytes)} -> {file_size(change.after_bytes)})"
-    if abs(ratio - 1) <= NOTICEABLE_SIZE:
+    if change.called_equal:
         return f"Same size {bytes_}."
     if ratio < 1:
         return f"{times(1 / ratio)} smaller {bytes_}."
-    if not change.larger:
+    if change.outcome == "noise":
         return (
             f"Larger by {file_size(change.after_bytes - change.before_bytes)} {bytes_}: no more than metadata explains."
         )
@@ -27,7 +27,7 @@ def metric(change: MetricChange) -> str:
     if change.drop == 0:
         return f"{story}: no difference on {counted(change.rows, 'row')}."
     sentence = f"{story}: {kind.change(change.drop)} of {kind.amount(abs(change.drop))}"
-    if change.drop_low <= 0 <= change.drop_high:
+    if change.outcome == "noise":
         return f"{sentence}, below what {counted(change.rows, 'row')} can resolve reliably."
     low, high = sorted((abs(change.drop_low), abs(change.drop_high)))
     return f"{sentence} ({kind.difference(low)} to {kind.difference(high)}) on {counted(change.rows, 'row')}."
@@ -37,11 +37,14 @@ def latency(change: LatencyChange, *, alone: bool) -> str:
     """Faster or slower for certain, or neither shown: an interval around 1 proves no equality."""
     where = "" if alone else f" at batch {change.batch}"
     span = f"({change.speedup_low:.2f} to {change.speedup_high:.2f})"
-    if change.speedup_low > 1:
-        return f"Faster{where}: {speed(change.speedup)} {span}, {_medians(change)}."
-    if change.speedup_high < 1:
-        return f"Slower{where}: {speed(change.speedup)} {span}, {_medians(change)}."
-    return f"No difference in speed shown{where}: {speed(change.speedup)} {span}."
+    ratio = speed(change.speedup)
+    match change.outcome:
+        case "gain":
+            return f"Faster{where}: {ratio} {span}, {_medians(change)}."
+        case "loss":
+            return f"Slower{where}: {ratio} {span}, {_medians(change)}."
+        case "noise":
+            return f"No difference in speed shown{where}: {ratio} {span}."
 
 
 def likeness(output: OutputParity, lost_below_db: float) -> str:

@@ -115,22 +115,21 @@ def _weighed(verdict: Verdict, figures: Figures) -> tuple[str, ...]:
 
 
 def _gains(figures: Figures) -> bool:
-    faster = any(change.speedup_low > 1 for change in figures.latency)
-    better = any(change.drop_high < 0 for change in figures.metrics)
-    return figures.size.smaller or faster or better
+    changes: list[Size | LatencyChange | MetricChange] = [figures.size, *figures.latency, *figures.metrics]
+    return any(change.outcome == "gain" for change in changes)
 
 
 def _quality_losses(figures: Figures) -> list[bool]:
     """For each loss of quality beyond the noise: whether a gain excuses it."""
     if figures.metrics:
-        return [_tolerated(change, figures.limits) for change in figures.metrics if change.drop_low > 0]
+        return [_tolerated(change, figures.limits) for change in figures.metrics if change.outcome == "loss"]
     return [False for output in figures.parity if _lost_output(output, figures)]
 
 
 def _cost_losses(figures: Figures) -> list[bool]:
     """For growth and each slowdown beyond the noise: whether a gain excuses it."""
     limits, gain, size = figures.limits, _cost_gain(figures), figures.size
-    slower = [change.speedup for change in figures.latency if change.speedup_high < 1]
+    slower = [change.speedup for change in figures.latency if change.outcome == "loss"]
     if limits.max_size_ratio is None:
         growth = size.ratio <= TOLERATED_GROWTH and log(size.ratio) < gain
     else:
@@ -139,15 +138,15 @@ def _cost_losses(figures: Figures) -> list[bool]:
         slowdowns = [speedup >= TOLERATED_SLOWDOWN and -log(speedup) < gain for speedup in slower]
     else:
         slowdowns = [speedup >= limits.min_speedup for speedup in slower]
-    return ([growth] if size.larger else []) + slowdowns
+    return ([growth] if size.outcome == "loss" else []) + slowdowns
 
 
 def _cost_gain(figures: Figures) -> float:
     """The largest gain in size or speed, as the logarithm of its factor; quality gained has no price."""
-    if any(change.drop_high < 0 for change in figures.metrics):
+    if any(change.outcome == "gain" for change in figures.metrics):
         return inf
-    faster = [log(change.speedup) for change in figures.latency if change.speedup_low > 1]
-    return max([*faster, -log(figures.size.ratio) if figures.size.smaller else 0.0])
+    faster = [log(change.speedup) for change in figures.latency if change.outcome == "gain"]
+    return max([*faster, -log(figures.size.ratio) if figures.size.outcome == "gain" else 0.0])
 
 
 def _tolerated(change: MetricChange, limits: Limits) -> bool:
