@@ -1,13 +1,22 @@
 """Post-training quantization. A step gathers what it needs; every target lowers the same plan in its own way."""
 
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
 from app.spec.base import Frozen, Needs, Step
+from app.spec.choices import NameIn
 
-Observer = Literal["minmax", "moving_average", "percentile", "entropy", "mse"]
+OBSERVERS: dict[str, str] = {
+    "minmax": "all of it",
+    "moving_average": "the extremes of a batch, by exponential moving average",
+    "percentile": "what holds a share of the values",
+    "entropy": "what says the most about their distribution in 8 bits",
+    "mse": "what has the least squared error in 8 bits",
+}
+"""What each observer chooses of the values that it saw; `worker.engine.quantization.observers` has their classes."""
 
+Observer = Annotated[str, NameIn(OBSERVERS)]
 
 UNUSUAL_BLOCKS = "4-bit weights in blocks other than 64 or 128"
 """What a step may demand, and TensorRT lacks."""
@@ -71,7 +80,12 @@ class QuantizeStatic(Budgeted):
     type: Literal["quantize.static"] = "quantize.static"
     weights: Literal["int8"] = "int8"
     activations: Literal["int8"] = "int8"
-    observer: Observer = Field("minmax", description="How a tensor's range is chosen from what was seen.")
+    observer: Observer = Field(
+        "minmax",
+        description="How a tensor's range is chosen from what was seen. "
+        + "; ".join(f"'{name}': {choice}" for name, choice in OBSERVERS.items())
+        + ".",
+    )
     percentile: float = Field(
         99.99, gt=50, le=100, description="Share of values inside the range, in percent (observer 'percentile')."
     )

@@ -2,7 +2,6 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import get_args
 
 import numpy as np
 import onnx
@@ -10,7 +9,7 @@ import pytest
 import torch
 from onnx import TensorProto, helper, numpy_helper
 
-from app.spec.quantize import Observer, QuantizeStatic, Skip
+from app.spec.quantize import OBSERVERS, QuantizeStatic, Skip
 from tests.support.engine import zoo
 from tests.support.engine.orders import changed, context, executed, lowered, model_of, outputs_of, rows_of, sqnr_db
 from worker.engine.data.rows import Rows
@@ -26,7 +25,7 @@ def top1(model: Path, rows: Rows) -> float:
 
 
 @pytest.mark.parametrize("profile", ["x86", "x86-legacy", "arm", "tensorrt"])
-@pytest.mark.parametrize("observer", get_args(Observer))
+@pytest.mark.parametrize("observer", OBSERVERS)
 def test_digits_shrink_to_a_quarter_and_keep_their_accuracy(
     observer, profile, digits_folder: Path, digits_calibration: Rows, digits_test: Rows, tmp_path: Path
 ) -> None:
@@ -88,7 +87,7 @@ def test_observers_choose_different_ranges(digits_folder: Path, digits_calibrati
         name: changed(
             QuantizeStatic(observer=name, percentile=99), digits_folder / "digits.onnx", tmp_path, digits_calibration
         ).model.plan
-        for name in get_args(Observer)
+        for name in OBSERVERS
     }
 
     assert len({tuple(plan.ranges.items()) for plan in plans.values()}) == 5
@@ -205,7 +204,7 @@ def dense(path: Path, *, rows: int | str = "n", bias: float = 0.0) -> Path:
 
 
 @pytest.mark.parametrize("profile", ["x86", "arm", "tensorrt"])
-@pytest.mark.parametrize("observer", get_args(Observer))
+@pytest.mark.parametrize("observer", OBSERVERS)
 def test_a_unit_that_is_dead_on_the_calibration_data(observer, profile, tmp_path: Path) -> None:
     """All that ReLU lets through is 0; saturation in its place must not let negative numbers pass."""
     graph = dense(tmp_path / "dense.onnx", bias=-1000.0)
