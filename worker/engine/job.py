@@ -48,10 +48,12 @@ def run(order: WorkOrder, directory: Path, progress: Progress) -> WorkResult:
     taken = _take_steps(order, original, data, directory, stages)
     out = directory / OUT
     out.mkdir(exist_ok=True)
-    origin = ArtifactProvenance(order.job, recipe_digest(spec), order.model.sha256)
-    site = ExportContext(original, origin, directory, out, scratch, order.threads, progress, data.get("calibration"))
+    provenance = ArtifactProvenance(order.job, recipe_digest(spec), order.model.sha256)
+    context = ExportContext(
+        original, provenance, directory, out, scratch, order.threads, progress, data.get("calibration")
+    )
     delivered = deliver_all(
-        order, site, taken.model, data, lambda name, number: stages.begin(name, 2 + len(spec.steps) + number)
+        order, context, taken.model, data, lambda name, number: stages.begin(name, 2 + len(spec.steps) + number)
     )
     report = Report(
         name=spec.name,

@@ -20,7 +20,7 @@ from worker.engine.progress import Unheard
 from worker.engine.targets.base import ArtifactProvenance, ExportContext
 from worker.engine.targets.onnx.delivery import deliver_onnx
 
-ORIGIN = ArtifactProvenance("job_1", "a" * 64, "b" * 64)
+PROVENANCE = ArtifactProvenance("job_1", "a" * 64, "b" * 64)
 DTYPES = {onnx.TensorProto.FLOAT: "float32", onnx.TensorProto.INT64: "int64", onnx.TensorProto.FLOAT16: "float16"}
 
 
@@ -77,9 +77,9 @@ def lowered(model: Model, profile: OnnxProfile, directory: Path) -> Path:
     """The delivered file."""
     out = directory / "out"
     out.mkdir(exist_ok=True)
-    site = ExportContext(model, ORIGIN, directory, out, directory / "scratch", 1, Unheard())
-    with deliver_onnx(OnnxTarget(profile=profile), model, site) as delivery:
-        return delivery.files[0]
+    exporting = ExportContext(model, PROVENANCE, directory, out, directory / "scratch", 1, Unheard())
+    with deliver_onnx(OnnxTarget(profile=profile), model, exporting) as exported:
+        return exported.files[0]
 
 
 def executed(model: Path, directory: Path, *, as_on_arm: bool = False) -> Counter[str]:

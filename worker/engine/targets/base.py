@@ -28,7 +28,7 @@ class ExportContext:
 
     original: Model
     """As it was uploaded: what the artifact is compared with."""
-    origin: ArtifactProvenance
+    provenance: ArtifactProvenance
     directory: Path
     """The job's."""
     out: Path

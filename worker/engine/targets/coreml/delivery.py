@@ -25,18 +25,18 @@ PACKAGE = ".mlpackage.zip"
 
 
 @contextmanager
-def deliver_coreml(target: CoreMlTarget, model: Model, site: ExportContext) -> Iterator[Exported]:
+def deliver_coreml(target: CoreMlTarget, model: Model, context: ExportContext) -> Iterator[Exported]:
     """Write `model-<label>.mlpackage.zip`. Raises the toolchain's errors and those of `quantized_program`."""
-    with started("coreml", site.directory, site.progress) as coreml:
-        baseline, _ = _converted(coreml, site.original.program, target, "original", precision="fp32")
+    with started("coreml", context.directory, context.progress) as coreml:
+        baseline, _ = _converted(coreml, context.original.program, target, "original", precision="fp32")
         program, notes = _carried_out(model)
         shared = isinstance(model.plan, SharedPlan)
         stem = f"model-{target.label.replace('/', '-')}"
         artifact, skipped = _converted(coreml, program, target, stem, precision=target.precision, shared=shared)
         notes = (*notes, *(f"Not compressed: {told}" for told in skipped))
-        file = Path(shutil.copyfile(coreml.folder / artifact, site.out / artifact))
-        exact = model is site.original and target.precision == "fp32"
-        runtime, status = _runtime(coreml, baseline, artifact, target, site, notes)
+        file = Path(shutil.copyfile(coreml.folder / artifact, context.out / artifact))
+        exact = model is context.original and target.precision == "fp32"
+        runtime, status = _runtime(coreml, baseline, artifact, target, context, notes)
         yield Exported((file,), runtime, _usage(target, file, coreml, model.signature), exact, status)
 
 
@@ -52,23 +52,28 @@ def _carried_out(model: Model) -> tuple[Program, tuple[str, ...]]:
 
 
 @contextmanager
-def open_coreml(target: CoreMlTarget, files: tuple[Path, ...], site: ExportContext) -> Iterator[Exported]:
+def open_coreml(target: CoreMlTarget, files: tuple[Path, ...], context: ExportContext) -> Iterator[Exported]:
     """Open it beside the original converted anew. Raises the toolchain's errors and `ReexportFailed`."""
-    with started("coreml", site.directory, site.progress) as coreml:
-        baseline, _ = _converted(coreml, site.original.program, target, "original", precision="fp32")
+    with started("coreml", context.directory, context.progress) as coreml:
+        baseline, _ = _converted(coreml, context.original.program, target, "original", precision="fp32")
         shutil.copyfile(files[0], coreml.folder / files[0].name)
-        runtime, status = _runtime(coreml, baseline, files[0].name, target, site, ())
+        runtime, status = _runtime(coreml, baseline, files[0].name, target, context, ())
         yield Exported(files, runtime, usage="", status=status)
 
 
 def _runtime(
-    coreml: Toolchain, baseline: str, artifact: str, target: CoreMlTarget, site: ExportContext, notes: tuple[str, ...]
+    coreml: Toolchain,
+    baseline: str,
+    artifact: str,
+    target: CoreMlTarget,
+    context: ExportContext,
+    notes: tuple[str, ...],
 ) -> tuple[ToolchainRuntime, TargetStatus]:
     """Core ML on macOS; elsewhere what describes the package."""
     told = coreml.do("version")
     notes = (f"The file takes {counted(target.batch, 'row')} at a time: larger batches are several calls.", *notes)
     kind, name = (ToolchainRuntime, "Core ML") if told["runs"] else (NotRunnable, "coremltools")
-    runtime = kind(coreml, f"{name} {told['version']}", (baseline,), (artifact,), site.threads, notes)
+    runtime = kind(coreml, f"{name} {told['version']}", (baseline,), (artifact,), context.threads, notes)
     return runtime, "executed" if told["runs"] else "converted"
 
 

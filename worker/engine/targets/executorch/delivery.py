@@ -21,34 +21,34 @@ from worker.engine.torch_program.program import Program
 
 
 @contextmanager
-def deliver_executorch(target: ExecuTorchTarget, model: Model, site: ExportContext) -> Iterator[Exported]:
+def deliver_executorch(target: ExecuTorchTarget, model: Model, context: ExportContext) -> Iterator[Exported]:
     """Write `model-<label>.pte`, and `….pte.json` with the names of its tensors and the placement of its operators.
 
     Raises the toolchain's errors, and those of `quantized_program` and `flexible`.
     """
     quantized = None if model.plan is None else _carried_out(model)
     program = model.program if quantized is None else quantized.program
-    with started("executorch", site.directory, site.progress) as executorch:
-        baseline = _converted(executorch, site.original.program, target.batch, "original")
-        exact = model is site.original
+    with started("executorch", context.directory, context.progress) as executorch:
+        baseline = _converted(executorch, context.original.program, target.batch, "original")
+        exact = model is context.original
         artifact = baseline if exact else _converted(executorch, program, target.batch, "artifact")
         name = f"model-{target.label.replace('/', '-')}.pte"
         files = tuple(
-            Path(shutil.copyfile(executorch.folder / made, site.out / made.replace(artifact[0], name)))
+            Path(shutil.copyfile(executorch.folder / made, context.out / made.replace(artifact[0], name)))
             for made in artifact
         )
-        runtime = _runtime(executorch, baseline, artifact, site, _left(quantized))
+        runtime = _runtime(executorch, baseline, artifact, context, _left(quantized))
         yield Exported(files, runtime, _usage(target, files, runtime, model.signature), exact)
 
 
 @contextmanager
-def open_executorch(target: ExecuTorchTarget, files: tuple[Path, ...], site: ExportContext) -> Iterator[Exported]:
+def open_executorch(target: ExecuTorchTarget, files: tuple[Path, ...], context: ExportContext) -> Iterator[Exported]:
     """Open it beside the original converted anew. Raises the toolchain's errors and `ReexportFailed`."""
-    with started("executorch", site.directory, site.progress) as executorch:
-        baseline = _converted(executorch, site.original.program, target.batch, "original")
+    with started("executorch", context.directory, context.progress) as executorch:
+        baseline = _converted(executorch, context.original.program, target.batch, "original")
         for file in files:
             shutil.copyfile(file, executorch.folder / file.name)
-        runtime = _runtime(executorch, baseline, tuple(file.name for file in files), site)
+        runtime = _runtime(executorch, baseline, tuple(file.name for file in files), context)
         yield Exported(files, runtime, usage="")
 
 
@@ -77,11 +77,11 @@ def _converted(executorch: Toolchain, program: Program, batch: int, stem: str) -
 
 
 def _runtime(
-    executorch: Toolchain, baseline: tuple[str, ...], artifact: tuple[str, ...], site: ExportContext, *notes: str
+    executorch: Toolchain, baseline: tuple[str, ...], artifact: tuple[str, ...], context: ExportContext, *notes: str
 ) -> ToolchainRuntime:
     """Both files; what lies beside them is not deployed, and does not count as their size."""
     version = executorch.do("version")["version"]
-    if any(tensor.shape and not isinstance(tensor.shape[0], int) for tensor in site.original.signature.inputs):
+    if any(tensor.shape and not isinstance(tensor.shape[0], int) for tensor in context.original.signature.inputs):
         most = counted(executorch.do("rows", artifact=artifact[0])["rows"], "row")
         notes = (f"The file takes up to {most}: larger batches were run and timed as several calls.", *notes)
     return ToolchainRuntime(
@@ -89,7 +89,7 @@ def _runtime(
         f"ExecuTorch {version}",
         baseline[:1],
         artifact[:1],
-        site.threads,
+        context.threads,
         notes=tuple(note for note in notes if note),
         profiled=True,
     )

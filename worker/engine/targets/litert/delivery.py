@@ -21,35 +21,35 @@ from worker.engine.torch_program.program import Program
 
 
 @contextmanager
-def deliver_litert(target: LiteRtTarget, model: Model, site: ExportContext) -> Iterator[Exported]:
+def deliver_litert(target: LiteRtTarget, model: Model, context: ExportContext) -> Iterator[Exported]:
     """Write `model-<label>.tflite`.
 
     Raises the toolchain's errors, `ReexportFailed` and those of `quantized_program`.
     """
-    with started("litert", site.directory, site.progress) as litert:
+    with started("litert", context.directory, context.progress) as litert:
         version = litert.do("version")["version"]
-        baseline = _converted(litert, site.original.program, target.batch, "original")
-        exact, notes = model is site.original, _at_once(target, model.signature)
+        baseline = _converted(litert, context.original.program, target.batch, "original")
+        exact, notes = model is context.original, _at_once(target, model.signature)
         artifact = baseline
         if not exact:
             program, about = _carried_out(model)
             artifact = _converted(litert, program, target.batch, "artifact", static=isinstance(model.plan, StaticPlan))
             notes += about
         name = f"model-{target.label.replace('/', '-')}.tflite"
-        file = Path(shutil.copyfile(litert.folder / artifact, site.out / name))
-        runtime = ToolchainRuntime(litert, f"LiteRT {version}", (baseline,), (artifact,), site.threads, notes)
+        file = Path(shutil.copyfile(litert.folder / artifact, context.out / name))
+        runtime = ToolchainRuntime(litert, f"LiteRT {version}", (baseline,), (artifact,), context.threads, notes)
         yield Exported((file,), runtime, _usage(target, file, version, model), exact)
 
 
 @contextmanager
-def open_litert(target: LiteRtTarget, files: tuple[Path, ...], site: ExportContext) -> Iterator[Exported]:
+def open_litert(target: LiteRtTarget, files: tuple[Path, ...], context: ExportContext) -> Iterator[Exported]:
     """Open it with LiteRT, beside the original converted anew. Raises the toolchain's errors and `ReexportFailed`."""
-    with started("litert", site.directory, site.progress) as litert:
+    with started("litert", context.directory, context.progress) as litert:
         version = litert.do("version")["version"]
-        baseline = _converted(litert, site.original.program, target.batch, "original")
+        baseline = _converted(litert, context.original.program, target.batch, "original")
         shutil.copyfile(files[0], litert.folder / files[0].name)
-        notes = _at_once(target, site.original.signature)
-        runtime = ToolchainRuntime(litert, f"LiteRT {version}", (baseline,), (files[0].name,), site.threads, notes)
+        notes = _at_once(target, context.original.signature)
+        runtime = ToolchainRuntime(litert, f"LiteRT {version}", (baseline,), (files[0].name,), context.threads, notes)
         yield Exported(files, runtime, usage="")
 
 

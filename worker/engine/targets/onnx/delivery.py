@@ -29,7 +29,7 @@ from worker.engine.targets.usage import example_rows, usage
 
 
 @contextmanager
-def deliver_onnx(target: OnnxTarget, model: Model, site: ExportContext) -> Iterator[Exported]:
+def deliver_onnx(target: OnnxTarget, model: Model, context: ExportContext) -> Iterator[Exported]:
     """Write `model-<label>.onnx`, and `….onnx.data` if it is larger than 2 GB.
 
     Raises `PlanNotSupported`, `Unconvertible`, `RuleViolated`.
@@ -39,19 +39,19 @@ def deliver_onnx(target: OnnxTarget, model: Model, site: ExportContext) -> Itera
         require_rules(lowered, RELEASES["trt10"])
     forget_origins(lowered)
     keep_used_domains(lowered)
-    describe(lowered, target, site.origin)
-    files = save(lowered, site.out / f"model-{target.label.replace('/', '-')}.onnx")
+    describe(lowered, target, context.provenance)
+    files = save(lowered, context.out / f"model-{target.label.replace('/', '-')}.onnx")
     del lowered  # its tensors need not be held while the file is measured
-    runtime = OnnxRuntime(site.original.graph, files[0], site.threads, site.scratch)
+    runtime = OnnxRuntime(context.original.graph, files[0], context.threads, context.scratch)
     # What the model's own export makes of it is compared when it is opened; a converted opset is new.
-    exact = model is site.original and target.opset is not None
+    exact = model is context.original and target.opset is not None
     yield Exported(tuple(files), runtime, _usage(target, files, model.signature), exact)
 
 
 @contextmanager
-def open_onnx(_target: OnnxTarget, files: tuple[Path, ...], site: ExportContext) -> Iterator[Exported]:
+def open_onnx(_target: OnnxTarget, files: tuple[Path, ...], context: ExportContext) -> Iterator[Exported]:
     """Open it with ONNX Runtime; tensors beside the file are found by their names."""
-    yield Exported(files, OnnxRuntime(site.original.graph, files[0], site.threads, site.scratch), usage="")
+    yield Exported(files, OnnxRuntime(context.original.graph, files[0], context.threads, context.scratch), usage="")
 
 
 def _usage(target: OnnxTarget, files: list[Path], signature: Signature) -> str:
@@ -90,13 +90,13 @@ def lower(target: OnnxTarget, model: Model) -> ModelProto:
             return lower_weights_for_tensorrt(plan) if target.profile == "tensorrt" else lower_weights(plan)
 
 
-def describe(model: ModelProto, target: OnnxTarget | TensorRtTarget, origin: ArtifactProvenance) -> None:
+def describe(model: ModelProto, target: OnnxTarget | TensorRtTarget, provenance: ArtifactProvenance) -> None:
     """Say in the file who made it, from what and for what; notes of the original's author stay."""
     ours = {
         "pare.version": __version__,
-        "pare.job": origin.job,
-        "pare.recipe_sha256": origin.recipe_sha256,
-        "pare.parent_sha256": origin.parent_sha256,
+        "pare.job": provenance.job,
+        "pare.recipe_sha256": provenance.recipe_sha256,
+        "pare.parent_sha256": provenance.parent_sha256,
         "pare.profile": target.profile,
     }
     notes = {entry.key: entry.value for entry in model.metadata_props if not entry.key.startswith("onnx.")}

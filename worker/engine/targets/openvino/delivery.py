@@ -28,31 +28,31 @@ CALIBRATION_ROWS, CALIBRATION_BATCH = 300, 16
 
 
 @contextmanager
-def deliver_openvino(target: OpenVinoTarget, model: Model, site: ExportContext) -> Iterator[Exported]:
+def deliver_openvino(target: OpenVinoTarget, model: Model, context: ExportContext) -> Iterator[Exported]:
     """Write `model-openvino-<precision>.xml` and `….bin`. Raises the toolchain's errors."""
-    with started("openvino", site.directory, site.progress) as openvino:
+    with started("openvino", context.directory, context.progress) as openvino:
         version = openvino.do("version")["version"]
         stem = f"model-{target.label.replace('/', '-')}"
-        baseline = _converted(openvino, onnx.load(site.original.graph), "original", "fp32")
-        rows = _calibration(openvino, model.signature, site.calibration) if target.needs_calibration else []
+        baseline = _converted(openvino, onnx.load(context.original.graph), "original", "fp32")
+        rows = _calibration(openvino, model.signature, context.calibration) if target.needs_calibration else []
         artifact = _converted(openvino, _lowered(model), stem, target.precision, nncf=target.nncf, rows=rows)
-        files = tuple(Path(shutil.copyfile(openvino.folder / name, site.out / name)) for name in artifact)
-        runtime = ToolchainRuntime(openvino, f"OpenVINO {version}", baseline, artifact, site.threads)
-        exact = model is site.original and target.precision == "fp32" and target.nncf is None
+        files = tuple(Path(shutil.copyfile(openvino.folder / name, context.out / name)) for name in artifact)
+        runtime = ToolchainRuntime(openvino, f"OpenVINO {version}", baseline, artifact, context.threads)
+        exact = model is context.original and target.precision == "fp32" and target.nncf is None
         yield Exported(files, runtime, _usage(target, files, version, model.signature), exact)
 
 
 @contextmanager
-def open_openvino(_target: OpenVinoTarget, files: tuple[Path, ...], site: ExportContext) -> Iterator[Exported]:
+def open_openvino(_target: OpenVinoTarget, files: tuple[Path, ...], context: ExportContext) -> Iterator[Exported]:
     """Open it with OpenVINO, beside the original converted anew. Raises the toolchain's errors."""
-    with started("openvino", site.directory, site.progress) as openvino:
+    with started("openvino", context.directory, context.progress) as openvino:
         version = openvino.do("version")["version"]
-        baseline = _converted(openvino, onnx.load(site.original.graph), "original", "fp32")
+        baseline = _converted(openvino, onnx.load(context.original.graph), "original", "fp32")
         for file in files:
             shutil.copyfile(file, openvino.folder / file.name)
         artifact = tuple(file.name for file in files)
         yield Exported(
-            files, ToolchainRuntime(openvino, f"OpenVINO {version}", baseline, artifact, site.threads), usage=""
+            files, ToolchainRuntime(openvino, f"OpenVINO {version}", baseline, artifact, context.threads), usage=""
         )
 
 

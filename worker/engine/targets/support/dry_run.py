@@ -17,7 +17,7 @@ from worker.engine.targets.base import ArtifactProvenance, Deliver, ExportContex
 from worker.engine.targets.support.base import Look, Tally, table
 from worker.engine.targets.support.quantizing import Quantizing
 
-ORIGIN = ArtifactProvenance("compatibility", "0" * 64, "0" * 64)
+PROVENANCE = ArtifactProvenance("compatibility", "0" * 64, "0" * 64)
 
 
 def by_delivery(deliver: Deliver, targets: tuple[Any, ...], look: Look) -> Iterator[Compatibility]:
@@ -25,9 +25,9 @@ def by_delivery(deliver: Deliver, targets: tuple[Any, ...], look: Look) -> Itera
     for target in targets:
         out = look.scratch / "dry-run"
         out.mkdir(exist_ok=True)
-        site = ExportContext(
+        context = ExportContext(
             original=look.model,
-            origin=ORIGIN,
+            provenance=PROVENANCE,
             directory=look.directory,
             out=out,
             scratch=look.scratch,
@@ -36,8 +36,8 @@ def by_delivery(deliver: Deliver, targets: tuple[Any, ...], look: Look) -> Itera
         )
         tally, refusal = Tally(), None
         try:
-            with deliver(target, look.model, site) as delivery:
-                count_placed(tally, delivery.runtime.placement(), f"{delivery.runtime.name}, dry run of the conversion")
+            with deliver(target, look.model, context) as exported:
+                count_placed(tally, exported.runtime.placement(), f"{exported.runtime.name}, dry run of the conversion")
         except ToolchainMissing:
             raise
         except PareError as error:

@@ -25,7 +25,7 @@ from worker.engine.targets.usage import example_rows, usage
 
 
 @contextmanager
-def deliver_tensorrt(target: TensorRtTarget, model: Model, site: ExportContext) -> Iterator[Exported]:
+def deliver_tensorrt(target: TensorRtTarget, model: Model, context: ExportContext) -> Iterator[Exported]:
     """Write `model-tensorrt-<profile>-<precision>.onnx`, and `….onnx.data` if it is larger than 2 GB.
 
     Raises `PlanNotSupported`, `RuleViolated`, and `BuildFailed` where TensorRT is there and cannot build it.
@@ -35,34 +35,34 @@ def deliver_tensorrt(target: TensorRtTarget, model: Model, site: ExportContext) 
     require_rules(lowered, release)
     forget_origins(lowered)
     keep_used_domains(lowered)
-    describe(lowered, target, site.origin)
+    describe(lowered, target, context.provenance)
     flags = precisions(lowered)
     stem = f"model-{target.label.replace('/', '-')}"
-    files = tuple(save(lowered, site.out / f"{stem}.onnx"))
+    files = tuple(save(lowered, context.out / f"{stem}.onnx"))
     del lowered  # its tensors need not be held while the file is measured
     told = _usage(target, release, files, model.signature, flags)
-    exact = model is site.original and target.precision == "fp32"
+    exact = model is context.original and target.precision == "fp32"
     trt = tensorrt_here(release.oldest[0])
     if trt is None:
-        runtime = StandIn(site.original.graph, files[0], site.threads, site.scratch)
+        runtime = StandIn(context.original.graph, files[0], context.threads, context.scratch)
         yield Exported(files, runtime, told, exact, "planned")
         return
     ranges = shape_ranges(model.signature)
-    with Engines(trt, site.original.graph, files[0], ranges, () if release.strongly_typed else flags) as engines:
+    with Engines(trt, context.original.graph, files[0], ranges, () if release.strongly_typed else flags) as engines:
         yield Exported(files, engines, told, exact)
 
 
 @contextmanager
-def open_tensorrt(target: TensorRtTarget, files: tuple[Path, ...], site: ExportContext) -> Iterator[Exported]:
+def open_tensorrt(target: TensorRtTarget, files: tuple[Path, ...], context: ExportContext) -> Iterator[Exported]:
     """Build its engine where TensorRT is, else run it with ONNX Runtime. Raises `BuildFailed`."""
     release = RELEASES[target.profile]
     trt = tensorrt_here(release.oldest[0])
     if trt is None:
-        runtime = StandIn(site.original.graph, files[0], site.threads, site.scratch)
+        runtime = StandIn(context.original.graph, files[0], context.threads, context.scratch)
         yield Exported(files, runtime, usage="", status="planned")
         return
     flags = () if release.strongly_typed else precisions(load(files[0], load_external_data=False))
-    with Engines(trt, site.original.graph, files[0], shape_ranges(site.original.signature), flags) as engines:
+    with Engines(trt, context.original.graph, files[0], shape_ranges(context.original.signature), flags) as engines:
         yield Exported(files, engines, usage="")
 
 

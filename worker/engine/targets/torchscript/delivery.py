@@ -20,21 +20,21 @@ from worker.engine.torch_program.program import quiet
 
 
 @contextmanager
-def deliver_torchscript(target: TorchScriptTarget, model: Model, site: ExportContext) -> Iterator[Exported]:
+def deliver_torchscript(target: TorchScriptTarget, model: Model, context: ExportContext) -> Iterator[Exported]:
     """Write `model-torchscript-<engine>.pt` and `….cpp.zip`. Raises `Unconvertible`, `LoadFailed`."""
     stem = f"model-{target.label.replace('/', '-')}"
     module, notes = _compiled(target, model)
-    file = _saved(module, site.out / f"{stem}.pt")
-    source = write_cpp_program(target, model.signature, site.out / f"{stem}.cpp.zip")
-    runtime = LibTorch(_baseline(site), file, model.signature, target.engine, site.threads, notes)
-    exact = model is site.original
+    file = _saved(module, context.out / f"{stem}.pt")
+    source = write_cpp_program(target, model.signature, context.out / f"{stem}.cpp.zip")
+    runtime = LibTorch(_baseline(context), file, model.signature, target.engine, context.threads, notes)
+    exact = model is context.original
     yield Exported((file, source), runtime, _usage(target, (file, source), model.signature), exact)
 
 
 @contextmanager
-def open_torchscript(target: TorchScriptTarget, files: tuple[Path, ...], site: ExportContext) -> Iterator[Exported]:
+def open_torchscript(target: TorchScriptTarget, files: tuple[Path, ...], context: ExportContext) -> Iterator[Exported]:
     """Open it with LibTorch, beside the original compiled anew. Raises `Unconvertible`, `LoadFailed`."""
-    runtime = LibTorch(_baseline(site), files[0], site.original.signature, target.engine, site.threads)
+    runtime = LibTorch(_baseline(context), files[0], context.original.signature, target.engine, context.threads)
     yield Exported(files, runtime, usage="")
 
 
@@ -49,8 +49,8 @@ def _compiled(target: TorchScriptTarget, model: Model) -> tuple[torch.jit.Script
     return compiled(positional(made.program, module)), made.notes
 
 
-def _baseline(site: ExportContext) -> Path:
-    return _saved(scripted(site.original.program), site.scratch / "original.pt")
+def _baseline(context: ExportContext) -> Path:
+    return _saved(scripted(context.original.program), context.scratch / "original.pt")
 
 
 def _saved(module: torch.jit.ScriptModule, path: Path) -> Path:

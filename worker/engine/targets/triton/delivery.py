@@ -18,21 +18,21 @@ BUILD_FIRST = "Build the engine first, on the server, with the command below."
 
 
 @contextmanager
-def deliver_triton(target: TritonTarget, model: Model, site: ExportContext) -> Iterator[Exported]:
+def deliver_triton(target: TritonTarget, model: Model, context: ExportContext) -> Iterator[Exported]:
     """Write `model-triton-<backend>.zip`. Raises what the inner target does."""
-    inside = replace(site, out=new_folder(site.scratch))
+    inside = replace(context, out=new_folder(context.scratch))
     with BACKENDS[type(target.inner)].deliver(target.inner, model, inside) as inner:
-        path = site.out / f"model-{target.label.replace('/', '-')}.zip"
+        path = context.out / f"model-{target.label.replace('/', '-')}.zip"
         archive = write_repository(target.name, config(target, model.signature), inner.files, path)
         told = _usage(target, archive, inner, model.signature)
         yield replace(inner, files=(archive,), usage=told)
 
 
 @contextmanager
-def open_triton(target: TritonTarget, files: tuple[Path, ...], site: ExportContext) -> Iterator[Exported]:
+def open_triton(target: TritonTarget, files: tuple[Path, ...], context: ExportContext) -> Iterator[Exported]:
     """Open what the repository holds, on its own runtime. Raises what the inner target does."""
-    inside = unpack_repository(files[0], new_folder(site.scratch))
-    with BACKENDS[type(target.inner)].reopen(target.inner, inside, site) as inner:
+    inside = unpack_repository(files[0], new_folder(context.scratch))
+    with BACKENDS[type(target.inner)].reopen(target.inner, inside, context) as inner:
         yield replace(inner, files=files)
 
 
