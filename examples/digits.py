@@ -110,15 +110,20 @@ def save_dataset(path: Path, name: str = "image") -> None:
     np.savez(path, **{name: images[TRAIN_ROWS:], "y": labels[TRAIN_ROWS:]})
 
 
+def write(folder: Path) -> None:
+    """Train the network and write digits.onnx, digits.pt2 and digits.npz."""
+    model = train_digits_cnn()
+    export_onnx(model, folder / "digits.onnx")
+    export_pt2(model, folder / "digits.pt2")
+    save_dataset(folder / "digits.npz")
+
+
 def main() -> None:
     """Write the three files into the folder given."""
     folder = Path(sys.argv[1] if len(sys.argv) > 1 else ".")
     folder.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(1)  # more threads are slower on a network this small
-    model = train_digits_cnn()
-    export_onnx(model, folder / "digits.onnx")
-    export_pt2(model, folder / "digits.pt2")
-    save_dataset(folder / "digits.npz")
+    write(folder)
     print(f"wrote digits.onnx, digits.pt2 and digits.npz to {folder}")
 
 

@@ -1,5 +1,6 @@
 """One suite, two stacks: the tests speak HTTP and do not know which one they were given."""
 
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -7,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from examples import digits as example
+from tests.support.export_cache import cached, key_of
 from tests.support.files import npz_bytes, onnx_classifier
 from tests.support.installation.client import Client
 from tests.support.installation.jobs import DIGITS_SPLITS, TINY_SPLITS, heavy_classifier
@@ -38,8 +41,12 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
 
 @pytest.fixture(scope="session")
 def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with digits.onnx, digits.pt2 and digits.npz, trained once a test run."""
-    folder = tmp_path_factory.mktemp("digits")
+    """A folder with digits.onnx, digits.pt2 and digits.npz, as examples/digits.py writes them."""
+    made = cached(key_of(example, _run_example), _run_example)
+    return Path(shutil.copytree(made, tmp_path_factory.mktemp("digits"), dirs_exist_ok=True))
+
+
+def _run_example(folder: Path) -> None:
     subprocess.run(
         [sys.executable, ROOT / "examples" / "digits.py", folder],
         check=True,
@@ -47,7 +54,6 @@ def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
         env=environment({}),
         cwd=folder,
     )
-    return folder
 
 
 @pytest.fixture(scope="package")

@@ -1,10 +1,13 @@
 """Small networks of the kinds people upload."""
 
+import shutil
 import warnings
 from pathlib import Path
 from typing import Any
 
 import torch
+
+from tests.support.export_cache import cached, key_of
 
 
 class Cnn(torch.nn.Module):
@@ -61,11 +64,16 @@ class Branching(torch.nn.Module):
 
 
 def to_onnx(module: torch.nn.Module, args: Any, shapes: Any, folder: Path, *, external_data: bool = False) -> Path:
-    """Export as a user would, in eval mode."""
-    path = folder / "model.onnx"
+    """Export as a user would, in eval mode; `model.onnx` in the folder, with its weights in it or beside it."""
+    key = key_of(_to_onnx, module.eval(), *args, shapes, external_data)
+    made = cached(key, lambda kept: _to_onnx(module, args, shapes, kept / "model.onnx", external_data=external_data))
+    shutil.copytree(made, folder, dirs_exist_ok=True)
+    return folder / "model.onnx"
+
+
+def _to_onnx(module: torch.nn.Module, args: Any, shapes: Any, path: Path, *, external_data: bool) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # deprecations inside of the exporter and onnxscript
         torch.onnx.export(
-            module.eval(), args, path, dynamo=True, dynamic_shapes=shapes, external_data=external_data, verbose=False
+            module, args, path, dynamo=True, dynamic_shapes=shapes, external_data=external_data, verbose=False
         )
-    return path

@@ -1,5 +1,6 @@
 """Small networks of every family the engine treats differently, exported as users export them."""
 
+import shutil
 import warnings
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import torch
 from torch import nn
 from torch.export import Dim, ExportedProgram
 
+from tests.support.export_cache import cached, key_of
 from worker.engine.torch_program.architectures import torchvision
 
 Axes = tuple[dict[int, object], ...]
@@ -95,7 +97,14 @@ def program(model: nn.Module, *examples: torch.Tensor) -> ExportedProgram:
 
 
 def export(model: nn.Module, path: Path, inputs: dict[str, torch.Tensor], outputs: list[str]) -> Path:
-    """Write ONNX with these names. `inputs` are examples with two rows."""
+    """Write ONNX with these names, a file of its own. `inputs` are examples with two rows."""
+    key = key_of(_export, program, model.eval(), *inputs, *inputs.values(), outputs)
+    made = cached(key, lambda folder: _export(model, folder / "model.onnx", inputs, outputs))
+    shutil.copyfile(made / "model.onnx", path)
+    return path
+
+
+def _export(model: nn.Module, path: Path, inputs: dict[str, torch.Tensor], outputs: list[str]) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the exporter uses what torch has deprecated
         exported = torch.onnx.export(
@@ -108,4 +117,3 @@ def export(model: nn.Module, path: Path, inputs: dict[str, torch.Tensor], output
             output_names=outputs,
         )
         exported.save(path)
-    return path

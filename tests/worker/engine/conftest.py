@@ -1,5 +1,6 @@
 """Networks trained or exported once for all tests of the engine, and jobs on them in jailed children."""
 
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from examples import digits
 from tests.support.engine import zoo
 from tests.support.engine.digits_jobs import FAST, MODEL, digits_rows, order_for
 from tests.support.engine.orders import upload
+from tests.support.export_cache import cached, key_of
 from tests.support.networks import save_network
 from tests.support.target_jobs import Done, finished
 from tests.support.toolchains import ENVIRONMENTS
@@ -24,12 +26,8 @@ from worker.runtime.job_sandbox import JobSandbox
 def digits_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """digits.onnx, digits.pt2 and digits.npz."""
     torch.set_num_threads(1)
-    folder = tmp_path_factory.mktemp("digits")
-    model = digits.train_digits_cnn(seed=0)
-    digits.export_onnx(model, folder / "digits.onnx")
-    digits.export_pt2(model, folder / "digits.pt2")
-    digits.save_dataset(folder / "digits.npz")
-    return folder
+    made = cached(key_of(digits), digits.write)
+    return Path(shutil.copytree(made, tmp_path_factory.mktemp("digits"), dirs_exist_ok=True))
 
 
 @pytest.fixture(scope="session")
