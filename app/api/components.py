@@ -32,7 +32,7 @@ class Components:
     hub: Hub
     jobs: Jobs
     agents: Agents
-    knowledge: CompatibilityService
+    compatibility: CompatibilityService
     dispatcher: Dispatcher
     sweeper: Sweeper
 
@@ -56,7 +56,7 @@ class Components:
             hub=Hub(library, settings),
             jobs=Jobs(database, wake=dispatcher.wake),
             agents=Agents(database, store, settings),
-            knowledge=CompatibilityService(database, wake=dispatcher.wake),
+            compatibility=CompatibilityService(database, wake=dispatcher.wake),
             dispatcher=dispatcher,
             sweeper=Sweeper(database, store, settings),
         )

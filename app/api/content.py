@@ -10,6 +10,7 @@ from fastapi.responses import RedirectResponse, StreamingResponse
 
 from app.api.errors import RangeNotSatisfiable
 from app.api.problems import answer
+from app.db.tables import Artifact, Dataset, Model
 from app.settings import Settings
 from app.storage import Store
 
@@ -27,6 +28,12 @@ class StoredFile:
     bytes: int
     name: str
     media_type: str = "application/octet-stream"
+
+    @classmethod
+    def of(cls, row: Model | Dataset | Artifact) -> "StoredFile":
+        """The file that a row describes, under the name that its owner gave it."""
+        media_type = row.media_type if isinstance(row, Artifact) else cls.media_type
+        return cls(row.key, row.sha256, row.bytes, row.name, media_type)
 
 
 def content(request: Request, store: Store, settings: Settings, file: StoredFile) -> Response:

@@ -17,7 +17,14 @@ from app.spec.inspection import Inspection
 from app.spec.job import JobSpec
 from app.spec.signature import ModelInfo
 
-Item = TypeVar("Item")
+
+class ResourceOut(BaseModel):
+    """Something that a list shows, by its id."""
+
+    id: str
+
+
+Item = TypeVar("Item", bound=ResourceOut)
 
 
 class PageOut(BaseModel, Generic[Item]):
@@ -27,8 +34,13 @@ class PageOut(BaseModel, Generic[Item]):
     has_more: bool
     next: str | None = None
 
+    @classmethod
+    def of(cls, shown: list[Item], *, more: bool) -> "PageOut[Item]":
+        """A page that ends with the last one shown."""
+        return cls(data=shown, has_more=more, next=shown[-1].id if more else None)
 
-class ModelOut(BaseModel):
+
+class ModelOut(ResourceOut):
     """A model."""
 
     id: str = Field(examples=["mdl_0198f2a31c7b7d0c8f5e2b7a9c1d3e4f"])
@@ -86,7 +98,7 @@ class ModelDetailOut(ModelOut):
         return cls.model_validate({**ModelOut.of(row).model_dump(), "inspection": row.inspection})
 
 
-class DatasetOut(BaseModel):
+class DatasetOut(ResourceOut):
     """A data set."""
 
     id: str = Field(examples=["ds_0198f2a31c7b7d0c8f5e2b7a9c1d3e4f"])
@@ -159,7 +171,7 @@ class ProgressOut(BaseModel):
     eta_s: float | None
 
 
-class JobOut(BaseModel):
+class JobOut(ResourceOut):
     """A job. `status` is its state, `stage` what is happening, in words."""
 
     id: str = Field(examples=["job_0198f2a31c7b7d0c8f5e2b7a9c1d3e4f"])
@@ -273,7 +285,7 @@ class TokenOut(BaseModel):
     expires_at: datetime
 
 
-class AgentOut(BaseModel):
+class AgentOut(ResourceOut):
     """A device agent; `seen_at` is when it last asked for work or said that it is at work."""
 
     id: str = Field(examples=["agt_0198f2a31c7b7d0c8f5e2b7a9c1d3e4f"])

@@ -135,7 +135,7 @@ def drop_unwanted(session: Session) -> None:
     session.execute(delete(AgentTask).where(AgentTask.finished_at < from_now(-KEPT_SECONDS)))
 
 
-def one(session: Session, task: UUID) -> AgentTask | None:
+def get(session: Session, task: UUID) -> AgentTask | None:
     """Fetch a task as it stands."""
     return session.scalar(select(AgentTask).where(AgentTask.id == task))
 

@@ -11,15 +11,11 @@ from app.db.tables import Dataset, Model, Upload, UploadState
 from app.db.types import from_now
 
 Resource = TypeVar("Resource", Model, Dataset)
+Lock = Literal["use", "delete"]
 
 
 def of(
-    session: Session,
-    table: type[Resource],
-    tenant: str,
-    resource: UUID,
-    *,
-    lock: Literal["use", "delete"] | None = None,
+    session: Session, table: type[Resource], tenant: str, resource: UUID, *, lock: Lock | None = None
 ) -> Resource | None:
     """Fetch one model or data set of a tenant that was not deleted.
 

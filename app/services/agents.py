@@ -119,7 +119,7 @@ class Agents:
             raise AgentUnauthorized("The credential belongs to no agent.")
         return agent
 
-    def one(self, tenant: str, public_id: str) -> Agent:
+    def get(self, tenant: str, public_id: str) -> Agent:
         """Fetch an agent or raise `NotFound`."""
         with self._database.read() as session:
             return find(session, tenant, public_id)

@@ -12,77 +12,74 @@ from app.spec.targets import TARGETS, AnyTarget, ToolchainName
 
 
 @dataclass(frozen=True)
-class Entry:
-    """A step or target: its name, what it does, what it needs, and its parameters as JSON Schema."""
+class Technique:
+    """A step that a job may take: what it does, what it needs, and its parameters as JSON Schema."""
 
-    name: str
+    type: str
     summary: str
     needs: dict[str, bool]
     parameters: dict[str, Any]
 
 
-def techniques() -> list[Entry]:
-    """List the steps a job may take."""
-    return [Entry(step.kind(), _summary(step), step.needs.model_dump(), step.model_json_schema()) for step in STEPS]
-
-
 @dataclass(frozen=True)
-class Delivery:
-    """A format that can be delivered: its parameters as JSON Schema, and what of the installation it needs."""
+class Served:
+    """What a job may name and a worker must be able to do: its parameters as JSON Schema, and who can."""
 
-    format: str
     summary: str
     parameters: dict[str, Any]
     toolchain: ToolchainName | None
     workers: tuple[str, ...]
-    """The live workers that can deliver it."""
+    """The live workers that can."""
     install: str | None
     """The command that makes a worker able to, where some live worker is not."""
 
 
-def targets(database: Database) -> list[Delivery]:
-    """List the formats a job may deliver, and which workers can."""
-    alive = live_workers(database)
-    return [_delivery(target, alive) for target in TARGETS]
+@dataclass(frozen=True)
+class TargetKind(Served):
+    """A format that can be delivered."""
 
-
-def _delivery(target: type[AnyTarget], alive: list[Worker]) -> Delivery:
-    able, install = _able(target.toolchain, alive)
-    summary, schema = _summary(target), target.model_json_schema()
-    return Delivery(target.kind(), summary, schema, target.toolchain, able, install)
+    format: str
 
 
 @dataclass(frozen=True)
-class DeviceKind:
+class DeviceKind(Served):
     """A kind of device on which artifacts are tried."""
 
     type: str
-    summary: str
     provenance: Provenance
-    parameters: dict[str, Any]
-    toolchain: ToolchainName | None
-    workers: tuple[str, ...]
-    """The live workers that can try an artifact there."""
-    install: str | None
+
+
+def techniques() -> list[Technique]:
+    """List the steps a job may take."""
+    return [Technique(step.kind(), _summary(step), step.needs.model_dump(), step.model_json_schema()) for step in STEPS]
+
+
+def targets(database: Database) -> list[TargetKind]:
+    """List the formats a job may deliver, and which workers can."""
+    alive = live_workers(database)
+    return [TargetKind(**_served(target, alive), format=target.kind()) for target in TARGETS]
 
 
 def devices(database: Database) -> list[DeviceKind]:
     """List the kinds of devices a job may name, and which workers can try artifacts on them."""
     alive = live_workers(database)
-    return [_device(kind, alive) for kind in DEVICES]
+    return [
+        DeviceKind(**_served(device, alive), type=device.kind(), provenance=device.provenance) for device in DEVICES
+    ]
 
 
-def _device(kind: type[AnyDevice], alive: list[Worker]) -> DeviceKind:
-    able, install = _able(kind.toolchain, alive)
-    name, summary, schema = kind.kind(), _summary(kind), kind.model_json_schema()
-    return DeviceKind(name, summary, kind.provenance, schema, kind.toolchain, able, install)
-
-
-def _able(name: ToolchainName | None, alive: list[Worker]) -> tuple[tuple[str, ...], str | None]:
-    """The workers that have a toolchain, and the command for those that lack it; all have what is None."""
-    able = tuple(row.id for row in alive if name is None or name in row.facts.get("toolchains", ()))
-    lacking = name is not None and (not alive or len(able) < len(alive))
-    return able, f"python -m worker toolchains install {name}" if lacking else None
+def _served(kind: type[AnyTarget | AnyDevice], alive: list[Worker]) -> dict[str, Any]:
+    """The fields of `Served`. Every worker has the toolchain of what needs none."""
+    toolchain = kind.toolchain
+    able = tuple(row.id for row in alive if toolchain is None or toolchain in row.facts.get("toolchains", ()))
+    lacking = toolchain is not None and (not alive or len(able) < len(alive))
+    return {
+        "summary": _summary(kind),
+        "parameters": kind.model_json_schema(),
+        "toolchain": toolchain,
+        "workers": able,
+        "install": f"python -m worker toolchains install {toolchain}" if lacking else None,
+    }
 
 
 def live_workers(database: Database) -> list[Worker]:

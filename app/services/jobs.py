@@ -53,7 +53,7 @@ class Jobs:
         self._wake()
         return job
 
-    def one(self, tenant: str, public_id: str) -> Job:
+    def get(self, tenant: str, public_id: str) -> Job:
         """Fetch a job or raise `NotFound`."""
         with self._database.read() as session:
             return _find(session, tenant, public_id)
@@ -107,7 +107,7 @@ class Jobs:
 
     def report(self, tenant: str, public_id: str) -> Report:
         """Fetch the report; raises `JobNotEnded` while there is none."""
-        job = self.one(tenant, public_id)
+        job = self.get(tenant, public_id)
         if job.report is None:
             reason = "ended without one" if job.state in ENDED else f"is {job.state}"
             raise JobNotEnded(f"There is no report: the job {reason}.")

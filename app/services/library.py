@@ -3,8 +3,10 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 from uuid import UUID
+
+from sqlalchemy.orm import Session
 
 from app.admission import admit_dataset, admit_model
 from app.db import inspections, jobs, pages, uploads
@@ -56,49 +58,18 @@ class Library:
         A worker looks at it when one has time.
         """
         info = admit_model(arrival.path, max_inflated_bytes=self._inflated, architecture=architecture)
-        new = new_id()
-        key = stored_at or self._keep("models", new, arrival)
-        return self._insert(
-            Model(
-                id=new,
-                tenant=tenant,
-                name=arrival.name,
-                labels=dict(arrival.labels),
-                sha256=arrival.sha256,
-                bytes=arrival.bytes,
-                key=key,
-                info=info.model_dump(mode="json"),
-            )
-        )
+        return self._keep(Model(**_fields(tenant, arrival), info=info.model_dump(mode="json")), arrival, stored_at)
 
     def add_dataset(self, tenant: str, arrival: Arrival, spec: DatasetSpec, *, stored_at: str | None = None) -> Dataset:
         """Admit a data set (`AdmissionError` if it is not fit) and keep it."""
         info = admit_dataset(arrival.path, spec, max_inflated_bytes=self._inflated)
-        new = new_id()
-        key = stored_at or self._keep("datasets", new, arrival)
-        return self._insert(
-            Dataset(
-                id=new,
-                tenant=tenant,
-                name=arrival.name,
-                labels=dict(arrival.labels),
-                sha256=arrival.sha256,
-                bytes=arrival.bytes,
-                key=key,
-                spec=spec.model_dump(mode="json"),
-                info=info.model_dump(mode="json"),
-            )
-        )
+        row = Dataset(**_fields(tenant, arrival), spec=spec.model_dump(mode="json"), info=info.model_dump(mode="json"))
+        return self._keep(row, arrival, stored_at)
 
-    def one(self, table: type[Resource], tenant: str, public_id: str) -> Resource:
+    def get(self, table: type[Resource], tenant: str, public_id: str) -> Resource:
         """Fetch a model or data set, or raise `NotFound`."""
-        prefix = PREFIX[table]
-        uuid = parse(prefix, public_id)
         with self._database.read() as session:
-            found = uploads.of(session, table, tenant, uuid)
-        if found is None:
-            raise NotFound(f"There is no such {NAMES[prefix]}.")
-        return found
+            return find(session, table, tenant, public_id)
 
     def page(
         self, table: type[Resource], tenant: str, *, limit: int, after: UUID | None, labels: Mapping[str, str]
@@ -110,30 +81,54 @@ class Library:
 
     def delete(self, table: type[Resource], tenant: str, public_id: str) -> None:
         """Delete a model or data set that no unfinished job reads; raises `InUse`, `NotFound`."""
-        prefix = PREFIX[table]
-        uuid = parse(prefix, public_id)
         with self._database.write() as session:
-            found = uploads.of(session, table, tenant, uuid, lock="delete")
-            if found is None:
-                raise NotFound(f"There is no such {NAMES[prefix]}.")
+            row = find(session, table, tenant, public_id, lock="delete")
             users = jobs.live_users(
-                session, model=uuid if table is Model else None, dataset=uuid if table is Dataset else None
+                session, model=row.id if table is Model else None, dataset=row.id if table is Dataset else None
             )
             if users:
-                raise InUse(f"{users} unfinished job(s) read this {NAMES[prefix]}.")
-            for inspecting in inspections.unfinished(session, uuid):
+                raise InUse(f"{users} unfinished job(s) read this {NAMES[PREFIX[table]]}.")
+            for inspecting in inspections.unfinished(session, row.id):
                 jobs.request_cancel(session, inspecting)
-            uploads.delete(session, table, uuid)
-        self._store.delete(found.key)
+            uploads.delete(session, table, row.id)
+        self._store.delete(row.key)
 
-    def _keep(self, folder: str, new: UUID, arrival: Arrival) -> str:
-        key = f"{folder}/{new.hex}"
-        self._store.put(key, arrival.path, sha256=arrival.sha256, media_type="application/octet-stream")
-        return key
-
-    def _insert(self, row: Resource) -> Resource:
+    def _keep(self, row: Resource, arrival: Arrival, stored_at: str | None) -> Resource:
+        """Store the bytes, unless the store has them, then the row that makes them visible."""
+        row.key = stored_at or f"{row.__tablename__}/{row.id.hex}"
+        if stored_at is None:
+            self._store.put(row.key, arrival.path, sha256=arrival.sha256, media_type="application/octet-stream")
         with self._database.write() as session:
             session.add(row)
             if isinstance(row, Model) and self._inspects:
                 inspections.begin(session, row)
         return row
+
+
+def find(
+    session: Session,
+    table: type[Resource],
+    tenant: str,
+    public_id: str,
+    *,
+    lock: uploads.Lock | None = None,
+    pointer: str | None = None,
+) -> Resource:
+    """Fetch a tenant's model or data set, or raise `NotFound`; `lock` holds until the transaction ends."""
+    prefix = PREFIX[table]
+    row = uploads.of(session, table, tenant, parse(prefix, public_id), lock=lock)
+    if row is None:
+        raise NotFound(f"There is no such {NAMES[prefix]}.", pointer=pointer)
+    return row
+
+
+def _fields(tenant: str, arrival: Arrival) -> dict[str, Any]:
+    """What rows of models and of data sets share."""
+    return {
+        "id": new_id(),
+        "tenant": tenant,
+        "name": arrival.name,
+        "labels": dict(arrival.labels),
+        "sha256": arrival.sha256,
+        "bytes": arrival.bytes,
+    }

@@ -4,13 +4,14 @@ from dataclasses import dataclass
 
 from sqlalchemy.orm import Session
 
-from app.db import uploads, workers
+from app.db import workers
 from app.db.tables import Dataset, Model
-from app.ids import NotFound, parse, public
+from app.ids import public
 from app.services.devices import check_devices
 from app.services.evaluation import given, require_own_targets
 from app.services.job_checks import DatasetFacts, check_job
 from app.services.learning import asks_for_gpu
+from app.services.library import find
 from app.spec.base import ModelId
 from app.spec.data import DatasetInfo, DatasetSpec
 from app.spec.job import JobSpec, Role
@@ -37,13 +38,16 @@ def check(session: Session, tenant: str, spec: JobSpec) -> Accepted:
     The rows stay locked against deletion until the transaction ends. Raises `NotFound`, `ArtifactUnfit` and what
     `check_job` raises.
     """
-    model = _model(session, tenant, spec.model, "/model")
+    model = find(session, Model, tenant, spec.model, lock="use", pointer="/model")
     others = {
-        other: _model(session, tenant, other, f"/steps/{position}")
+        other: find(session, Model, tenant, other, lock="use", pointer=f"/steps/{position}")
         for position, step in enumerate(spec.steps)
         for other in step.models()
     }
-    data = {role: _dataset(session, tenant, role, ref.dataset) for role, ref in spec.data.refs().items()}
+    data = {
+        role: find(session, Dataset, tenant, ref.dataset, lock="use", pointer=f"/data/{role}")
+        for role, ref in spec.data.refs().items()
+    }
     if spec.artifacts:
         spec = require_own_targets(spec, given(session, tenant, spec))
     spec, warnings = check_job(
@@ -64,20 +68,6 @@ def no_worker(session: Session, queue: str) -> str | None:
     if workers.serving(session, queue):
         return None
     return f"waiting: no live worker serves the queue '{queue}'"
-
-
-def _model(session: Session, tenant: str, public_id: ModelId, pointer: str) -> Model:
-    found = uploads.of(session, Model, tenant, parse("mdl", public_id), lock="use")
-    if found is None:
-        raise NotFound("There is no such model.", pointer=pointer)
-    return found
-
-
-def _dataset(session: Session, tenant: str, role: Role, public_id: str) -> Dataset:
-    found = uploads.of(session, Dataset, tenant, parse("ds", public_id), lock="use")
-    if found is None:
-        raise NotFound("There is no such data set.", pointer=f"/data/{role}")
-    return found
 
 
 def _facts(row: Dataset) -> DatasetFacts:

@@ -93,7 +93,7 @@ class Uploads:
             session.refresh(row)  # the expiry is the database's time
         return row
 
-    def one(self, tenant: str, public_id: str) -> Upload:
+    def get(self, tenant: str, public_id: str) -> Upload:
         """Fetch an upload or raise `NotFound`."""
         with self._database.read() as session:
             found = uploads.upload(session, tenant, parse("upl", public_id))

@@ -65,7 +65,7 @@ def ask(components: Components, job: UUID, agent: str, folder: Path, order: dict
 
 def shown(components: Components, task: UUID) -> AgentTask:
     with components.database.read() as session:
-        row = agent_tasks.one(session, task)
+        row = agent_tasks.get(session, task)
         assert row is not None
         return row
 

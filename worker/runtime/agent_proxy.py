@@ -199,7 +199,7 @@ class AgentProxy:
 
     def _row(self, task: UUID) -> AgentTask | None:
         with self._database.read() as session:
-            return agent_tasks.one(session, task)
+            return agent_tasks.get(session, task)
 
     def _bring_outputs(self, task: UUID, measurement: AgentMeasurement, aside: Path, folder: Path) -> None:
         with self._database.read() as session:

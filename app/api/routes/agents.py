@@ -16,7 +16,7 @@ from app.api.errors import BodyTimeout, BodyTooLarge, RequestInvalid, Unsupporte
 from app.api.openapi import BINARY_ANSWER, BINARY_BODY
 from app.api.problems import problems
 from app.api.resources import AgentOut, EnrolledOut, PageOut, TokenOut
-from app.ids import NotFound, public
+from app.ids import NotFound
 from app.services.agent_errors import AgentUnauthorized, OutputsMissing, TaskGone, TokenRefused
 from app.services.agents import Enrolment, Outcome, TokenRequest
 from app.spec.agents import MOST_OUTPUT_BYTES, AgentFacts, AgentTask
@@ -46,8 +46,14 @@ class AttemptIn(BaseModel):
     attempt: int = Field(ge=1, le=2**31)
 
 
-@router.post("/tokens", status_code=201, operation_id="makeEnrolmentToken", responses=problems(RequestInvalid))
-def make_token(response: Response, agents: Agents, caller: RequestCaller, body: TokenRequest) -> TokenOut:
+@router.post(
+    "/tokens",
+    status_code=201,
+    operation_id="makeEnrolmentToken",
+    summary="Make an enrolment token",
+    responses=problems(RequestInvalid),
+)
+def make_enrolment_token(response: Response, agents: Agents, caller: RequestCaller, body: TokenRequest) -> TokenOut:
     """Make a token that enrols one agent, once. It is shown in this answer only."""
     token, expires_at = agents.issue_token(caller.tenant, body)
     response.headers["Cache-Control"] = "no-store"
@@ -55,9 +61,13 @@ def make_token(response: Response, agents: Agents, caller: RequestCaller, body: 
 
 
 @router.post(
-    "/enrol", status_code=201, operation_id="enrolAgent", responses=problems(TokenRefused, RequestInvalid, BodyTooLarge)
+    "/enrol",
+    status_code=201,
+    operation_id="enrolAgent",
+    summary="Enrol an agent",
+    responses=problems(TokenRefused, RequestInvalid, BodyTooLarge),
 )
-def enrol(response: Response, agents: Agents, body: Enrolment) -> EnrolledOut:
+def enrol_agent(response: Response, agents: Agents, body: Enrolment) -> EnrolledOut:
     """Use a token up. The answer is the only one that holds the agent's credential."""
     row, credential = agents.enrol(body)
     shown = AgentOut.of(row)
@@ -66,22 +76,21 @@ def enrol(response: Response, agents: Agents, body: Enrolment) -> EnrolledOut:
     return EnrolledOut(**shown.model_dump(), credential=credential)
 
 
-@router.get("", operation_id="listAgents", responses=problems(RequestInvalid))
-def page(agents: Agents, caller: RequestCaller, wanted: Page, labels: LabelQuery) -> PageOut[AgentOut]:
+@router.get("", operation_id="listAgents", summary="List agents", responses=problems(RequestInvalid))
+def list_agents(agents: Agents, caller: RequestCaller, wanted: Page, labels: LabelQuery) -> PageOut[AgentOut]:
     """List the enrolled agents, newest first."""
     rows, more = agents.page(caller.tenant, limit=wanted.limit, after=wanted.cursor("agt"), labels=labels)
-    return PageOut(
-        data=[AgentOut.of(row) for row in rows], has_more=more, next=public("agt", rows[-1].id) if more else None
-    )
+    return PageOut.of([AgentOut.of(row) for row in rows], more=more)
 
 
 @router.post(
     "/self/poll",
     operation_id="pollForTask",
+    summary="Poll for a task",
     response_model=AgentTask,
     responses=NOTHING | problems(AgentUnauthorized, RequestInvalid, BodyTooLarge),
 )
-async def poll(request: Request, agents: Agents, me: Me, body: PollIn) -> AgentTask | Response:
+async def poll_for_task(request: Request, agents: Agents, me: Me, body: PollIn) -> AgentTask | Response:
     """Wait for something to measure, as an agent. A task comes with a lease that heartbeats renew."""
     await run_in_threadpool(agents.present, me, body.facts)
     until = time.monotonic() + body.wait_s
@@ -99,9 +108,10 @@ async def poll(request: Request, agents: Agents, me: Me, body: PollIn) -> AgentT
     "/self/tasks/{task_id}/heartbeat",
     status_code=204,
     operation_id="renewLease",
+    summary="Renew a task's lease",
     responses=problems(AgentUnauthorized, NotFound, TaskGone, RequestInvalid),
 )
-def heartbeat(agents: Agents, me: Me, task_id: str, body: AttemptIn) -> None:
+def renew_lease(agents: Agents, me: Me, task_id: str, body: AttemptIn) -> None:
     """Renew a lease, as an agent; 409: stop, the task is no longer this attempt's."""
     agents.heartbeat(me, task_id, body.attempt)
 
@@ -110,6 +120,7 @@ def heartbeat(agents: Agents, me: Me, task_id: str, body: AttemptIn) -> None:
     "/self/tasks/{task_id}/outputs",
     status_code=204,
     operation_id="sendOutputs",
+    summary="Send a task's outputs",
     openapi_extra=BINARY_BODY,
     responses=problems(
         AgentUnauthorized, NotFound, TaskGone, BodyTooLarge, BodyTimeout, UnsupportedMediaType, RequestInvalid
@@ -127,9 +138,10 @@ async def send_outputs(
     "/self/tasks/{task_id}/result",
     status_code=204,
     operation_id="reportResult",
+    summary="Report a task's result",
     responses=problems(AgentUnauthorized, NotFound, TaskGone, OutputsMissing, RequestInvalid, BodyTooLarge),
 )
-def result(agents: Agents, me: Me, task_id: str, body: Outcome) -> None:
+def report_result(agents: Agents, me: Me, task_id: str, body: Outcome) -> None:
     """Report what was measured, or why it was not, as an agent."""
     agents.finish(me, task_id, body)
 
@@ -138,9 +150,10 @@ def result(agents: Agents, me: Me, task_id: str, body: Outcome) -> None:
     "/self/tasks/{task_id}/hand-back",
     status_code=204,
     operation_id="handTaskBack",
+    summary="Hand a task back",
     responses=problems(AgentUnauthorized, NotFound, TaskGone, RequestInvalid),
 )
-def hand_back(agents: Agents, me: Me, task_id: str, body: AttemptIn) -> None:
+def hand_task_back(agents: Agents, me: Me, task_id: str, body: AttemptIn) -> None:
     """Give a task back untouched, as an agent that shuts down; the attempt does not count."""
     agents.hand_back(me, task_id, body.attempt)
 
@@ -149,9 +162,10 @@ def hand_back(agents: Agents, me: Me, task_id: str, body: AttemptIn) -> None:
     "/self/tasks/{task_id}/files/{sha256}",
     response_class=Response,
     operation_id="downloadTaskFile",
+    summary="Download a task's file",
     responses=BINARY_ANSWER | problems(AgentUnauthorized, NotFound),
 )
-def download(
+def download_task_file(
     request: Request, services: Services, me: Me, task_id: str, sha256: Annotated[str, Path(max_length=64)]
 ) -> Response:
     """Download a file of a leased task, as its agent; ranges are honoured."""
@@ -159,13 +173,15 @@ def download(
     return content(request, services.store, services.settings, StoredFile(row.key, row.sha256, row.bytes, row.role))
 
 
-@router.get("/{agent_id}", operation_id="getAgent", responses=problems(NotFound))
-def one(agents: Agents, caller: RequestCaller, agent_id: str) -> AgentOut:
+@router.get("/{agent_id}", operation_id="getAgent", summary="Get an agent", responses=problems(NotFound))
+def get_agent(agents: Agents, caller: RequestCaller, agent_id: str) -> AgentOut:
     """Look at an agent: what it runs on, and when it was last heard of."""
-    return AgentOut.of(agents.one(caller.tenant, agent_id))
+    return AgentOut.of(agents.get(caller.tenant, agent_id))
 
 
-@router.delete("/{agent_id}", status_code=204, operation_id="revokeAgent", responses=problems(NotFound))
-def revoke(agents: Agents, caller: RequestCaller, agent_id: str) -> None:
+@router.delete(
+    "/{agent_id}", status_code=204, operation_id="revokeAgent", summary="Revoke an agent", responses=problems(NotFound)
+)
+def revoke_agent(agents: Agents, caller: RequestCaller, agent_id: str) -> None:
     """Revoke an agent: its credential is void at once, and jobs that wait for it go on without it."""
     agents.revoke(caller.tenant, agent_id)

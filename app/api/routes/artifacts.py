@@ -12,8 +12,8 @@ from app.ids import NotFound
 router = APIRouter(prefix="/artifacts", tags=["artifacts"])
 
 
-@router.get("/{artifact_id}", operation_id="getArtifact", responses=problems(NotFound))
-def one(jobs: Jobs, caller: RequestCaller, artifact_id: str) -> ArtifactOut:
+@router.get("/{artifact_id}", operation_id="getArtifact", summary="Get an artifact", responses=problems(NotFound))
+def get_artifact(jobs: Jobs, caller: RequestCaller, artifact_id: str) -> ArtifactOut:
     """Look at an artifact."""
     return ArtifactOut.of(jobs.artifact(caller.tenant, artifact_id))
 
@@ -23,10 +23,12 @@ def one(jobs: Jobs, caller: RequestCaller, artifact_id: str) -> ArtifactOut:
     "/{artifact_id}/content",
     response_class=Response,
     operation_id="downloadArtifact",
+    summary="Download an artifact",
     responses=BINARY_ANSWER | problems(NotFound),
 )
-def download(request: Request, jobs: Jobs, services: Services, caller: RequestCaller, artifact_id: str) -> Response:
+def download_artifact(
+    request: Request, jobs: Jobs, services: Services, caller: RequestCaller, artifact_id: str
+) -> Response:
     """Download an artifact; its ETag is its SHA-256, ranges are honoured."""
     row = jobs.artifact(caller.tenant, artifact_id)
-    file = StoredFile(row.key, row.sha256, row.bytes, row.name, row.media_type)
-    return content(request, services.store, services.settings, file)
+    return content(request, services.store, services.settings, StoredFile.of(row))

@@ -78,47 +78,44 @@ class WorkerOut(BaseModel):
     seen_at: datetime
 
 
-@router.get("/techniques", operation_id="listTechniques")
-def techniques() -> list[TechniqueOut]:
+@router.get("/techniques", operation_id="listTechniques", summary="List techniques")
+def list_techniques() -> list[TechniqueOut]:
     """List the steps a job may take."""
-    return [
-        TechniqueOut(type=one.name, summary=one.summary, needs=one.needs, parameters=one.parameters)
-        for one in catalogue.techniques()
-    ]
+    return [TechniqueOut.model_validate(step, from_attributes=True) for step in catalogue.techniques()]
 
 
-@router.get("/targets", operation_id="listTargets")
-def targets(services: Services) -> list[TargetOut]:
+@router.get("/targets", operation_id="listTargets", summary="List targets")
+def list_targets(services: Services) -> list[TargetOut]:
     """List the formats a job may deliver, and which workers can."""
-    return [TargetOut.model_validate(one, from_attributes=True) for one in catalogue.targets(services.database)]
+    return [TargetOut.model_validate(target, from_attributes=True) for target in catalogue.targets(services.database)]
 
 
-@router.get("/devices", operation_id="listDevices")
-def devices(services: Services) -> list[DeviceOut]:
+@router.get("/devices", operation_id="listDevices", summary="List kinds of devices")
+def list_devices(services: Services) -> list[DeviceOut]:
     """List the kinds of devices that `evaluate.devices` may name, and which workers can try artifacts there."""
-    return [DeviceOut.model_validate(one, from_attributes=True) for one in catalogue.devices(services.database)]
+    return [DeviceOut.model_validate(kind, from_attributes=True) for kind in catalogue.devices(services.database)]
 
 
-@router.get("/devices/estimated", operation_id="listEstimatedDevices")
-def estimated() -> list[EstimatedOut]:
+@router.get("/devices/estimated", operation_id="listEstimatedDevices", summary="List devices with estimates")
+def list_estimated_devices() -> list[EstimatedOut]:
     """List the devices whose latency can be estimated, with the published latencies and their sources."""
-    known = published()
+    figures = published()
     return [
         EstimatedOut(
-            id=one.id,
-            title=one.title,
-            processor=one.processor,
-            kind=one.kind,
-            threads=list(one.threads),
-            networks={run.threads: run.latency_ms for run in one.runs},
-            sources=[known.sources[name] for name in dict.fromkeys(run.source for run in one.runs)],
+            id=device.id,
+            title=device.title,
+            processor=device.processor,
+            kind=device.kind,
+            threads=list(device.threads),
+            networks={run.threads: run.latency_ms for run in device.runs},
+            sources=[figures.sources[name] for name in dict.fromkeys(run.source for run in device.runs)],
         )
-        for one in known.devices
+        for device in figures.devices
     ]
 
 
-@router.get("/workers", operation_id="listWorkers")
-def workers(services: Services) -> list[WorkerOut]:
+@router.get("/workers", operation_id="listWorkers", summary="List live workers")
+def list_workers(services: Services) -> list[WorkerOut]:
     """List the live workers and what they run on."""
     return [
         WorkerOut(worker=row.id, queue=row.queue, facts=row.facts, seen_at=row.seen_at)

@@ -15,7 +15,7 @@ from app.api.openapi import BINARY_ANSWER, BINARY_BODY
 from app.api.problems import problems
 from app.api.resources import DatasetOut, PageOut
 from app.db.tables import Dataset
-from app.ids import NotFound, public
+from app.ids import NotFound
 from app.services.errors import InUse
 from app.spec.base import Name
 from app.spec.data import DatasetSpec
@@ -36,10 +36,11 @@ SpecQuery = Annotated[
     "",
     status_code=201,
     operation_id="uploadDataset",
+    summary="Upload a data set",
     openapi_extra=BINARY_BODY,
     responses=problems(*AdmissionError.every(), BodyTooLarge, BodyTimeout, UnsupportedMediaType, RequestInvalid),
 )
-async def upload(
+async def upload_dataset(
     request: Request,
     response: Response,
     services: Services,
@@ -57,19 +58,17 @@ async def upload(
     return shown
 
 
-@router.get("", operation_id="listDatasets", responses=problems(RequestInvalid))
-def page(library: Library, caller: RequestCaller, wanted: Page, labels: LabelQuery) -> PageOut[DatasetOut]:
+@router.get("", operation_id="listDatasets", summary="List data sets", responses=problems(RequestInvalid))
+def list_datasets(library: Library, caller: RequestCaller, wanted: Page, labels: LabelQuery) -> PageOut[DatasetOut]:
     """List data sets, newest first."""
     rows, more = library.page(Dataset, caller.tenant, limit=wanted.limit, after=wanted.cursor("ds"), labels=labels)
-    return PageOut(
-        data=[DatasetOut.of(row) for row in rows], has_more=more, next=public("ds", rows[-1].id) if more else None
-    )
+    return PageOut.of([DatasetOut.of(row) for row in rows], more=more)
 
 
-@router.get("/{dataset_id}", operation_id="getDataset", responses=problems(NotFound))
-def one(library: Library, caller: RequestCaller, dataset_id: str) -> DatasetOut:
+@router.get("/{dataset_id}", operation_id="getDataset", summary="Get a data set", responses=problems(NotFound))
+def get_dataset(library: Library, caller: RequestCaller, dataset_id: str) -> DatasetOut:
     """Look at a data set: its arrays, splits and preprocessing."""
-    return DatasetOut.of(library.one(Dataset, caller.tenant, dataset_id))
+    return DatasetOut.of(library.get(Dataset, caller.tenant, dataset_id))
 
 
 @router.head("/{dataset_id}/content", include_in_schema=False)
@@ -77,16 +76,22 @@ def one(library: Library, caller: RequestCaller, dataset_id: str) -> DatasetOut:
     "/{dataset_id}/content",
     response_class=Response,
     operation_id="downloadDataset",
+    summary="Download a data set",
     responses=BINARY_ANSWER | problems(NotFound),
 )
-def download(request: Request, services: Services, caller: RequestCaller, dataset_id: str) -> Response:
+def download_dataset(request: Request, services: Services, caller: RequestCaller, dataset_id: str) -> Response:
     """Download the file as it was uploaded."""
-    row = services.library.one(Dataset, caller.tenant, dataset_id)
-    file = StoredFile(row.key, row.sha256, row.bytes, row.name)
-    return content(request, services.store, services.settings, file)
+    row = services.library.get(Dataset, caller.tenant, dataset_id)
+    return content(request, services.store, services.settings, StoredFile.of(row))
 
 
-@router.delete("/{dataset_id}", status_code=204, operation_id="deleteDataset", responses=problems(NotFound, InUse))
-def delete(library: Library, caller: RequestCaller, dataset_id: str) -> None:
+@router.delete(
+    "/{dataset_id}",
+    status_code=204,
+    operation_id="deleteDataset",
+    summary="Delete a data set",
+    responses=problems(NotFound, InUse),
+)
+def delete_dataset(library: Library, caller: RequestCaller, dataset_id: str) -> None:
     """Delete a data set that no unfinished job reads. Finished jobs keep their results."""
     library.delete(Dataset, caller.tenant, dataset_id)

@@ -34,14 +34,19 @@ class Version(BaseModel):
     version: str
 
 
-@router.get("/livez", operation_id="isAlive")
-async def live() -> Live:
+@router.get("/livez", operation_id="isAlive", summary="Check whether the process is alive")
+async def is_alive() -> Live:
     """Answer that the process is alive; touches nothing."""
     return Live()
 
 
-@router.get("/readyz", operation_id="isReady", responses={503: {"model": Ready, "description": "Not ready."}})
-def ready(response: Response, services: Services) -> Ready:
+@router.get(
+    "/readyz",
+    operation_id="isReady",
+    summary="Check whether the service is ready",
+    responses={503: {"model": Ready, "description": "Not ready."}},
+)
+def is_ready(response: Response, services: Services) -> Ready:
     """Check database, broker, storage and the sweep, and list the live workers of each queue with their devices."""
     checks = health.checks(services.database, services.publisher, services.store, services.settings)
     fine = all(value == "ok" for value in checks.values())
@@ -51,13 +56,13 @@ def ready(response: Response, services: Services) -> Ready:
     )
 
 
-@router.get("/metrics", operation_id="getMetrics", response_class=PlainTextResponse)
-def metrics(services: Services) -> Response:
+@router.get("/metrics", operation_id="getMetrics", summary="Get metrics", response_class=PlainTextResponse)
+def get_metrics(services: Services) -> Response:
     """Read counters and gauges in Prometheus' text format."""
     return Response(health.metrics(services.database), media_type=CONTENT_TYPE_LATEST)
 
 
-@router.get("/version", operation_id="getVersion")
-async def running() -> Version:
+@router.get("/version", operation_id="getVersion", summary="Get the version")
+async def get_version() -> Version:
     """Say which version is running."""
     return Version(version=__version__)

@@ -17,7 +17,7 @@ from app.api.resources import ArtifactOut, EventOut, EventsOut, JobOut, PageOut,
 from app.api.stream import stream
 from app.db.states import ENDED
 from app.db.tables import Job, JobState
-from app.ids import NotFound, public
+from app.ids import NotFound
 from app.report import render_html, render_markdown
 from app.services.errors import (
     ArtifactUnfit,
@@ -59,8 +59,14 @@ REPORT_POLICY = (
 )
 
 
-@router.post("", status_code=202, operation_id="submitJob", responses=problems(*REFUSALS, IdempotencyMismatch))
-def submit(
+@router.post(
+    "",
+    status_code=202,
+    operation_id="submitJob",
+    summary="Submit a job",
+    responses=problems(*REFUSALS, IdempotencyMismatch),
+)
+def submit_job(
     response: Response,
     jobs: Jobs,
     caller: RequestCaller,
@@ -74,20 +80,22 @@ def submit(
     return shown
 
 
-@router.post("/validate", operation_id="validateJob", responses=problems(*REFUSALS))
-def validate(services: Services, jobs: Jobs, caller: RequestCaller, spec: Spec) -> ValidationOut:
+@router.post("/validate", operation_id="validateJob", summary="Validate a job", responses=problems(*REFUSALS))
+def validate_job(services: Services, jobs: Jobs, caller: RequestCaller, spec: Spec) -> ValidationOut:
     """Check a job without queueing it: the same answers `POST /jobs` would give, and what each target runs of it."""
     accepted, nobody = jobs.validate(caller.tenant, spec)
     targets = () if spec.artifacts else spec.targets  # artifacts are delivered already
     return ValidationOut(
         queue=accepted.queue,
         warnings=[*accepted.warnings, *([nobody] if nobody else [])],
-        compatibility=[CompatibilityOut.of(one) for one in services.knowledge.of(caller.tenant, spec.model, targets)],
+        compatibility=[
+            CompatibilityOut.of(known) for known in services.compatibility.of(caller.tenant, spec.model, targets)
+        ],
     )
 
 
-@router.get("", operation_id="listJobs", responses=problems(RequestInvalid))
-def page(
+@router.get("", operation_id="listJobs", summary="List jobs", responses=problems(RequestInvalid))
+def list_jobs(
     jobs: Jobs,
     caller: RequestCaller,
     wanted: Page,
@@ -97,27 +105,38 @@ def page(
     """List jobs, newest first."""
     rows, more = jobs.page(caller.tenant, limit=wanted.limit, after=wanted.cursor("job"), labels=labels, status=status)
     stages, now = jobs.stage_of(rows), datetime.now(UTC)
-    shown = [JobOut.of(row, stages[row.id], now) for row in rows]
-    return PageOut(data=shown, has_more=more, next=public("job", rows[-1].id) if more else None)
+    return PageOut.of([JobOut.of(row, stages[row.id], now) for row in rows], more=more)
 
 
-@router.get("/{job_id}", operation_id="getJob", responses=problems(NotFound))
-def one(response: Response, jobs: Jobs, caller: RequestCaller, job_id: str) -> JobOut:
+@router.get("/{job_id}", operation_id="getJob", summary="Get a job", responses=problems(NotFound))
+def get_job(response: Response, jobs: Jobs, caller: RequestCaller, job_id: str) -> JobOut:
     """Look at a job. While it is not finished, `Retry-After` says when to look again."""
-    row = jobs.one(caller.tenant, job_id)
+    row = jobs.get(caller.tenant, job_id)
     if row.state not in ENDED:
         response.headers["Retry-After"] = POLL_SECONDS
     return _show(jobs, row)
 
 
-@router.post("/{job_id}/cancel", status_code=202, operation_id="cancelJob", responses=problems(NotFound, JobEnded))
-def cancel(jobs: Jobs, caller: RequestCaller, job_id: str) -> JobOut:
+@router.post(
+    "/{job_id}/cancel",
+    status_code=202,
+    operation_id="cancelJob",
+    summary="Cancel a job",
+    responses=problems(NotFound, JobEnded),
+)
+def cancel_job(jobs: Jobs, caller: RequestCaller, job_id: str) -> JobOut:
     """Cancel a job: at once if it waits, within seconds if it runs. Canceling twice is no error."""
     return _show(jobs, jobs.cancel(caller.tenant, job_id))
 
 
-@router.post("/{job_id}/retry", status_code=202, operation_id="retryJob", responses=problems(*REFUSALS, JobNotEnded))
-def retry(jobs: Jobs, caller: RequestCaller, job_id: str) -> JobOut:
+@router.post(
+    "/{job_id}/retry",
+    status_code=202,
+    operation_id="retryJob",
+    summary="Retry a job",
+    responses=problems(*REFUSALS, JobNotEnded),
+)
+def retry_job(jobs: Jobs, caller: RequestCaller, job_id: str) -> JobOut:
     """Run a failed or canceled job again."""
     return _show(jobs, jobs.retry(caller.tenant, job_id))
 
@@ -125,10 +144,11 @@ def retry(jobs: Jobs, caller: RequestCaller, job_id: str) -> JobOut:
 @router.get(
     "/{job_id}/events",
     operation_id="listJobEvents",
+    summary="List a job's events",
     response_model=EventsOut,
     responses=EVENT_STREAM | problems(NotFound),
 )
-async def events(
+async def list_job_events(
     request: Request,
     services: Services,
     caller: RequestCaller,
@@ -143,7 +163,7 @@ async def events(
     """
     wanted = preferred(request, ("application/json", "text/event-stream"))
     if wanted == "text/event-stream":
-        await run_in_threadpool(services.jobs.one, caller.tenant, job_id)  # a 404 before the stream begins
+        await run_in_threadpool(services.jobs.get, caller.tenant, job_id)  # a 404 before the stream begins
         start = after if last_event_id is None else last_event_id
         feed = stream(services.jobs, caller.tenant, job_id, after=start)
         return StreamingResponse(
@@ -157,8 +177,14 @@ async def events(
     return JSONResponse(shown.model_dump(mode="json"))
 
 
-@router.get("/{job_id}/logs", operation_id="getJobLog", response_class=PlainTextResponse, responses=problems(NotFound))
-def logs(jobs: Jobs, caller: RequestCaller, job_id: str) -> PlainTextResponse:
+@router.get(
+    "/{job_id}/logs",
+    operation_id="getJobLog",
+    summary="Get a job's log",
+    response_class=PlainTextResponse,
+    responses=problems(NotFound),
+)
+def get_job_log(jobs: Jobs, caller: RequestCaller, job_id: str) -> PlainTextResponse:
     """Read the job's log as text, one line per message."""
     _, rows = jobs.events(caller.tenant, job_id, after=0, limit=LOG_LINES, kind="log")
     lines = (f"{row.at:%Y-%m-%dT%H:%M:%S.%f} {row.data['level']} {row.data['message']}\n" for row in rows)
@@ -168,10 +194,11 @@ def logs(jobs: Jobs, caller: RequestCaller, job_id: str) -> PlainTextResponse:
 @router.get(
     "/{job_id}/report",
     operation_id="getJobReport",
+    summary="Get a job's report",
     response_model=Report,
     responses=REPORT_FORMS | problems(NotFound, JobNotEnded, NotAcceptable),
 )
-def report(request: Request, jobs: Jobs, caller: RequestCaller, job_id: str) -> Response:
+def get_job_report(request: Request, jobs: Jobs, caller: RequestCaller, job_id: str) -> Response:
     """Read the report as JSON, as one self-contained HTML page, or as Markdown, by `Accept`."""
     wanted = preferred(request, ("application/json", "text/html", "text/markdown"))
     found = jobs.report(caller.tenant, job_id)
@@ -182,8 +209,13 @@ def report(request: Request, jobs: Jobs, caller: RequestCaller, job_id: str) -> 
     return JSONResponse(found.model_dump(mode="json"))
 
 
-@router.get("/{job_id}/artifacts", operation_id="listJobArtifacts", responses=problems(NotFound))
-def artifacts(jobs: Jobs, caller: RequestCaller, job_id: str) -> list[ArtifactOut]:
+@router.get(
+    "/{job_id}/artifacts",
+    operation_id="listJobArtifacts",
+    summary="List a job's artifacts",
+    responses=problems(NotFound),
+)
+def list_job_artifacts(jobs: Jobs, caller: RequestCaller, job_id: str) -> list[ArtifactOut]:
     """List what the job delivered; nothing while it is at work."""
     return [ArtifactOut.of(row) for row in jobs.artifacts(caller.tenant, job_id)]
 

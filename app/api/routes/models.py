@@ -16,7 +16,7 @@ from app.api.openapi import BINARY_ANSWER, MODEL_BODY
 from app.api.problems import is_json, problems
 from app.api.resources import ModelDetailOut, ModelOut, PageOut
 from app.db.tables import Model
-from app.ids import NotFound, public
+from app.ids import NotFound
 from app.services.compatibility import named
 from app.services.errors import HubMismatch, HubUnreachable, InUse, TargetUnknown, UnknownWeights
 from app.spec.architecture import Architecture, NamedWeights
@@ -43,6 +43,7 @@ TargetQuery = Annotated[
     "",
     status_code=201,
     operation_id="uploadModel",
+    summary="Upload a model",
     openapi_extra=MODEL_BODY,
     responses=problems(
         *AdmissionError.every(),
@@ -56,7 +57,7 @@ TargetQuery = Annotated[
         HubMismatch,
     ),
 )
-async def upload(
+async def upload_model(
     request: Request,
     response: Response,
     services: Services,
@@ -81,28 +82,27 @@ async def upload(
     return shown
 
 
-@router.get("", operation_id="listModels", responses=problems(RequestInvalid))
-def page(library: Library, caller: RequestCaller, wanted: Page, labels: LabelQuery) -> PageOut[ModelOut]:
+@router.get("", operation_id="listModels", summary="List models", responses=problems(RequestInvalid))
+def list_models(library: Library, caller: RequestCaller, wanted: Page, labels: LabelQuery) -> PageOut[ModelOut]:
     """List models, newest first."""
     rows, more = library.page(Model, caller.tenant, limit=wanted.limit, after=wanted.cursor("mdl"), labels=labels)
-    return PageOut(
-        data=[ModelOut.of(row) for row in rows], has_more=more, next=public("mdl", rows[-1].id) if more else None
-    )
+    return PageOut.of([ModelOut.of(row) for row in rows], more=more)
 
 
-@router.get("/{model_id}", operation_id="getModel", responses=problems(NotFound))
-def one(library: Library, caller: RequestCaller, model_id: str) -> ModelDetailOut:
+@router.get("/{model_id}", operation_id="getModel", summary="Get a model", responses=problems(NotFound))
+def get_model(library: Library, caller: RequestCaller, model_id: str) -> ModelDetailOut:
     """Look at a model: its signature, parameters and operators, and what a worker found in it."""
-    return ModelDetailOut.of(library.one(Model, caller.tenant, model_id))
+    return ModelDetailOut.of(library.get(Model, caller.tenant, model_id))
 
 
 @router.get(
     "/{model_id}/compatibility",
     operation_id="getModelCompatibility",
+    summary="Get a model's compatibility with targets",
     responses=problems(NotFound, TargetUnknown)
     | {202: {"model": CompatibilitiesOut, "description": "A worker is finding out."}},
 )
-def compatibility(
+def get_model_compatibility(
     response: Response, services: Services, caller: RequestCaller, model_id: str, target: TargetQuery = None
 ) -> CompatibilitiesOut:
     """Tell what targets make of a model's operators, asked of the runtimes themselves before any job is queued.
@@ -110,7 +110,7 @@ def compatibility(
     A worker looks once for each format and model; until it has, the answer is 202, and `Retry-After` says when to ask
     again.
     """
-    known = services.knowledge.of(caller.tenant, model_id, named(target))
+    known = services.compatibility.of(caller.tenant, model_id, named(target))
     if any(one.status == "pending" for one in known):
         response.status_code = 202
         response.headers["Retry-After"] = "2"
@@ -122,16 +122,22 @@ def compatibility(
     "/{model_id}/content",
     response_class=Response,
     operation_id="downloadModel",
+    summary="Download a model",
     responses=BINARY_ANSWER | problems(NotFound),
 )
-def download(request: Request, services: Services, caller: RequestCaller, model_id: str) -> Response:
+def download_model(request: Request, services: Services, caller: RequestCaller, model_id: str) -> Response:
     """Download the file as it was uploaded."""
-    row = services.library.one(Model, caller.tenant, model_id)
-    file = StoredFile(row.key, row.sha256, row.bytes, row.name)
-    return content(request, services.store, services.settings, file)
+    row = services.library.get(Model, caller.tenant, model_id)
+    return content(request, services.store, services.settings, StoredFile.of(row))
 
 
-@router.delete("/{model_id}", status_code=204, operation_id="deleteModel", responses=problems(NotFound, InUse))
-def delete(library: Library, caller: RequestCaller, model_id: str) -> None:
+@router.delete(
+    "/{model_id}",
+    status_code=204,
+    operation_id="deleteModel",
+    summary="Delete a model",
+    responses=problems(NotFound, InUse),
+)
+def delete_model(library: Library, caller: RequestCaller, model_id: str) -> None:
     """Delete a model that no unfinished job reads. Finished jobs keep their results."""
     library.delete(Model, caller.tenant, model_id)

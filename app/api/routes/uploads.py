@@ -38,8 +38,14 @@ class CompleteIn(BaseModel):
     parts: list[PartIn] = Field(min_length=1, max_length=MAX_PARTS)
 
 
-@router.post("", status_code=201, operation_id="beginUpload", responses=problems(UploadTooLarge, RequestInvalid))
-def begin(
+@router.post(
+    "",
+    status_code=201,
+    operation_id="beginUpload",
+    summary="Begin an upload",
+    responses=problems(UploadTooLarge, RequestInvalid),
+)
+def begin_upload(
     request: Request,
     response: Response,
     uploads: Uploads,
@@ -53,16 +59,19 @@ def begin(
     return shown
 
 
-@router.get("/{upload_id}", operation_id="getUpload", responses=problems(NotFound))
-def one(request: Request, uploads: Uploads, caller: RequestCaller, services: Services, upload_id: str) -> UploadOut:
+@router.get("/{upload_id}", operation_id="getUpload", summary="Get an upload", responses=problems(NotFound))
+def get_upload(
+    request: Request, uploads: Uploads, caller: RequestCaller, services: Services, upload_id: str
+) -> UploadOut:
     """Look at an upload; an open one answers fresh links."""
-    return _show(request, uploads, services, uploads.one(caller.tenant, upload_id))
+    return _show(request, uploads, services, uploads.get(caller.tenant, upload_id))
 
 
 @router.put(
     "/{upload_id}/parts/{number}",
     status_code=204,
     operation_id="sendPart",
+    summary="Send a part of an upload",
     openapi_extra=BINARY_BODY,
     responses=problems(NotFound, PartsMissing, DigestMismatch, UploadNotOpen, BodyTooLarge),
 )
@@ -70,7 +79,7 @@ async def send_part(
     request: Request, response: Response, services: Services, caller: RequestCaller, upload_id: str, number: int
 ) -> None:
     """Send one part through the service; on S3 the parts' own links are faster. The answer's ETag completes it."""
-    upload = await run_in_threadpool(services.uploads.one, caller.tenant, upload_id)
+    upload = await run_in_threadpool(services.uploads.get, caller.tenant, upload_id)
     async with arrival(request, services.settings, name="part", labels={}, limit=upload.part_bytes) as part:
         etag = await run_in_threadpool(services.uploads.receive, upload, number, part.path)
     response.headers["ETag"] = etag
@@ -79,24 +88,31 @@ async def send_part(
 @router.post(
     "/{upload_id}/complete",
     operation_id="completeUpload",
+    summary="Complete an upload",
     responses=problems(*AdmissionError.every(), NotFound, PartsMismatch, DigestMismatch, UploadNotOpen),
 )
-def complete(
+def complete_upload(
     request: Request, uploads: Uploads, caller: RequestCaller, services: Services, upload_id: str, body: CompleteIn
 ) -> UploadOut:
     """Join the parts and admit the file; `resource` is the new model or data set."""
     uploads.complete(
         caller.tenant,
-        uploads.one(caller.tenant, upload_id),
+        uploads.get(caller.tenant, upload_id),
         [Part(number=one.number, etag=one.etag) for one in body.parts],
     )
-    return _show(request, uploads, services, uploads.one(caller.tenant, upload_id))
+    return _show(request, uploads, services, uploads.get(caller.tenant, upload_id))
 
 
-@router.delete("/{upload_id}", status_code=204, operation_id="abortUpload", responses=problems(NotFound, UploadNotOpen))
-def abort(uploads: Uploads, caller: RequestCaller, upload_id: str) -> None:
+@router.delete(
+    "/{upload_id}",
+    status_code=204,
+    operation_id="abortUpload",
+    summary="Abort an upload",
+    responses=problems(NotFound, UploadNotOpen),
+)
+def abort_upload(uploads: Uploads, caller: RequestCaller, upload_id: str) -> None:
     """Give up an upload; its parts are deleted."""
-    uploads.abort(uploads.one(caller.tenant, upload_id))
+    uploads.abort(uploads.get(caller.tenant, upload_id))
 
 
 def _show(request: Request, uploads: Uploads, services: Services, row: Upload) -> UploadOut:

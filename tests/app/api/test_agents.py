@@ -139,7 +139,7 @@ def test_a_task_is_taken_renewed_and_reported_once(
     again = told(client, agent, task, "result", attempt=1, measurement=MEASUREMENT)
     assert (again.status_code, again.json()["code"]) == (409, "agent.task_gone")
     with components.database.read() as session:
-        row = agent_tasks.one(session, parse("tsk", task))
+        row = agent_tasks.get(session, parse("tsk", task))
         assert row is not None
         assert (row.state, row.result) == ("done", MEASUREMENT)
 
@@ -170,7 +170,7 @@ def test_the_reason_of_a_failure_gets_a_remedy(
     assert told(client, agent, task, "result", attempt=1, failure=reason).status_code == 204
 
     with components.database.read() as session:
-        row = agent_tasks.one(session, parse("tsk", task))
+        row = agent_tasks.get(session, parse("tsk", task))
         assert row is not None
         assert row.error is not None
         assert row.error.items() >= reason.items()
@@ -231,7 +231,7 @@ def test_a_revoked_agent_is_out_at_once(client: httpx.Client, components: Compon
     assert client.get(f"/agents/{agent['id']}").status_code == 404
     assert client.delete(f"/agents/{agent['id']}").status_code == 404
     with components.database.read() as session:
-        row = agent_tasks.one(session, parse("tsk", task))
+        row = agent_tasks.get(session, parse("tsk", task))
         assert row is not None
         assert row.error is not None
         assert row.error["code"] == "agent.revoked"
@@ -248,7 +248,7 @@ def test_the_sweep_takes_tasks_from_silent_agents(
             components.sweeper._recover(session)
 
     with components.database.read() as session:
-        row = agent_tasks.one(session, parse("tsk", task))
+        row = agent_tasks.get(session, parse("tsk", task))
         assert row is not None
         assert row.error is not None
         assert (row.state, row.error["code"]) == ("failed", "agent.lost")

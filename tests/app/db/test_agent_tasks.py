@@ -57,7 +57,7 @@ def beat(database: Database, agent: UUID, task: UUID, attempt: int) -> bool:
 
 def state(database: Database, task: UUID) -> tuple[str, int, int]:
     with database.read() as session:
-        row = agent_tasks.one(session, task)
+        row = agent_tasks.get(session, task)
         assert row is not None
         return row.state, row.attempt, row.lost
 
@@ -166,7 +166,7 @@ def test_files_are_kept_while_the_task_is_unfinished_and_old_tasks_are_forgotten
     with database.write() as session:
         agent_tasks.drop_unwanted(session)
     with database.read() as session:
-        assert agent_tasks.one(session, task) is None
+        assert agent_tasks.get(session, task) is None
 
 
 def test_the_table_of_transitions_is_the_law() -> None:

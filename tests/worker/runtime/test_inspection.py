@@ -57,7 +57,7 @@ def work(parts: Components, job_sandbox: JobSandbox, model: ModelId, entry: str)
 
 
 def shown(parts: Components, model: ModelId) -> dict:
-    return ModelDetailOut.of(parts.library.one(Model, "t", model)).model_dump()["inspection"]
+    return ModelDetailOut.of(parts.library.get(Model, "t", model)).model_dump()["inspection"]
 
 
 def test_what_was_found_is_shown_with_the_model(parts: Components, job_sandbox: JobSandbox, tmp_path: Path) -> None:

@@ -91,6 +91,6 @@ def test_a_teacher_of_a_risky_format_needs_the_whole_jail(parts: Components, tmp
         parts, tmp_path, FixedSandbox(WEAK, Failure(code="step.unknown", detail="It ran.", remedy="None.")), job.id
     )
 
-    ended = parts.jobs.one("t", public("job", job.id))
+    ended = parts.jobs.get("t", public("job", job.id))
     assert ended.error is not None
     assert ended.error["code"] == "worker.sandbox_too_weak"
