@@ -2,16 +2,15 @@
 
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from app.spec.signature import ModelInfo, Signature
 from app.spec.work import ModelFile
 from worker.engine.errors import ExportFailed, InconsistentModel, NoTrainableGraph
-from worker.engine.onnx_graph.export import export_onnx
+from worker.engine.onnx_graph.export import OnnxForm
 from worker.engine.onnx_graph.file import unpack_bundle
 from worker.engine.onnx_graph.preprocess import preprocess
 from worker.engine.onnx_graph.sessions import session
@@ -39,15 +38,24 @@ class Model:
     sparse: frozenset[str] = frozenset()
     """Parameters of the program that were pruned: their zeros stay zero when it is trained."""
 
+    onnx_form: OnnxForm = field(default_factory=OnnxForm, repr=False, compare=False)
+    """What a program became as ONNX; whatever is attached to the model shares it."""
+
     @property
     def graph(self) -> Path:
         """The float32 ONNX file. A program is exported when this is first asked for. Raises `ExportFailed`."""
         if isinstance(self.source, Path):
             return self.source
-        exported = self.folder / "float.onnx"
-        if not exported.exists():
-            export_onnx(self.source, exported, threads=torch.get_num_threads(), seed=0)
-        return exported
+        return self.onnx_form.of(self.source, self.folder).path
+
+    @property
+    def translated(self) -> Program:
+        """The program operator by operator as in `graph`, with nodes named like the values there.
+
+        It is shared: take a copy with `Program.graph_module` to change it. Raises `NoTrainableGraph` for an ONNX file,
+        `ExportFailed`.
+        """
+        return Program(self.onnx_form.of(self.program, self.folder).translated, self.signature)
 
     @property
     def prepared(self) -> Path:
@@ -75,6 +83,7 @@ class Model:
             source=program,
             signature=program.signature,
             folder=new_folder(self.folder.parent),
+            onnx_form=OnnxForm(),
             sparse=self.sparse if sparse is None else sparse,
         )
 

@@ -1,6 +1,7 @@
 """An exported program as float32 ONNX that computes the same."""
 
 import re
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,30 @@ OPSET = 20
 """The newest that TensorRT 10.0 reads; ONNX Runtime's quantizer and kernels cover all of it."""
 TOLERANCE = 1e-3
 """Largest difference allowed between program and ONNX, relative to the output's largest magnitude."""
+
+
+@dataclass(frozen=True)
+class OnnxExport:
+    """A program in both of the forms that an export leaves."""
+
+    path: Path
+    """The float32 ONNX file."""
+    translated: ExportedProgram
+    """Operator by operator as in the file: decomposed, with nodes named like the values there."""
+
+
+class OnnxForm:
+    """The ONNX form of one program: exported when it is first asked for, and kept."""
+
+    def __init__(self) -> None:
+        self._export: OnnxExport | None = None
+
+    def of(self, program: Program, folder: Path) -> OnnxExport:
+        """The export, whose file is `float.onnx` in the folder. Raises `ExportFailed`."""
+        if self._export is None:
+            path = folder / "float.onnx"
+            self._export = OnnxExport(path, export_onnx(program, path, threads=torch.get_num_threads(), seed=0))
+        return self._export
 
 
 def export_onnx(program: Program, path: Path, *, threads: int, seed: int) -> ExportedProgram:

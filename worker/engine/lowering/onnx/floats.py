@@ -12,9 +12,10 @@ behind the layer are removed, or cost a depthwise convolution a quarter of its t
 """
 
 import numpy as np
-from onnx import GraphProto, NodeProto
+from onnx import NodeProto
 
 from worker.engine.lowering.onnx.profiles import Profile
+from worker.engine.lowering.onnx.quantized_graph import QuantizedGraph
 from worker.engine.onnx_graph.index import GraphIndex, attributes
 from worker.engine.onnx_graph.layers import shift_behind
 from worker.engine.onnx_graph.packed import add_constant, add_node
@@ -26,10 +27,10 @@ MOVED_THROUGH = frozenset(
 """Operators in front of which the runtime quantizes and dequantizes just as well as behind them, or that it fuses."""
 
 
-def keep_floats(graph: GraphProto, profile: Profile) -> None:
+def keep_floats(quantized: QuantizedGraph, profile: Profile) -> None:
     """Change what the layers with float32 weights read; every value stays what it was."""
-    index = GraphIndex(graph)
-    for node in list(graph.node):
+    index, tensors = GraphIndex(quantized.model.graph), quantized.tensors_by_codes()
+    for node in list(quantized.model.graph.node):
         if node.op_type not in WEIGHTED or not index.is_float(node.input[1]):
             continue
         reader, made_by = _source(index, node)
@@ -38,7 +39,8 @@ def keep_floats(graph: GraphProto, profile: Profile) -> None:
         if profile.symmetric_activations:
             _read_unrounded(index, reader, made_by)
         elif node.op_type.startswith("Conv"):
-            _read_by_channel(index, node, reader, made_by)
+            value = tensors.get(made_by.input[0], made_by.output[0])
+            _read_by_channel(index, node, reader, made_by, value)
         else:
             _add_row(index, node)
 
@@ -58,9 +60,10 @@ def _read_unrounded(index: GraphIndex, reader: NodeProto, dequantizes: NodeProto
         reader.input[0] = quantizes.input[0]
 
 
-def _read_by_channel(index: GraphIndex, layer: NodeProto, reader: NodeProto, dequantizes: NodeProto) -> None:
-    """Dequantize once more, with the one scale repeated along an axis whose size is known."""
-    value = dequantizes.output[0].removesuffix("_DequantizeLinear_Output")
+def _read_by_channel(
+    index: GraphIndex, layer: NodeProto, reader: NodeProto, dequantizes: NodeProto, value: str
+) -> None:
+    """Dequantize `value` of the float graph once more, its one scale repeated along an axis whose size is known."""
     sizes = index.sizes(value)
     if reader is layer:
         sizes = [0, _channels(index, layer)]

@@ -8,6 +8,7 @@ from onnx import GraphProto, helper, numpy_helper
 from onnxruntime.quantization import QuantType
 
 from worker.engine.lowering.onnx.profiles import Profile
+from worker.engine.lowering.onnx.quantized_graph import QuantizedGraph
 from worker.engine.plan.plan import Grid
 
 SEVEN_BITS = 64
@@ -55,17 +56,19 @@ def _zero_point(grid: Grid, profile: Profile) -> int | None:
     return grid.zero_point - (128 if profile.activations == QuantType.QInt8 else 0)
 
 
-def limit_codes(graph: GraphProto, grids: Mapping[str, Grid], profile: Profile) -> None:
+def limit_codes(quantized: QuantizedGraph, grids: Mapping[str, Grid], profile: Profile) -> None:
     """Cut activations to fewer than 256 codes, where the container would let more of them pass.
 
     Between QuantizeLinear and DequantizeLinear, on the integer codes, so that the kernels on either side stay
     integer. A profile that wants the two as a pair gets the cut in front of them, in floating point.
     """
-    for node in list(graph.node):
-        tensor = node.input[0].removesuffix("_QuantizeLinear_Input") if node.op_type == "QuantizeLinear" else ""
-        grid = grids.get(tensor)
-        if grid is None or grid.high - grid.low >= 255 or node.input[1] != f"{tensor}_scale":
+    graph = quantized.model.graph
+    maker = {name: node for node in graph.node for name in node.output}
+    for activation in quantized.activations:
+        grid = grids.get(activation.tensor)
+        if grid is None or grid.high - grid.low >= 255 or not activation.has_own_scale:
             continue  # what has the scale of another tensor only moves its codes
+        node = maker[activation.codes]
         if profile.symmetric_activations:
             cut = grid.range()
             bounds = (np.array(cut.low, np.float32), np.array(cut.high, np.float32))
@@ -85,25 +88,33 @@ def _clip(graph: GraphProto, before: str, after: str, bounds: tuple[np.ndarray, 
     return after
 
 
-def limit_weights(graph: GraphProto, grids: Mapping[str, Grid]) -> None:
+def limit_weights(quantized: QuantizedGraph, grids: Mapping[str, Grid]) -> None:
     """Cut quantized weights to the codes of their grid: the quantizer cuts at 8 bits, whatever the scale is for."""
-    for tensor in graph.initializer:
-        grid = grids.get(tensor.name.removesuffix("_quantized")) if tensor.name.endswith("_quantized") else None
-        if grid is not None and grid.high - grid.low < 255:
+    narrow = {
+        quantized.constants[name].codes: grid
+        for name, grid in grids.items()
+        if name in quantized.constants and grid.high - grid.low < 255
+    }
+    for tensor in quantized.model.graph.initializer:
+        if (grid := narrow.get(tensor.name)) is not None:
             codes = numpy_helper.to_array(tensor)
             tensor.CopyFrom(numpy_helper.from_array(np.clip(codes, grid.low, grid.high), tensor.name))
 
 
-def narrow_weights(graph: GraphProto, grids: Mapping[str, Grid], profile: Profile) -> dict[str, int]:
+def narrow_weights(quantized: QuantizedGraph, grids: Mapping[str, Grid], profile: Profile) -> dict[str, int]:
     """Bits of the quantized weights that are worth packing, by initializer.
 
     A profile with symmetric activations is for TensorRT, which has neither the operators nor a use for them: its
     builder stores weights its own way.
     """
-    sizes = {tensor.name: int(np.prod(tensor.dims)) for tensor in graph.initializer}
-    bits = {f"{name}_quantized": (grid.high - grid.low).bit_length() for name, grid in grids.items()}
     if profile.symmetric_activations:
         return {}
+    sizes = {tensor.name: int(np.prod(tensor.dims)) for tensor in quantized.model.graph.initializer}
+    bits = {
+        quantized.constants[name].codes: (grid.high - grid.low).bit_length()
+        for name, grid in grids.items()
+        if name in quantized.constants
+    }
     return {
         name: width
         for name, width in bits.items()

@@ -8,7 +8,8 @@ import onnx
 from onnx import GraphProto, ModelProto, numpy_helper
 
 from worker.engine.lowering.onnx.profiles import PROFILES
-from worker.engine.lowering.onnx.static import lower_static
+from worker.engine.lowering.onnx.quantized_graph import QuantizedConstant
+from worker.engine.lowering.onnx.static import quantized
 from worker.engine.plan.plan import StaticPlan
 from worker.engine.plan.selection import CLAMPS, WEIGHTED
 
@@ -42,29 +43,21 @@ class Placement:
 def placement(plan: StaticPlan) -> Placement:
     """Lower the plan for x86, whose integer kernels take in the most operators, and see what became of each tensor."""
     graph = onnx.load(plan.graph).graph
-    lowered = lower_static(plan, PROFILES["x86"])
-    scale_of = {
-        node.input[0].removesuffix("_QuantizeLinear_Input"): node.input[1].removesuffix("_scale")
-        for node in lowered.graph.node
-        if node.op_type == "QuantizeLinear"
-    }
-    return Placement(scale_of, _layers(graph, lowered, frozenset(plan.nodes)), _bounds(graph, lowered, scale_of))
+    lowered = quantized(plan, PROFILES["x86"])
+    scale_of = {activation.tensor: activation.scale_of for activation in lowered.activations}
+    layers = _layers(graph, lowered.constants, frozenset(plan.nodes))
+    return Placement(scale_of, layers, _bounds(graph, lowered.model, scale_of))
 
 
-def _layers(graph: GraphProto, lowered: ModelProto, chosen: frozenset[str]) -> tuple[Layer, ...]:
-    axes = {
-        node.input[0].removesuffix("_quantized"): next((one.i for one in node.attribute if one.name == "axis"), 0)
-        for node in lowered.graph.node
-        if node.op_type == "DequantizeLinear"
-    }
+def _layers(graph: GraphProto, constants: Mapping[str, QuantizedConstant], chosen: frozenset[str]) -> tuple[Layer, ...]:
     return tuple(
-        Layer(node.op_type, node.name, node.input[0], node.input[1], node.output[0], axes[node.input[1]])
+        Layer(node.op_type, node.name, node.input[0], node.input[1], node.output[0], constants[node.input[1]].axis)
         for node in graph.node
         if node.name in chosen and node.op_type in WEIGHTED
     )
 
 
-def _bounds(graph: GraphProto, lowered: ModelProto, quantized: Mapping[str, str]) -> dict[str, tuple[float, float]]:
+def _bounds(graph: GraphProto, lowered: ModelProto, scale_of: Mapping[str, str]) -> dict[str, tuple[float, float]]:
     left = {node.name for node in lowered.graph.node}
     constants = {tensor.name: tensor for tensor in graph.initializer}
 
@@ -75,5 +68,5 @@ def _bounds(graph: GraphProto, lowered: ModelProto, quantized: Mapping[str, str]
     return {
         node.output[0]: (0.0, np.inf) if node.op_type == "Relu" else (bound(node, 1, -np.inf), bound(node, 2, np.inf))
         for node in graph.node
-        if node.op_type in CLAMPS and node.name not in left and node.output[0] in quantized
+        if node.op_type in CLAMPS and node.name not in left and node.output[0] in scale_of
     }

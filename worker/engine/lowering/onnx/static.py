@@ -11,6 +11,7 @@ from worker.engine.lowering.onnx.biases import add_missing_biases, correct_biase
 from worker.engine.lowering.onnx.floats import keep_floats
 from worker.engine.lowering.onnx.grids import limit_codes, limit_weights, narrow_weights, overrides
 from worker.engine.lowering.onnx.profiles import Profile
+from worker.engine.lowering.onnx.quantized_graph import QuantizedGraph, quantized_graph
 from worker.engine.onnx_graph.packed import store_packed
 from worker.engine.plan.plan import Range, StaticPlan
 
@@ -18,12 +19,12 @@ from worker.engine.plan.plan import Range, StaticPlan
 def lower_static(plan: StaticPlan, profile: Profile) -> ModelProto:
     """The quantized graph as a file. Raises `NothingToQuantize` if the profile quantizes none of the plan's nodes."""
     lowered = quantized(plan, profile)
-    keep_floats(lowered.graph, profile)
-    store_packed(lowered, narrow_weights(lowered.graph, plan.grids, profile))
-    return lowered
+    keep_floats(lowered, profile)
+    store_packed(lowered.model, narrow_weights(lowered, plan.grids, profile))
+    return lowered.model
 
 
-def quantized(plan: StaticPlan, profile: Profile) -> ModelProto:
+def quantized(plan: StaticPlan, profile: Profile) -> QuantizedGraph:
     """The graph with every code and scale, before anything is rewritten for the sake of one runtime.
 
     Raises `NothingToQuantize`.
@@ -56,11 +57,11 @@ def quantized(plan: StaticPlan, profile: Profile) -> ModelProto:
             **profile.options,
         },
     )
-    lowered: ModelProto = quantizer.quantize_model()
-    limit_codes(lowered.graph, plan.grids, profile)
-    limit_weights(lowered.graph, plan.grids)
+    lowered = quantized_graph(quantizer)
+    limit_codes(lowered, plan.grids, profile)
+    limit_weights(lowered, plan.grids)
     if plan.input_means:
-        correct_biases(lowered.graph, onnx.load(plan.graph).graph, plan.input_means)
+        correct_biases(lowered.model.graph, onnx.load(plan.graph).graph, plan.input_means)
     return lowered
 
 

@@ -15,8 +15,7 @@ from worker.engine.errors import NothingToQuantize, PlanNotSupported
 from worker.engine.lowering.program.dynamic import carry_out_dynamic
 from worker.engine.lowering.program.static import carry_out_static
 from worker.engine.lowering.program.weights import carry_out_weights
-from worker.engine.model import Model, new_folder
-from worker.engine.onnx_graph.export import export_onnx
+from worker.engine.model import Model
 from worker.engine.plan.plan import DynamicPlan, StaticPlan, WeightsPlan
 from worker.engine.torch_program.program import Program
 
@@ -45,10 +44,7 @@ def quantized_program(model: Model) -> QuantizedProgram:
     Raises `PlanNotSupported` for shared values, `NothingToQuantize` where the program shows
     none of the plan's layers, `NoTrainableGraph` for an ONNX file, `ExportFailed`, `ReexportFailed`.
     """
-    exported = export_onnx(
-        model.program, new_folder(model.folder) / "named.onnx", threads=torch.get_num_threads(), seed=0
-    )
-    named = Program(exported, model.signature)
+    named = model.translated
     module = named.graph_module()
     _drop_copies(module)
     match model.plan:

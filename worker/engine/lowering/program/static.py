@@ -1,11 +1,12 @@
 """A static plan on the program's own graph."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import onnx
 from torch import fx
 
 from worker.engine.lowering.onnx.profiles import PROFILES
+from worker.engine.lowering.onnx.quantized_graph import QuantizedActivation
 from worker.engine.lowering.onnx.static import quantized
 from worker.engine.lowering.program.codes import HIGHEST, LOWEST, Activation, quantize
 from worker.engine.lowering.program.layers import (
@@ -31,7 +32,8 @@ def carry_out_static(plan: StaticPlan, named: Program, module: fx.GraphModule) -
     Every layer gets the weights of the plan's graph, in floating point where the plan leaves it so.
     """
     original = onnx.load(plan.graph).graph
-    lowered = GraphIndex(quantized(plan, PROFILE).graph)
+    rounded = quantized(plan, PROFILE)
+    lowered = GraphIndex(rounded.model.graph)
     places = Places(nodes_by_value(named, module))
     layers = weighted_nodes(original)
     split_bias(module, original, places, as_layers([one for one in layers if one.name in set(plan.nodes)]))
@@ -45,23 +47,22 @@ def carry_out_static(plan: StaticPlan, named: Program, module: fx.GraphModule) -
         elif layer.name in plan.nodes:
             left.append(layer.name)
     transplant_constants(module, lowered, places)
-    for name, how in activations_of(lowered, plan.grids).items():
+    for name, how in activations_of(rounded.activations, lowered, plan.grids).items():
         if (node := places.get(name)) is not None:
             quantize(module, node, how)
     chosen = sum(not lowered.is_float(after[layer.name].input[1]) for layer in layers)
     return chosen - len(left), tuple(left)
 
 
-def activations_of(lowered: GraphIndex, grids: Mapping[str, Grid]) -> dict[str, Activation]:
+def activations_of(
+    quantized_activations: Iterable[QuantizedActivation], lowered: GraphIndex, grids: Mapping[str, Grid]
+) -> dict[str, Activation]:
     """How each activation of a lowered graph is quantized, by its name in the float graph."""
-    found = {}
-    for node in lowered.graph.node:
-        if node.op_type != "QuantizeLinear":
-            continue
-        name = node.input[0].removesuffix("_QuantizeLinear_Input")
-        scale, zero = (lowered.array(operand).reshape(-1)[0] for operand in node.input[1:3])
-        grid = grids.get(name) if node.input[1] == f"{name}_scale" else None
+    activations = {}
+    for entry in quantized_activations:
+        scale, zero = (lowered.array(constant).reshape(-1)[0] for constant in (entry.scale, entry.zero_point))
+        grid = grids.get(entry.tensor) if entry.has_own_scale else None
         shift = 0 if grid is None else int(zero) - grid.zero_point
         codes = (LOWEST, HIGHEST) if grid is None else (grid.low + shift, grid.high + shift)
-        found[name] = Activation(float(scale), int(zero), *codes)
-    return found
+        activations[entry.tensor] = Activation(float(scale), int(zero), *codes)
+    return activations

@@ -1,14 +1,12 @@
 """Weights of a plan as plain values in the program, for converters that find out by themselves what is shared."""
 
 import onnx
-import torch
 from onnx import ModelProto
 
 from worker.engine.lowering.onnx.shared import lower_shared_as_floats
 from worker.engine.lowering.program.layers import Places, as_layers, found_at, transplant, weighted_nodes
 from worker.engine.lowering.program.places import nodes_by_value, split_bias
-from worker.engine.model import Model, new_folder
-from worker.engine.onnx_graph.export import export_onnx
+from worker.engine.model import Model
 from worker.engine.onnx_graph.index import GraphIndex
 from worker.engine.plan.plan import SharedPlan
 from worker.engine.torch_program.program import Program
@@ -19,9 +17,7 @@ def with_shared_values(model: Model, plan: SharedPlan) -> tuple[Program, tuple[s
 
     Raises `NoTrainableGraph` for an ONNX file, `ExportFailed`, `ReexportFailed`.
     """
-    folder = new_folder(model.folder)
-    exported = export_onnx(model.program, folder / "named.onnx", threads=torch.get_num_threads(), seed=0)
-    named = Program(exported, model.signature)
+    named = model.translated
     module = named.graph_module()
     values: ModelProto = lower_shared_as_floats(plan)
     lowered, original = GraphIndex(values.graph), onnx.load(plan.graph).graph

@@ -5,7 +5,6 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 import onnx
-import torch
 from onnx import GraphProto
 from torch import Tensor, fx, nn
 
@@ -14,7 +13,6 @@ from worker.engine.errors import NothingToQuantize
 from worker.engine.lowering.onnx.placement import Placement, placement
 from worker.engine.lowering.program.places import lost, nodes_by_value, product_at, split_bias
 from worker.engine.model import Model
-from worker.engine.onnx_graph.export import export_onnx
 from worker.engine.plan.activations import activations, clamped_by
 from worker.engine.plan.plan import Grid, Range, StaticPlan
 from worker.engine.plan.selection import quantizable, require_float32_weights, skipped_nodes
@@ -66,10 +64,7 @@ def subject_of(model: Model, skip: Skip, spared: frozenset[str] = frozenset()) -
 
     Raises `UnknownNode`, `NothingToQuantize`, `ExportFailed`.
     """
-    decomposed = Program(
-        export_onnx(model.program, model.folder / "float.onnx", threads=torch.get_num_threads(), seed=0),
-        model.signature,
-    )
+    decomposed = model.translated
     module = decomposed.graph_module()
     graph = onnx.load(model.prepared, load_external_data=False).graph
     original = onnx.load(model.graph, load_external_data=False).graph

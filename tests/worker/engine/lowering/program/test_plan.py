@@ -125,5 +125,20 @@ def test_what_is_no_program_or_has_another_plan_is_refused(resnet18: Path, tmp_p
         quantized_program(Model(program, program.signature, new_folder(tmp_path)))
 
 
+def test_every_target_of_a_job_works_from_one_export(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    exports = []
+    export = torch.onnx.export
+    monkeypatch.setattr(torch.onnx, "export", lambda *args, **named: exports.append(args) or export(*args, **named))
+
+    model = planned(zoo.Mixed().eval(), QuantizeStatic(), tmp_path, image=IMAGES)
+    first, second = quantized_program(model), quantized_program(model)
+
+    assert len(exports) == 1
+    (one,), (other,) = (made.program({"image": IMAGES}).values() for made in (first, second))
+    assert np.array_equal(one, other)
+    pruned = replace(model, plan=None).with_program(model.program)
+    assert pruned.translated.exported is not model.translated.exported, "a changed program is exported anew"
+
+
 def _weights(plan: StaticPlan) -> list[str]:
     return [one.name for one in onnx.load(plan.graph).graph.initializer]
