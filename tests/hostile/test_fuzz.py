@@ -1,5 +1,7 @@
-"""Every reader of uploads, fuzzed: a second in each run, a minute in the slow lane; and the fuzzer finds faults."""
+"""Every reader of uploads, fuzzed: half a second in each run, a minute in the slow lane; the fuzzer finds faults."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -9,9 +11,10 @@ from tests.support.hostile.fuzz import loop
 from tests.support.hostile.fuzz.__main__ import run
 from tests.support.hostile.fuzz.readers import READERS
 from tests.support.hostile.fuzz.seeds import SEEDS, write_seeds
+from tests.support.root import ROOT
 
-SECONDS, LONG_SECONDS = 1.0, 60.0
-FEWEST_FILES = 20
+SECONDS, LONG_SECONDS = 0.5, 60.0
+FEWEST_FILES = 10
 """On the most loaded machine: fewer would mean that the reader or the loop hangs."""
 
 
@@ -37,6 +40,16 @@ def test_a_reader_refuses_or_takes_what_it_is_given(name: str, tmp_path: Path) -
 @pytest.mark.parametrize("name", READERS)
 def test_a_reader_refuses_or_takes_it_for_a_minute(name: str, tmp_path: Path) -> None:
     fuzzed(name, tmp_path, seconds=LONG_SECONDS, seed=1)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="address space is not limited there")
+def test_a_reader_that_takes_too_much_memory_is_found() -> None:
+    """In a process of its own, whose limit stays."""
+    taking = "from tests.support.hostile.fuzz.loop import MEMORY_BYTES, limit_memory as l; l(); bytearray({})"
+    for amount, found in (("MEMORY_BYTES // 2", False), ("2 * MEMORY_BYTES", True)):
+        command = [sys.executable, "-c", taking.format(amount)]
+        ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+        assert ("MemoryError" in ran.stderr) == found, ran.stderr
 
 
 def an_unforeseen_error(path: Path) -> None:

@@ -1,6 +1,6 @@
 """How the range of a tensor is chosen: an observer says what is kept of the tensor, and which range that suggests.
 
-To add one: a class here, its row in `OBSERVERS`, and its name in `app.spec.quantize.Observer`.
+To add one: a class here, its row in `OBSERVERS`, and its name in `app.spec.quantize.OBSERVERS`.
 """
 
 from collections.abc import Callable
