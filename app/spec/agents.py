@@ -4,12 +4,11 @@ from typing import Annotated, Literal
 
 from pydantic import Field, StringConstraints
 
-from app.spec.base import Frozen
+from app.spec.base import Frozen, Sha256
 from app.spec.targets.base import AgentRuntime
 
 AgentId = Annotated[str, StringConstraints(pattern=r"^agt_[0-9a-f]{32}$")]
 """An enrolled device agent."""
-Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 Words = Annotated[str, StringConstraints(max_length=200)]
 
 MOST_RUNS = 10_000

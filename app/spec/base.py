@@ -13,6 +13,9 @@ Name = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=r"
 ModelId = Annotated[str, StringConstraints(pattern=r"^mdl_[0-9a-f]{32}$")]
 """An uploaded model."""
 
+Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+"""A digest, in lower-case hexadecimal digits."""
+
 ArtifactId = Annotated[str, StringConstraints(pattern=r"^art_[0-9a-f]{32}$")]
 """A delivered file."""
 

@@ -1,5 +1,7 @@
 """A job: a model, data, steps to take and targets to deliver for."""
 
+import hashlib
+import json
 from itertools import pairwise
 from typing import Annotated, Literal
 
@@ -66,6 +68,16 @@ class JobSpec(Frozen):
     seed: int = Field(0, ge=0, lt=2**32)
     timeout_s: int = Field(3600, ge=1, le=7 * 24 * 3600, description="Wall time of one attempt.")
     max_attempts: int = Field(3, ge=1, le=10, description="Attempts when a worker is lost.")
+
+    @property
+    def recipe_sha256(self) -> str:
+        """SHA-256 of what decides the result besides model and data, as canonical JSON.
+
+        That is steps, targets and seed; of delivered artifacts that are only evaluated, also which.
+        """
+        decides = {"steps", "targets", "seed", *(("artifacts",) if self.artifacts else ())}
+        recipe = self.model_dump(mode="json", include=decides)
+        return hashlib.sha256(json.dumps(recipe, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
     @field_validator("steps")
     @classmethod

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from app.spec.base import ArtifactId, Frozen, renamed
+from app.spec.base import ArtifactId, Frozen, Sha256, renamed
 from app.spec.device_report import DeviceRun
 from app.spec.devices import Provenance
 from app.spec.failure import Failure
@@ -216,7 +216,7 @@ class TargetReport(Frozen):
     origin: ArtifactOrigin | None = Field(None, description="None: this job has made it.")
     runtime: str = Field(description="What ran it, with its version.")
     artifact: str = Field(description="File name of the artifact.")
-    sha256: str
+    sha256: Sha256
     verdict: Verdict
     reasons: tuple[str, ...] = Field(description="The sentences behind the verdict.")
     missed_limits: tuple[str, ...] = ()
@@ -242,7 +242,7 @@ class ModelSummary(Frozen):
     """The model that was given."""
 
     format: ModelFormat
-    sha256: str
+    sha256: Sha256
     bytes: int
     parameters: int
     nodes: int
@@ -254,7 +254,7 @@ class Report(Frozen):
     version: Literal[1] = 1
     name: str
     job: str
-    recipe_sha256: str
+    recipe_sha256: Sha256
     seed: int
     verdict: Verdict
     model: ModelSummary

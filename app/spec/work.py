@@ -16,6 +16,9 @@ from app.spec.targets import Target
 
 FileName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,120}$")]
 
+MediaType = Annotated[str, StringConstraints(pattern=r"^[a-z]{1,40}/[a-z0-9.+-]{1,60}$")]
+"""Type and subtype, without parameters: it becomes a header of downloads."""
+
 
 class ModelFile(Frozen):
     """The uploaded model on disk."""
@@ -77,8 +80,8 @@ class ArtifactFile(Frozen):
 
     file: FileName
     kind: ArtifactKind
-    media_type: str = Field(max_length=100)
-    target: int | None = Field(None, description="Index into the spec's targets.")
+    media_type: MediaType
+    target: int | None = Field(None, ge=0, lt=256, description="Index into the spec's targets.")
 
 
 class WorkResult(Frozen):

@@ -1,14 +1,12 @@
 """One job: open the model, take its steps, deliver for every target, measure what was delivered."""
 
-import hashlib
-import json
 import shutil
 import time
 from pathlib import Path
 
 import torch
 
-from app.spec.job import JobSpec, Role
+from app.spec.job import Role
 from app.spec.report import ModelSummary, Report, TargetReport, Verdict
 from app.spec.work import ArtifactFile, WorkOrder, WorkResult
 from worker.engine.checkpoints import FOLDER as CHECKPOINTS
@@ -48,7 +46,7 @@ def run(order: WorkOrder, directory: Path, progress: Progress) -> WorkResult:
     taken = _take_steps(order, original, data, directory, stages)
     out = directory / OUT
     out.mkdir(exist_ok=True)
-    provenance = ArtifactProvenance(order.job, recipe_digest(spec), order.model.sha256)
+    provenance = ArtifactProvenance(order.job, spec.recipe_sha256, order.model.sha256)
     context = ExportContext(
         original, provenance, directory, out, scratch, order.threads, progress, data.get("calibration")
     )
@@ -58,7 +56,7 @@ def run(order: WorkOrder, directory: Path, progress: Progress) -> WorkResult:
     report = Report(
         name=spec.name,
         job=order.job,
-        recipe_sha256=recipe_digest(spec),
+        recipe_sha256=spec.recipe_sha256,
         seed=spec.seed,
         verdict=_verdict(delivered.reports),
         model=ModelSummary(
@@ -108,7 +106,7 @@ def _take_steps(order: WorkOrder, original: Model, data: dict[Role, Rows], direc
         targets=spec.targets,
     )
     checkpoints = Checkpoints(directory / CHECKPOINTS, stages.progress)
-    for taken in take_steps(spec.steps, original, context, recipe_digest(spec), checkpoints):
+    for taken in take_steps(spec.steps, original, context, spec.recipe_sha256, checkpoints):
         if len(taken.reports) < len(spec.steps):
             stages.begin(spec.steps[len(taken.reports)].kind(), 2 + len(taken.reports))
     stages.step = 1 + len(spec.steps)
@@ -123,16 +121,6 @@ def _files(taken: Taken, directory: Path) -> tuple[ArtifactFile, ...]:
         ArtifactFile(file=name, kind="data", media_type=MEDIA_TYPES.get(Path(name).suffix, OCTETS))
         for name in taken.files
     )
-
-
-def recipe_digest(spec: JobSpec) -> str:
-    """SHA-256 of what decides the result besides model and data, as canonical JSON.
-
-    That is steps, targets and seed; of delivered artifacts that are only evaluated, also which.
-    """
-    decides = {"steps", "targets", "seed", *(("artifacts",) if spec.artifacts else ())}
-    recipe = spec.model_dump(mode="json", include=decides)
-    return hashlib.sha256(json.dumps(recipe, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
 def _verdict(reports: list[TargetReport]) -> Verdict:

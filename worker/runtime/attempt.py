@@ -29,6 +29,7 @@ from worker.runtime.job_kinds import JOB_KINDS, Result
 from worker.runtime.job_sandbox import JobSandbox, Limits, Listeners, Outcome, Stopped
 from worker.runtime.prepare import Order
 from worker.runtime.publish import store_artifacts
+from worker.runtime.report_checks import require_own_report
 from worker.runtime.retry import DATABASE_AWAY, SERVERS_AWAY, STORAGE_AWAY_SECONDS, retry
 
 T = TypeVar("T")
@@ -75,7 +76,13 @@ class Attempt:
             case Failure() as failure:
                 self._record_failure(failure)
             case Stored() as stored:
-                self._record_result(stored)
+                try:
+                    self._record_result(stored)
+                except DATABASE_AWAY:
+                    raise  # nothing can be recorded: the lease runs out
+                except Exception:  # the database takes no such value, say: the row must hear of it all the same
+                    log.exception("job_%s: the result could not be recorded", self.job.id.hex)
+                    self._record_failure(Failure.of(Crashed("The job's result could not be recorded.")))
 
     def _outcome(self, job_sandbox: JobSandbox) -> Stored | Failure | Stopped:
         try:
@@ -111,7 +118,10 @@ class Attempt:
                 self.should_stop,
                 on_agent=agent_proxy.ask,
             )
-            return job_sandbox.run(self.directory, limits, listeners, kind=self.job.kind)
+            outcome = job_sandbox.run(self.directory, limits, listeners, kind=self.job.kind)
+        if isinstance(outcome, WorkResult) and isinstance(order, WorkOrder):
+            require_own_report(outcome.report, order)
+        return outcome
 
     def _prepare(self) -> Order:
         prepare = JOB_KINDS[self.job.kind].prepare

@@ -48,6 +48,7 @@ class CheckpointUploader(threading.Thread):
         self._directory, self._max_bytes = directory, max_bytes
         self._lock = threading.Lock()
         self._waiting: dict[str, Path | None] = {}
+        self._refused: set[str] = set()
         self._numbers = itertools.count()
         self._wake = threading.Event()
         self._last_round = threading.Event()
@@ -70,16 +71,22 @@ class CheckpointUploader(threading.Thread):
         try:
             version = self._set_aside(name)
         except OSError as error:
-            log.warning("job_%s: a checkpoint was refused (%s)", self._job.hex, error.strerror)
+            self._refuse(name, error.strerror)
             return
         with self._lock:
             _discard(self._waiting.pop(name, None))  # what was named last goes last: it may describe the others
             if version is not None and _size({**self._waiting, name: version}) > self._max_bytes:
-                log.warning("job_%s: a checkpoint was refused: too large", self._job.hex)
+                self._refuse(name, "too large")
                 _discard(version)
                 return
             self._waiting[name] = version
         self._wake.set()
+
+    def _refuse(self, name: str, reason: str | None) -> None:
+        """Say it once for each name: the child may name a file as often as it likes."""
+        if name not in self._refused:
+            self._refused.add(name)
+            log.warning("job_%s: a checkpoint was refused (%s)", self._job.hex, reason)
 
     def finish(self, seconds: float, should_stop: Callable[[], object]) -> None:
         """The child is over: store what is waiting, for at most `seconds`, or until `should_stop` gives a reason."""

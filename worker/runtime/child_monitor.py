@@ -48,6 +48,10 @@ NEARLY: Final = 0.9
 """Of the memory limit: a SIGKILL above it is taken for the kernel's, which looks more often than we do."""
 MAX_CHECKPOINTS: Final = 200
 """Names of checkpoints that one attempt may use; a job of 16 steps needs some 60."""
+MAX_REQUESTS: Final = 256
+"""Toolchains and agents that one child may ask for; 8 targets on 16 devices need 144. The rest goes unheard."""
+MAX_LOG_LINES: Final = 20_000
+"""Each becomes an event, however short it is."""
 
 
 def _ignore(*_: object) -> None:
@@ -111,6 +115,7 @@ class ChildMonitor:
         self._checkpoints: list[str] = []
         self._checkpoint_names: set[str] = set()
         self._requests: list[StartToolchain | AskAgent] = []
+        self._requested = 0
         self._log: list[LogLine] = []
         self._logged = 0
         self._tail: deque[bytes] = deque()
@@ -198,7 +203,7 @@ class ChildMonitor:
             case CheckpointChanged(name=name):
                 self._add_checkpoint(name)
             case StartToolchain() | AskAgent() as request:
-                self._requests.append(request)
+                self._add_request(request)
             case Done() | Failed() as last_message:
                 self._last_message = last_message
             case started:
@@ -210,10 +215,15 @@ class ChildMonitor:
             self._checkpoint_names.add(name)
             self._checkpoints.append(name)
 
+    def _add_request(self, request: StartToolchain | AskAgent) -> None:
+        self._requested += 1
+        if self._requested <= MAX_REQUESTS:
+            self._requests.append(request)
+
     def _add_line(self, line: LogLine) -> None:
         if self._logged > MAX_LOG_BYTES:
             return
-        self._logged += len(line.message) + 1
+        self._logged += max(len(line.message) + 1, MAX_LOG_BYTES // MAX_LOG_LINES)
         if self._logged > MAX_LOG_BYTES:
             line = LogLine(level="warning", message=TRUNCATED)
         self._log.append(line)
@@ -296,7 +306,9 @@ class ChildMonitor:
         if end is None and code == 0 and isinstance(self._last_message, Done):
             return EndedWell()
         if end is None and isinstance(self._last_message, Failed):
-            return self._last_message.failure
+            if self._last_message.failure.code in self._child.codes:
+                return self._last_message.failure
+            end = Crashed(f"{self._subject}'s process ended with an error that is not documented.")
         return Failure.of(end or self._cause(code))
 
     def _cause(self, code: int | None) -> PareError:

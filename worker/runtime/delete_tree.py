@@ -9,28 +9,41 @@ from worker.runtime.untrusted_dir import open_folder
 
 
 def delete_tree(directory: Path, keep: Collection[str] = ()) -> None:
-    """Delete everything in `directory` but the plain files that `keep` names. Follows no links. Raises OSError.
+    """Delete everything in `directory` but the plain files that `keep` names. Follows no links.
 
     It holds one descriptor and goes down by name and up by `..`, which is safe because the job is over: a chain of
     100,000 folders, which `shutil.rmtree` answers with RecursionError and leaves on the disk, is just longer.
+    What cannot be deleted does not save the rest. Raises OSError, the first one, at the end.
     """
+    errors: list[OSError] = []
+    if not directory.is_symlink():
+        directory.chmod(stat.S_IRWXU)  # it may have been made unreadable
     here = open_folder(directory)
     above: list[tuple[str, list[str]]] = []
     try:
-        waiting = _folders_left(here, keep)
+        waiting = _folders_left(here, keep, errors)
         while waiting or above:
             if waiting:
                 name = waiting.pop()
-                os.chmod(name, stat.S_IRWXU, dir_fd=here)  # it may have been made unreadable
-                here = _moved(here, name)
+                try:
+                    os.chmod(name, stat.S_IRWXU, dir_fd=here)
+                    here = _moved(here, name)
+                except OSError as error:
+                    errors.append(error)
+                    continue
                 above.append((name, waiting))
-                waiting = _folders_left(here, ())
+                waiting = _folders_left(here, (), errors)
             else:
                 name, waiting = above.pop()
                 here = _moved(here, "..")
-                os.rmdir(name, dir_fd=here)
+                try:
+                    os.rmdir(name, dir_fd=here)
+                except OSError as error:
+                    errors.append(error)
     finally:
         os.close(here)
+    if errors:
+        raise errors[0]
 
 
 def _moved(here: int, name: str) -> int:
@@ -40,7 +53,7 @@ def _moved(here: int, name: str) -> int:
     return there
 
 
-def _folders_left(here: int, keep: Collection[str]) -> list[str]:
+def _folders_left(here: int, keep: Collection[str], errors: list[OSError]) -> list[str]:
     """Delete the folder's files; the names of its folders."""
     folders = []
     with os.scandir(here) as entries:
@@ -48,5 +61,8 @@ def _folders_left(here: int, keep: Collection[str]) -> list[str]:
             if entry.is_dir(follow_symlinks=False):
                 folders.append(entry.name)
             elif entry.name not in keep or not entry.is_file(follow_symlinks=False):
-                os.unlink(entry.name, dir_fd=here)
+                try:
+                    os.unlink(entry.name, dir_fd=here)
+                except OSError as error:
+                    errors.append(error)
     return folders

@@ -7,7 +7,6 @@ from worker.runtime.jail.limits import Limits
 from worker.runtime.jail.trial import Trial
 
 MAX_REQUEST_BYTES = 32 << 10
-READY = b"ready\n"
 KILL = b"k"
 
 
@@ -37,6 +36,12 @@ class Request(Frozen):
     device: Literal["cpu", "cuda"]
     strict: bool
     work: Entry | Program | Trial
+
+
+class Ready(Frozen):
+    """The zygote's first line: it has loaded everything, and `codes` are those of the errors that are documented."""
+
+    codes: frozenset[str]
 
 
 class Ended(Frozen):

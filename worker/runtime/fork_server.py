@@ -16,7 +16,7 @@ from pydantic import ValidationError
 
 import worker
 from worker.runtime.errors import NotStarted
-from worker.runtime.fork_protocol import KILL, MAX_REQUEST_BYTES, READY, Born, Ended, Request
+from worker.runtime.fork_protocol import KILL, MAX_REQUEST_BYTES, Born, Ended, Ready, Request
 
 START_S: Final = 180
 FORK_S: Final = 30
@@ -27,9 +27,13 @@ PASSED_ON: Final = ("PATH", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "LD_LIBRARY_PATH
 class ChildHandle:
     """One child. It lives as long as this is open."""
 
-    def __init__(self, connection: socket.socket) -> None:
-        """Wait for the child's birth. Raises NotStarted if the zygote is gone or stuck."""
+    def __init__(self, connection: socket.socket, codes: frozenset[str]) -> None:
+        """Wait for the child's birth. Raises NotStarted if the zygote is gone or stuck.
+
+        `codes` are those of the documented errors, as the zygote knew them before it had a child.
+        """
         self._connection = connection
+        self.codes = codes
         self._read = b""
         connection.settimeout(FORK_S)
         try:
@@ -91,6 +95,7 @@ class ForkServer:
         self._process: subprocess.Popen[bytes] | None = None
         self._control: socket.socket | None = None
         self._home: Path | None = None
+        self._codes: frozenset[str] = frozenset()
 
     @property
     def pid(self) -> int | None:
@@ -131,7 +136,7 @@ class ForkServer:
         except OSError:
             ours.close()
             raise
-        return ChildHandle(ours)
+        return ChildHandle(ours, self._codes)
 
     def _started(self) -> socket.socket:
         if self._process and self._control and self._process.poll() is None:
@@ -156,13 +161,18 @@ class ForkServer:
         if self._control is None:
             return
         deadline = time.monotonic() + START_S
-        while time.monotonic() < deadline:
+        line = b""
+        while time.monotonic() < deadline and not line.endswith(b"\n"):
             if select.select([self._control], [], [], 1.0)[0]:
-                if self._control.recv(len(READY)) == READY:
-                    return
-                break
-        self._stop()
-        raise NotStarted("The process that jobs are forked from did not start.")
+                chunk = self._control.recv(4096)
+                if not chunk:
+                    break
+                line += chunk
+        try:
+            self._codes = Ready.model_validate_json(line).codes
+        except ValidationError as error:
+            self._stop()
+            raise NotStarted("The process that jobs are forked from did not start.") from error
 
     def _stop(self) -> None:
         if self._control:

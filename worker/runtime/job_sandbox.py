@@ -127,7 +127,9 @@ class JobSandbox:
                 end = self._watched(request, replace(listeners, on_toolchain=toolchain_host.start))
             if not isinstance(end, EndedWell):
                 return end
-            result = results.read_result(directory, row.result, max_bytes=row.max_result_bytes)
+            result = results.read_result(
+                directory, row.result, max_bytes=row.max_result_bytes, max_artifact_bytes=limits.file_bytes
+            )
             if isinstance(result, WorkResult):
                 artifacts = {artifact.file for artifact in result.artifacts}
             return result

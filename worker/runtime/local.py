@@ -39,6 +39,7 @@ from worker.runtime.child_protocol import LogLine
 from worker.runtime.errors import LocalFileMissing, LocalJobInvalid, Unforeseen
 from worker.runtime.job_sandbox import JobSandbox, Limits, Listeners, Outcome
 from worker.runtime.progress_throttle import ProgressThrottle
+from worker.runtime.report_checks import require_own_report
 from worker.runtime.results import OUT
 from worker.runtime.untrusted_dir import UntrustedDir
 
@@ -154,7 +155,7 @@ def _run_child(order: WorkOrder, directory: Path, scratch: Path, settings: Setti
         environments=Environments(settings.toolchains_dir),
     ) as job_sandbox:
         require_safe(order, job_sandbox)
-        return job_sandbox.run(
+        outcome = job_sandbox.run(
             directory,
             limits,
             Listeners(
@@ -164,6 +165,9 @@ def _run_child(order: WorkOrder, directory: Path, scratch: Path, settings: Setti
                 on_agent=without_agents(directory),
             ),
         )
+    if isinstance(outcome, WorkResult):
+        require_own_report(outcome.report, order)
+    return outcome
 
 
 class _Console:

@@ -2,8 +2,12 @@
 
 import time
 from collections.abc import Sequence
+from typing import Final
 
 from app.spec.progress import JobProgress
+
+MAX_HELD: Final = 32
+"""Stages; a job of 16 steps and 8 targets has some 50, which do not all begin between two looks."""
 
 
 class ProgressThrottle:
@@ -11,7 +15,7 @@ class ProgressThrottle:
 
     An engine reports every batch and a hostile child whatever it likes, while whoever reads it is a pipe, a database or
     a person. So within a stage only the newest counts, every stage is shown however short it was, and stages only go
-    forward: nobody causes more than one event per stage and look.
+    forward. Who is flooded with stages drops the oldest: each becomes a statement in one transaction.
     """
 
     def __init__(self, interval_s: float = 0.0) -> None:
@@ -29,7 +33,7 @@ class ProgressThrottle:
         self._step = progress.step
         if self._held and self._held[-1].step == progress.step:
             self._held.pop()
-        self._held.append(progress)
+        self._held = [*self._held, progress][-MAX_HELD:]
 
     def due(self) -> list[JobProgress]:
         """Take what is held if a stage has begun, or the interval is over since something was taken."""
@@ -46,4 +50,5 @@ class ProgressThrottle:
     def put_back(self, taken: Sequence[JobProgress]) -> None:
         """Hold again what was taken and could not be shown; what has come since is newer."""
         later, self._held = self._held, []
-        self._held = [progress for progress in taken if not later or progress.step < later[0].step] + later
+        older = [progress for progress in taken if not later or progress.step < later[0].step]
+        self._held = [*older, *later][-MAX_HELD:]

@@ -3,7 +3,6 @@
 import logging
 from collections.abc import Callable
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from uuid import UUID
 
 from app.db import jobs
@@ -14,6 +13,7 @@ from worker.runtime.attempt import Attempt
 from worker.runtime.checkpoint_uploader import CheckpointUploader
 from worker.runtime.heartbeat import DRAINING, Heartbeat
 from worker.runtime.job_sandbox import JobSandbox
+from worker.runtime.scratch import job_folder
 
 log = logging.getLogger(__name__)
 
@@ -55,14 +55,14 @@ class Runner:
             return
         log.info("job_%s: attempt %d begins", job_id.hex, job.attempt)
         with (
-            TemporaryDirectory(dir=self._scratch, prefix="job-", ignore_cleanup_errors=True) as folder,
+            job_folder(self._scratch) as folder,
             Heartbeat(self._database, self._settings, job.id, job.attempt) as heartbeat,
             CheckpointUploader(
                 self._database,
                 self._store,
                 job.id,
                 job.attempt,
-                Path(folder),
+                folder,
                 max_bytes=self._settings.child_disk_bytes,
             ) as uploader,
         ):
@@ -71,6 +71,6 @@ class Runner:
                 return heartbeat.stop_reason() or (DRAINING if self._is_draining() else None)
 
             attempt = Attempt(
-                self._database, self._store, self._settings, job, Path(folder), heartbeat, uploader, should_stop
+                self._database, self._store, self._settings, job, folder, heartbeat, uploader, should_stop
             )
             attempt.run(self._job_sandbox)

@@ -4,6 +4,7 @@ import fcntl
 import logging
 import os
 import secrets
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +14,7 @@ from worker.runtime.delete_tree import delete_tree
 log = logging.getLogger(__name__)
 
 PREFIX = "worker-"
+JOB_PREFIX = "job-"
 LOCK = "lock"
 
 
@@ -28,6 +30,16 @@ def own_scratch(parent: Path) -> Iterator[Path]:
     folder = parent / f"{PREFIX}{os.getpid()}-{secrets.token_hex(4)}"
     with _locked_new(folder):
         yield folder
+        _remove(folder)
+
+
+@contextmanager
+def job_folder(scratch: Path) -> Iterator[Path]:
+    """A job's own folder below `scratch`, deleted with all that the job has left there when the block ends."""
+    folder = Path(tempfile.mkdtemp(prefix=JOB_PREFIX, dir=scratch))
+    try:
+        yield folder
+    finally:
         _remove(folder)
 
 

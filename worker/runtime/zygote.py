@@ -17,8 +17,9 @@ import warnings
 from collections.abc import Sequence
 from typing import Final, NoReturn
 
+from app.errors import PareError
 from worker.runtime import child
-from worker.runtime.fork_protocol import KILL, MAX_REQUEST_BYTES, READY, Born, Ended, Request
+from worker.runtime.fork_protocol import KILL, MAX_REQUEST_BYTES, Born, Ended, Ready, Request
 
 LIBRARIES: Final = ("numpy", "torch", "onnx", "onnxruntime")
 
@@ -42,7 +43,9 @@ class Zygote:
 
     def serve(self) -> None:
         """Until the parent hangs up."""
-        self._control.sendall(READY)
+        # Said now, by ourselves: a child that is taken over could make codes up.
+        ready = Ready(codes=frozenset(error.code for error in PareError.every()))
+        self._control.sendall(ready.model_dump_json().encode() + b"\n")
         while True:
             for key, _ in self._selector.select():
                 if key.fileobj is self._control:

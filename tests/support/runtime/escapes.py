@@ -38,7 +38,7 @@ def run(order: WorkOrder, directory: Path, progress: Progress) -> WorkResult:
     (out / "environ.json").write_text(json.dumps(dict(os.environ)))
     (out / "own-environ").write_bytes(Path("/proc/self/environ").read_bytes())
     (out / "files.json").write_text(json.dumps(inherited))
-    return result("tried.json", "environ.json", "own-environ", "files.json")
+    return result(order, "tried.json", "environ.json", "own-environ", "files.json")
 
 
 def outcome(attempt: Callable[[], object]) -> str:

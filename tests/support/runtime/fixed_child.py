@@ -1,6 +1,7 @@
 """A runner whose child always answers the same."""
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from app.spec.base import ModelId
 from app.spec.failure import Failure
 from app.spec.job import JobSpec
 from app.spec.signature import ModelInfo
-from app.spec.work import WorkKind, WorkResult
+from app.spec.work import WorkKind, WorkOrder, WorkResult
 from tests.support.files import onnx_classifier
 from worker.runtime.jail.level import JailLevel
 from worker.runtime.job_sandbox import JobSandbox, Limits, Listeners, Outcome
@@ -27,17 +28,17 @@ ENDED = Failure(code="step.nothing_to_quantize", detail="The child was asked.", 
 class FixedSandbox:
     """A job_sandbox of a given jail level whose child always answers the same."""
 
-    def __init__(self, level: JailLevel, outcome: Outcome = ENDED) -> None:
+    def __init__(self, level: JailLevel, outcome: Callable[[WorkOrder], Outcome] = lambda _: ENDED) -> None:
         self.jail_level = level
         self.outcome = outcome
 
     def run(self, directory: Path, limits: Any, listeners: Listeners, **options: object) -> Outcome:
-        assert (directory / "order.json").exists()
-        if isinstance(self.outcome, WorkResult):
+        outcome = self.outcome(WorkOrder.model_validate_json((directory / "order.json").read_bytes()))
+        if isinstance(outcome, WorkResult):
             (directory / "out").mkdir()
-            for file in self.outcome.artifacts:
+            for file in outcome.artifacts:
                 (directory / "out" / file.file).write_bytes(b"the same bytes every time")
-        return self.outcome
+        return outcome
 
 
 def submitted(parts: Components, tmp_path: Path, model_format: str) -> UUID:

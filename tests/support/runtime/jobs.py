@@ -37,7 +37,7 @@ def succeeds(order: WorkOrder, directory: Path, progress: Progress) -> WorkResul
         time.sleep(0.15)
     (directory / "out" / "weights.bin").write_bytes(b"w" * 1000)
     print("printed by a library")
-    return result("weights.bin", notes=(f"{order.threads} threads", Path.cwd().name))
+    return result(order, "weights.bin", notes=(f"{order.threads} threads", Path.cwd().name))
 
 
 def says_a_lot(order: WorkOrder, directory: Path, progress: Progress) -> WorkResult:
@@ -47,7 +47,7 @@ def says_a_lot(order: WorkOrder, directory: Path, progress: Progress) -> WorkRes
     progress.advance(1.0, "the very last")
     for _ in range(3000):
         progress.log("y" * 1000)
-    return result()
+    return result(order)
 
 
 def reads_every_format(order: WorkOrder, directory: Path, progress: Progress) -> WorkResult:
@@ -60,7 +60,7 @@ def reads_every_format(order: WorkOrder, directory: Path, progress: Progress) ->
         (directory / how).write_bytes(packed({"c/a.png": picture(), "d/b.jpg": one}, how))
     pq.write_table(pa.table({"image": [one, one], "y": [0, 1]}), directory / "parquet")
     np.savez_compressed(directory / "arrays", image=np.ones((2, 3, 6, 6)), y=[0, 1])
-    return result(notes=[_read(directory, name) for name in ("tar", "deflated", "parquet", "arrays.npz")])
+    return result(order, notes=[_read(directory, name) for name in ("tar", "deflated", "parquet", "arrays.npz")])
 
 
 def _read(directory: Path, name: str) -> str:
@@ -93,7 +93,7 @@ def calls_sys_exit(order: WorkOrder, directory: Path, progress: Progress) -> Wor
 
 def segfaults(order: WorkOrder, directory: Path, progress: Progress) -> WorkResult:
     ctypes.string_at(8)
-    return result()
+    return result(order)
 
 
 def aborts(order: WorkOrder, directory: Path, progress: Progress) -> WorkResult:
@@ -111,21 +111,21 @@ def asks_for_too_much(order: WorkOrder, directory: Path, progress: Progress) -> 
     import torch
 
     torch.empty(1 << 40)
-    return result()
+    return result(order)
 
 
 def fills_the_disk(order: WorkOrder, directory: Path, progress: Progress) -> WorkResult:
     for number in range(1000):
         (directory / f"part{number}").write_bytes(b"\x01" * (1 << 20))
         time.sleep(0.02)
-    return result()
+    return result(order)
 
 
 def writes_a_large_file(order: WorkOrder, directory: Path, progress: Progress) -> WorkResult:
     with (directory / "large").open("wb") as file:
         for _ in range(1000):
             file.write(b"\x01" * (1 << 20))
-    return result()
+    return result(order)
 
 
 def loops(order: WorkOrder, directory: Path, progress: Progress) -> WorkResult:
@@ -139,7 +139,7 @@ def loops_in_threads(order: WorkOrder, directory: Path, progress: Progress) -> W
     signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
     threading.Thread(target=loops, args=(order, directory, progress)).start()
     time.sleep(1000)
-    return result()
+    return result(order)
 
 
 def computes(order: WorkOrder, directory: Path, progress: Progress) -> WorkResult:
@@ -156,7 +156,7 @@ def computes(order: WorkOrder, directory: Path, progress: Progress) -> WorkResul
     error = float(np.abs(again - product.numpy()).max())
     blas = float(np.abs(left.numpy() @ left.numpy() - product.numpy()).max())
     pool = len(list(Path("/proc/self/task").iterdir())) if sys.platform == "linux" else 2
-    return result(notes=(f"{error < 1e-2}", f"{blas < 1e-2}", f"{torch.get_num_threads()}", f"{pool >= 2}"))
+    return result(order, notes=(f"{error < 1e-2}", f"{blas < 1e-2}", f"{torch.get_num_threads()}", f"{pool >= 2}"))
 
 
 def session_options() -> object:
@@ -170,7 +170,7 @@ def session_options() -> object:
 def writes_to_its_parent(order: WorkOrder, directory: Path, progress: Progress) -> WorkResult:
     os.write(MESSAGES_FD, (directory / "lines").read_bytes())
     time.sleep(30)
-    return result()
+    return result(order)
 
 
 def floods_its_parent(order: WorkOrder, directory: Path, progress: Progress) -> WorkResult:
@@ -188,7 +188,7 @@ def claims(order: WorkOrder, directory: Path, progress: Progress) -> None:
 def talks_to_stderr(order: WorkOrder, directory: Path, progress: Progress) -> WorkResult:
     for number in range(20_000):
         os.write(2, b"line %d\n" % number)
-    return result()
+    return result(order)
 
 
 def writes_to_its_parent_and_ends(order: WorkOrder, directory: Path, progress: Progress) -> WorkResult:
@@ -197,7 +197,7 @@ def writes_to_its_parent_and_ends(order: WorkOrder, directory: Path, progress: P
 
 
 def exits_at_once(order: WorkOrder, directory: Path, progress: Progress) -> WorkResult:
-    return result()
+    return result(order)
 
 
 def hogs_shared_memory(order: WorkOrder, directory: Path, progress: Progress) -> WorkResult:
@@ -206,7 +206,7 @@ def hogs_shared_memory(order: WorkOrder, directory: Path, progress: Progress) ->
     for _ in range(256):
         kept.write(b"\x01" * (16 << 20))
         time.sleep(0.01)
-    return result()
+    return result(order)
 
 
 def throws_bad_alloc(order: WorkOrder, directory: Path, progress: Progress) -> WorkResult:
@@ -237,7 +237,7 @@ def exports_and_quantizes(order: WorkOrder, directory: Path, progress: Progress)
     (quantized,) = session.run(None, {session.get_inputs()[0].name: example.numpy()})
     exact = model(example)
     close = np.abs(quantized - exact.detach().numpy()).max() < 0.1
-    return result("int8.onnx", notes=(str(torch.equal(again, exact)), str(bool(close))))
+    return result(order, "int8.onnx", notes=(str(torch.equal(again, exact)), str(bool(close))))
 
 
 def digs(order: WorkOrder, directory: Path, progress: Progress) -> WorkResult:
@@ -251,13 +251,13 @@ def digs(order: WorkOrder, directory: Path, progress: Progress) -> WorkResult:
         Path("deeper").mkdir()
         os.chdir("deeper")
         Path("file").touch()
-    return result("kept.txt")
+    return result(order, "kept.txt")
 
 
 def makes_many_files(order: WorkOrder, directory: Path, progress: Progress) -> WorkResult:
     for number in range(10_000_000):
         (directory / "home" / str(number)).touch()
-    return result()
+    return result(order)
 
 
 EPOCHS = 4
@@ -273,7 +273,7 @@ def trains(order: WorkOrder, directory: Path, progress: Progress) -> WorkResult:
         kept.keep_json("epoch.json", epoch)
         if epoch == 2 and done == 0:
             time.sleep(30)
-    return result()
+    return result(order)
 
 
 def fails_after_a_step(order: WorkOrder, directory: Path, progress: Progress) -> WorkResult:
@@ -304,7 +304,7 @@ def keeps_too_much(order: WorkOrder, directory: Path, progress: Progress) -> Wor
 def names_a_path(order: WorkOrder, directory: Path, progress: Progress) -> WorkResult:
     os.write(MESSAGES_FD, b'{"kind":"kept","name":"../order.json"}\n')
     time.sleep(30)
-    return result()
+    return result(order)
 
 
 def inspects(order: InspectionOrder, directory: Path, progress: Progress) -> Inspection:
@@ -327,7 +327,7 @@ def finds_steps(order: WorkOrder, directory: Path, progress: Progress) -> WorkRe
     kept = Checkpoints(directory / FOLDER, progress)
     found = [number for number in ("1", "10", "2") if kept.find_json(f"step-{number}.json") == int(number)]
     progress.log(", ".join(found))
-    return result()
+    return result(order)
 
 
 def looks_for_long(order: InspectionOrder, directory: Path, progress: Progress) -> Inspection:
@@ -340,7 +340,7 @@ def misses_a_limit(order: WorkOrder, directory: Path, progress: Progress) -> Wor
     kept = Checkpoints(directory / FOLDER, progress)
     kept.keep("step-1.pt2", lambda path: path.write_text("program 1"))
     (directory / "out" / "model.onnx").write_text("delivered")
-    made = result("model.onnx")
+    made = result(order, "model.onnx")
     missed = target(missed_limits=("top1 dropped by 0.2, at most 0.1 is allowed.",))
     return made.model_copy(update={"report": made.report.model_copy(update={"targets": (missed,)})})
 
@@ -349,7 +349,7 @@ def outlasts_its_time(order: WorkOrder, directory: Path, progress: Progress) -> 
     kept = Checkpoints(directory / FOLDER, progress)
     kept.keep("step-1.pt2", lambda path: path.write_text("program 1"))
     time.sleep(30)
-    return result()
+    return result(order)
 
 
 def uses_a_toolchain(order: WorkOrder, directory: Path, progress: Progress) -> WorkResult:
@@ -362,7 +362,7 @@ def uses_a_toolchain(order: WorkOrder, directory: Path, progress: Progress) -> W
             except PareError as error:
                 answers.append({"code": error.code, "detail": error.detail})
     (directory / "out" / "answers.json").write_text(json.dumps(answers))
-    return result("answers.json")
+    return result(order, "answers.json")
 
 
 def asks_for_too_many_toolchains(order: WorkOrder, directory: Path, progress: Progress) -> WorkResult:
@@ -370,4 +370,49 @@ def asks_for_too_many_toolchains(order: WorkOrder, directory: Path, progress: Pr
         progress.start_toolchain(number, "openvino")
     for _ in range(1000):
         progress.start_toolchain(3, "executorch")
-    return result()
+    return result(order)
+
+
+def makes_a_code_up(order: WorkOrder, directory: Path, progress: Progress) -> WorkResult:
+    failure = {"code": "made.up", "detail": "Your key has run out.", "remedy": "Send it to evil.example."}
+    os.write(MESSAGES_FD, json.dumps({"kind": "failed", "failure": failure}).encode() + b"\n")
+    os._exit(1)
+
+
+def delivers_holes(order: WorkOrder, directory: Path, progress: Progress) -> WorkResult:
+    names = [f"hole{number}.bin" for number in range(4)]
+    for name in names:
+        with (directory / "out" / name).open("wb") as file:
+            file.truncate(3 << 20)
+    return result(order, *names)
+
+
+def leaves_a_shut_folder(order: WorkOrder, directory: Path, progress: Progress) -> WorkResult:
+    """As an ordinary user the parent may enter it and not list it; what follows is deleted all the same."""
+    os.mkdir("shut", 0o300)  # noqa: PTH102
+    os.chdir("shut")
+    for _ in range(1500):
+        os.mkdir("d")  # noqa: PTH102
+        os.chdir("d")
+    Path("data").write_bytes(bytes(1000))
+    os.chdir(directory)
+    return result(order)
+
+
+def asks_in_vain(order: WorkOrder, directory: Path, progress: Progress) -> WorkResult:
+    for _ in range(5000):
+        progress.start_toolchain(7, "openvino")
+        progress.ask_agent(3, "agt_" + "0" * 32)
+        progress.checkpoint("nothing")
+    return result(order)
+
+
+def says_short_lines(order: WorkOrder, directory: Path, progress: Progress) -> WorkResult:
+    os.write(MESSAGES_FD, b'{"kind":"log","message":""}\n' * 50_000)
+    return result(order)
+
+
+def begins_many_stages(order: WorkOrder, directory: Path, progress: Progress) -> WorkResult:
+    for number in range(10_000):
+        progress.stage("s", step=number, steps=10_000)
+    return result(order)

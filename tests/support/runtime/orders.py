@@ -1,4 +1,4 @@
-"""The smallest work order and the smallest result: what they say does not matter to the runtime."""
+"""The smallest work order and the smallest result: what else they say does not matter to the runtime."""
 
 from pathlib import Path
 
@@ -27,14 +27,22 @@ def order(threads: int = 1) -> WorkOrder:
     )
 
 
-def result(*files: str, notes: tuple[str, ...] = ()) -> WorkResult:
+def result(work: WorkOrder, *files: str, notes: tuple[str, ...] = ()) -> WorkResult:
+    """The result of an order: about its own job, recipe and model, which the parent compares."""
+    given = work.model
     report = Report(
-        name="job",
-        job="job_" + "0" * 32,
-        recipe_sha256="0" * 64,
-        seed=0,
+        name=work.spec.name,
+        job=work.job,
+        recipe_sha256=work.spec.recipe_sha256,
+        seed=work.spec.seed,
         verdict="unchanged",
-        model=ModelSummary(format="onnx", sha256="0" * 64, bytes=1, parameters=0, nodes=0),
+        model=ModelSummary(
+            format=given.info.format,
+            sha256=given.sha256,
+            bytes=given.bytes,
+            parameters=given.info.parameters,
+            nodes=given.info.nodes,
+        ),
         machine=Machine(cpu="", cpu_flags=(), cores=1, memory_bytes=1, system="", versions={}),
         steps=(),
         targets=(),

@@ -12,7 +12,7 @@ from tests.support.engine.digits_jobs import FAST, MODEL, Heard, order_for
 from tests.support.engine.orders import outputs_of
 from worker.engine.data.rows import Rows
 from worker.engine.errors import PlanNotSupported
-from worker.engine.job import recipe_digest, run
+from worker.engine.job import run
 
 
 def hits(artifact: Path, rows: Rows) -> float:
@@ -98,13 +98,13 @@ def test_the_artifact_carries_the_recipe(digits_folder: Path, tmp_path: Path) ->
 
     model = onnx.load(tmp_path / "out" / result.artifacts[0].file)
     notes = {entry.key: entry.value for entry in model.metadata_props}
-    assert notes["pare.recipe_sha256"] == result.report.recipe_sha256 == recipe_digest(order.spec)
+    assert notes["pare.recipe_sha256"] == result.report.recipe_sha256 == order.spec.recipe_sha256
     assert notes["pare.parent_sha256"] == order.model.sha256
 
 
 def test_the_recipe_is_what_decides_the_result() -> None:
     def digest(**spec: object) -> str:
-        return recipe_digest(JobSpec.model_validate({"model": MODEL, **spec}))
+        return JobSpec.model_validate({"model": MODEL, **spec}).recipe_sha256
 
     same = digest(steps=[{"type": "quantize.static"}])
     assert digest(name="other", labels={"a": "b"}, steps=[{"type": "quantize.static", "samples": 512}]) == same

@@ -19,7 +19,7 @@ from app.spec.failure import Failure
 from app.spec.work import WorkResult
 from tests.support.root import ROOT
 from tests.support.runtime.bench import Bench
-from tests.support.runtime.orders import prepare, result
+from tests.support.runtime.orders import order, prepare, result
 from tests.support.sizes import GIB, MIB
 from worker.runtime.errors import NotStarted
 from worker.runtime.job_sandbox import JobSandbox, Limits, Stopped
@@ -288,6 +288,10 @@ def test_a_flood_does_not_reach_the_caller_and_ends_on_time(bench: Bench) -> Non
     assert len(bench.heard.progress) < 60
 
 
+def result_json(*files: str) -> str:
+    return result(order(), *files).model_dump_json()
+
+
 def write(path: Path, text: str) -> None:
     path.parent.mkdir(exist_ok=True)
     path.write_text(text)
@@ -295,10 +299,10 @@ def write(path: Path, text: str) -> None:
 
 def test_a_result_is_believed_only_after_a_check(bench: Bench) -> None:
     directory = bench.directory("claims")
-    write(directory / "result.json", result("a.txt").model_dump_json())
+    write(directory / "result.json", result_json("a.txt"))
     write(directory / "out/a.txt", "content")
 
-    assert bench.run("claims", directory=directory) == result("a.txt")
+    assert bench.run("claims", directory=directory) == result(order(), "a.txt")
 
 
 @pytest.mark.parametrize(
@@ -306,11 +310,11 @@ def test_a_result_is_believed_only_after_a_check(bench: Bench) -> None:
     [
         lambda d: (d / "result.json").unlink(),
         lambda d: write(d / "result.json", "{}"),
-        lambda d: write(d / "result.json", result("b.txt").model_dump_json()),
-        lambda d: write(d / "result.json", result("a.txt", "a.txt").model_dump_json()),
-        lambda d: write(d / "result.json", result("a.txt").model_dump_json().replace("a.txt", "../order.json")),
-        lambda d: write(d / "result.json", result("a.txt").model_dump_json().replace("a.txt", "/etc/passwd")),
-        lambda d: write(d / "result.json", result("a.txt").model_dump_json() + " " * (17 << 20)),
+        lambda d: write(d / "result.json", result_json("b.txt")),
+        lambda d: write(d / "result.json", result_json("a.txt", "a.txt")),
+        lambda d: write(d / "result.json", result_json("a.txt").replace("a.txt", "../order.json")),
+        lambda d: write(d / "result.json", result_json("a.txt").replace("a.txt", "/etc/passwd")),
+        lambda d: write(d / "result.json", result_json("a.txt") + " " * (17 << 20)),
         lambda d: (d / "result.json").rename(d / "r") and (d / "result.json").symlink_to(d / "r"),
         lambda d: (d / "out/a.txt").unlink() or (d / "out/a.txt").symlink_to("/etc/hostname"),
         lambda d: (d / "out/a.txt").unlink() or (d / "out/a.txt").hardlink_to(d / "order.json"),
@@ -321,7 +325,7 @@ def test_a_result_is_believed_only_after_a_check(bench: Bench) -> None:
 )
 def test_a_spoilt_result_is_a_crash(bench: Bench, spoil: object) -> None:
     directory = bench.directory("claims")
-    write(directory / "result.json", result("a.txt").model_dump_json())
+    write(directory / "result.json", result_json("a.txt"))
     write(directory / "out/a.txt", "content")
     spoil(directory)
 
@@ -342,6 +346,39 @@ def test_too_many_files(bench: Bench) -> None:
 
     assert full.code == "worker.disk"
     assert "files" in full.detail
+
+
+def test_holes_in_files_count_as_what_the_store_would_be_given(bench: Bench) -> None:
+    full = failure(bench, "delivers_holes", limits=SMALL)
+
+    assert (full.code, full.detail) == ("worker.disk", "The job delivers more than 8 MiB.")
+
+
+def test_a_folder_that_nobody_may_list_is_deleted(bench: Bench) -> None:
+    assert isinstance(bench.run("leaves_a_shut_folder"), WorkResult), bench.heard.text()
+
+    left = sorted(path.name for path in (bench.folder / "leaves_a_shut_folder").iterdir())
+    assert left == ["order.json", "out", "result.json"]
+
+
+def test_a_code_that_is_not_documented_is_a_crash(bench: Bench) -> None:
+    error = failure(bench, "makes_a_code_up")
+
+    assert error.code == "worker.crashed"
+    assert "evil" not in error.detail + error.remedy
+
+
+def test_what_is_asked_for_over_and_over_is_heard_some_times(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
+    assert isinstance(bench.run("asks_in_vain"), WorkResult)
+
+    assert 0 < len([line for line in caplog.messages if "in vain" in line]) <= 256
+
+
+def test_short_lines_and_short_stages_are_counted(bench: Bench) -> None:
+    assert isinstance(bench.run("says_short_lines"), WorkResult)
+    assert len(bench.heard.log) < 21_000
+    assert isinstance(bench.run("begins_many_stages"), WorkResult)
+    assert len(bench.heard.progress) < 2000
 
 
 def test_two_jobs_at_once(bench: Bench) -> None:
