@@ -22,7 +22,7 @@ class Cache:
     """A folder of at most `max_bytes`; the files used longest ago go first."""
 
     def __init__(self, folder: Path, max_bytes: int) -> None:
-        """Make the folder."""
+        """Keep files in `folder`, which is made if need be."""
         self._folder, self._max_bytes = folder, max_bytes
         folder.mkdir(parents=True, exist_ok=True)
 

@@ -5,73 +5,27 @@ import os
 import selectors
 import signal
 import time
-from collections import deque
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from app.errors import PareError
 from app.spec.failure import Failure
-from app.spec.progress import JobProgress
-from app.spec.targets import ToolchainName
 from worker.runtime import footprint
-from worker.runtime.child_protocol import (
-    MAX_LOG_BYTES,
-    MAX_LOG_MESSAGE,
-    TRUNCATED,
-    Advanced,
-    AskAgent,
-    CheckpointChanged,
-    Done,
-    Failed,
-    Lines,
-    LogLine,
-    StartToolchain,
-    decode,
-    plain,
-)
+from worker.runtime.child_messages import ChildMessages, Listeners
+from worker.runtime.child_protocol import Done, Failed
 from worker.runtime.errors import Crashed, Killed, OutOfDisk, OutOfMemory, TimedOut
 from worker.runtime.fork_server import ChildHandle
 from worker.runtime.jail.limits import Limits
-from worker.runtime.progress_throttle import ProgressThrottle
-from worker.runtime.redact import Scrubber
 
 TICK_S: Final = 0.1
 DISK_EVERY_TICKS: Final = 10
 CHUNK_BYTES: Final = 64 << 10
 TICK_BYTES: Final = 256 << 10
 """Read from a child in one tick; the rest waits in its pipe, so that a flood costs the child and not its parent."""
-OUTPUT_BYTES: Final = 64 << 10
 DEATH_S: Final = 10
 NEARLY: Final = 0.9
 """Of the memory limit: a SIGKILL above it is taken for the kernel's, which looks more often than we do."""
-MAX_CHECKPOINTS: Final = 200
-"""Names of checkpoints that one attempt may use; a job of 16 steps needs some 60."""
-MAX_REQUESTS: Final = 256
-"""Toolchains and agents that one child may ask for; 8 targets on 16 devices need 144. The rest goes unheard."""
-MAX_LOG_LINES: Final = 20_000
-"""Each becomes an event, however short it is."""
-
-
-def _ignore(*_: object) -> None:
-    """Do nothing: the caller does not listen to this."""
-
-
-@dataclass(frozen=True)
-class Listeners:
-    """What the caller hears of a child, from the thread that watches it."""
-
-    on_progress: Callable[[JobProgress], None] = _ignore
-    on_log: Callable[[LogLine], None] = _ignore
-    on_checkpoint: Callable[[str], None] = _ignore
-    """The name of a file in the folder of checkpoints that is complete, or was deleted."""
-    should_stop: Callable[[], str | None] = lambda: None
-    """Asked ten times a second; a text ends the child and is the reason."""
-    on_toolchain: Callable[[int, ToolchainName], None] = _ignore
-    """Number of a folder, and the toolchain whose process the child wants there."""
-    on_agent: Callable[[int, str], None] = _ignore
-    """Number of a task's folder, and the device agent that the child wants it done by."""
 
 
 @dataclass(frozen=True)
@@ -105,22 +59,12 @@ class ChildMonitor:
         `alone`: the child cannot start processes. `subject`: whose process it is, as failures say it.
         """
         self._child = child
-        self._messages, self._output = messages, output
+        self._message_pipe, self._output_pipe = messages, output
         self._directory = directory
         self._limits = limits
         self._alone = alone
         self._subject = subject
-        self._lines = Lines()
-        self._progress = ProgressThrottle()
-        self._checkpoints: list[str] = []
-        self._checkpoint_names: set[str] = set()
-        self._requests: list[StartToolchain | AskAgent] = []
-        self._requested = 0
-        self._log: list[LogLine] = []
-        self._logged = 0
-        self._tail: deque[bytes] = deque()
-        self._tail_bytes = 0
-        self._last_message: Done | Failed | None = None
+        self._messages = ChildMessages()
         self._peak_bytes = 0
         self._ticks = 0
         self._inputs = footprint.disk(directory, most=10 * footprint.MAX_ENTRIES)
@@ -137,7 +81,7 @@ class ChildMonitor:
         try:
             while not self._child.over:
                 self._read_for_a_tick()
-                self._notify(listeners)
+                self._messages.notify(listeners)
                 if reason := listeners.should_stop():
                     end = Stopped(reason)
                     break
@@ -149,8 +93,8 @@ class ChildMonitor:
             end = broken
         if end is not None:
             self._kill()
-        self._add_output()
-        self._notify(listeners)
+        self._messages.log_output(self._directory)
+        self._messages.notify(listeners)
         return end if isinstance(end, Stopped) else self._judged(end)
 
     def close(self) -> None:
@@ -178,85 +122,18 @@ class ChildMonitor:
             return 0
         if not chunk:
             self._selector.unregister(pipe)
-        elif pipe == self._messages:
-            for line in self._lines.feed(chunk):
-                self._receive(line)
+        elif pipe == self._message_pipe:
+            self._messages.receive(chunk)
         else:
-            self._keep_tail(chunk)
+            self._messages.receive_output(chunk)
         return len(chunk)
 
     def _drain(self) -> None:
         """What the child wrote before its end: at most what the pipes hold, as nothing writes to them any more."""
-        for pipe in (self._messages, self._output):
+        for pipe in (self._message_pipe, self._output_pipe):
             left = TICK_BYTES * 8
             while pipe in self._selector.get_map() and left > 0 and (read := self._read(pipe)):
                 left -= read
-
-    def _receive(self, line: bytes) -> None:
-        if self._last_message is not None:
-            raise Crashed("The process broke the protocol with its parent: it spoke after its last line.")
-        match decode(line):
-            case Advanced(progress=progress):
-                self._progress.add(progress)
-            case LogLine() as log_line:
-                self._add_line(log_line)
-            case CheckpointChanged(name=name):
-                self._add_checkpoint(name)
-            case StartToolchain() | AskAgent() as request:
-                self._add_request(request)
-            case Done() | Failed() as last_message:
-                self._last_message = last_message
-            case started:
-                layers = ", ".join(f"{name}: {state}" for name, state in started.layers.items())
-                self._add_line(LogLine(message=f"confined by {plain(layers)}"[:MAX_LOG_MESSAGE]))
-
-    def _add_checkpoint(self, name: str) -> None:
-        if name in self._checkpoint_names or len(self._checkpoint_names) < MAX_CHECKPOINTS:
-            self._checkpoint_names.add(name)
-            self._checkpoints.append(name)
-
-    def _add_request(self, request: StartToolchain | AskAgent) -> None:
-        self._requested += 1
-        if self._requested <= MAX_REQUESTS:
-            self._requests.append(request)
-
-    def _add_line(self, line: LogLine) -> None:
-        if self._logged > MAX_LOG_BYTES:
-            return
-        self._logged += max(len(line.message) + 1, MAX_LOG_BYTES // MAX_LOG_LINES)
-        if self._logged > MAX_LOG_BYTES:
-            line = LogLine(level="warning", message=TRUNCATED)
-        self._log.append(line)
-
-    def _keep_tail(self, chunk: bytes) -> None:
-        self._tail.append(chunk)
-        self._tail_bytes += len(chunk)
-        while self._tail_bytes - len(self._tail[0]) >= OUTPUT_BYTES:
-            self._tail_bytes -= len(self._tail.popleft())
-
-    def _add_output(self) -> None:
-        """The end of what the process printed, behind its log."""
-        scrubber = Scrubber(self._directory)
-        text = b"".join(self._tail)[-OUTPUT_BYTES:].decode("utf-8", "replace")
-        for line in text.splitlines():
-            self._log.append(LogLine(message=plain(scrubber(line))[:MAX_LOG_MESSAGE], source="output"))
-
-    def _notify(self, listeners: Listeners) -> None:
-        """Hand on what was read; a listener that raises hears nothing twice."""
-        lines, self._log = self._log, []
-        checkpoints, self._checkpoints = self._checkpoints, []
-        requests, self._requests = self._requests, []
-        for line in lines:
-            listeners.on_log(line)
-        for progress in self._progress.take():
-            listeners.on_progress(progress)
-        for name in checkpoints:
-            listeners.on_checkpoint(name)
-        for request in requests:
-            if isinstance(request, AskAgent):
-                listeners.on_agent(request.number, request.agent)
-            else:
-                listeners.on_toolchain(request.number, request.name)
 
     def _require_within_limits(self, deadline: float) -> None:
         if self._child.over:
@@ -290,8 +167,8 @@ class ChildMonitor:
                     self._child.look()
                 elif not (chunk := self._read_ignored(key.fd)):
                     self._selector.unregister(key.fd)
-                elif key.fd == self._output:
-                    self._keep_tail(chunk)
+                elif key.fd == self._output_pipe:
+                    self._messages.receive_output(chunk)
 
     @staticmethod
     def _read_ignored(pipe: int) -> bytes:
@@ -303,11 +180,11 @@ class ChildMonitor:
 
     def _judged(self, end: PareError | None) -> EndedWell | Failure:
         code = self._child.code
-        if end is None and code == 0 and isinstance(self._last_message, Done):
+        if end is None and code == 0 and isinstance(self._messages.last, Done):
             return EndedWell()
-        if end is None and isinstance(self._last_message, Failed):
-            if self._last_message.failure.code in self._child.codes:
-                return self._last_message.failure
+        if end is None and isinstance(self._messages.last, Failed):
+            if self._messages.last.failure.code in self._child.codes:
+                return self._messages.last.failure
             end = Crashed(f"{self._subject}'s process ended with an error that is not documented.")
         return Failure.of(end or self._cause(code))
 
@@ -316,7 +193,7 @@ class ChildMonitor:
         process = f"{self._subject}'s process"
         if code is None:
             return Killed(f"{process} ended together with the one it was forked from.")
-        if b"std::bad_alloc" in b"".join(self._tail):
+        if self._messages.printed(b"std::bad_alloc"):
             return OutOfMemory(f"{self._subject} ran out of memory.")
         if code >= 0:
             return Crashed(f"{process} ended with status {code} and without a result.")

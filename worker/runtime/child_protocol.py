@@ -133,7 +133,7 @@ class Lines:
     """Cuts a stream of bytes into lines. Raises Crashed when a line is longer than 64 KiB."""
 
     def __init__(self) -> None:
-        """Start with nothing read."""
+        """Of a line, what was read so far is kept until its newline comes."""
         self._rest = b""
 
     def feed(self, chunk: bytes) -> list[bytes]:

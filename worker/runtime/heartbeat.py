@@ -21,6 +21,9 @@ log = logging.getLogger(__name__)
 TICK_SECONDS = 1.0
 """Progress and a cancel request travel at this pace; the lease is renewed every `heartbeat_s`."""
 
+TICK_LINES = 500
+"""Log lines that one transaction stores: whoever floods the log waits for its own lines, not others for theirs."""
+
 CANCELED = "canceled"
 FENCED = "fenced"
 DRAINING = "draining"
@@ -65,7 +68,8 @@ class Heartbeat(threading.Thread):
 
     def flush(self) -> None:
         """Store what was said so far, now."""
-        self._tick()
+        for _ in range(1 + len(self._lines) // TICK_LINES):
+            self._tick()
 
     def run(self) -> None:
         while not self._over.wait(min(TICK_SECONDS, self._settings.heartbeat_s)):
@@ -73,7 +77,7 @@ class Heartbeat(threading.Thread):
 
     def _tick(self) -> None:
         with self._lock:
-            lines, self._lines = self._lines, []
+            lines, self._lines = self._lines[:TICK_LINES], self._lines[TICK_LINES:]
             progress = self._progress.take()
         is_due = time.monotonic() - self._renewed >= self._settings.heartbeat_s
         try:

@@ -20,7 +20,8 @@ from app.spec.failure import Failure
 from app.spec.work import WorkKind, WorkResult
 from worker.engine.toolchains.environments import Environments
 from worker.runtime import results
-from worker.runtime.child_monitor import ChildMonitor, EndedWell, Listeners, Stopped
+from worker.runtime.child_messages import Listeners
+from worker.runtime.child_monitor import ChildMonitor, EndedWell, Stopped
 from worker.runtime.errors import DeviceUnavailable, NotStarted, SandboxUnavailable
 from worker.runtime.fork_protocol import Entry, Program, Request
 from worker.runtime.fork_server import ForkServer

@@ -16,7 +16,8 @@ from app.spec.targets import ToolchainName
 from worker.engine.errors import ToolchainFailed, ToolchainMissing
 from worker.engine.toolchains.environments import Environments
 from worker.engine.toolchains.process import ENDED, FOLDER
-from worker.runtime.child_monitor import EndedWell, Listeners, Stopped
+from worker.runtime.child_messages import Listeners
+from worker.runtime.child_monitor import EndedWell, Stopped
 from worker.runtime.child_protocol import LogLine
 from worker.runtime.untrusted_dir import UntrustedDir
 

@@ -42,7 +42,7 @@ class Zygote:
         self._selector.register(self._wakeup, selectors.EVENT_READ)
 
     def serve(self) -> None:
-        """Until the parent hangs up."""
+        """Say that all is loaded, then answer requests until the parent hangs up."""
         # Said now, by ourselves: a child that is taken over could make codes up.
         ready = Ready(codes=frozenset(error.code for error in PareError.every()))
         self._control.sendall(ready.model_dump_json().encode() + b"\n")

@@ -177,7 +177,7 @@ def placement(artifact: str, threads: int) -> dict[str, Any]:
 
 
 def _operators(folder: Path) -> Counter[str]:
-    """Of a package on disk."""
+    """Number of operations by kind, of a package on disk; constants are left out."""
     spec = ct.utils.load_spec(str(folder))
     every = (
         operation.type

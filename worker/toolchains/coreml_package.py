@@ -63,7 +63,7 @@ class Package:
         return self._item(self.manifest["rootModelIdentifier"])
 
     def findItemByNameAuthor(self, name: str, author: str) -> Any:  # noqa: N802
-        """An item, or None."""
+        """The path of the item with this name and author, or None."""
         entries = self.manifest["itemInfoEntries"].items()
         keys = [key for key, entry in entries if (entry["name"], entry["author"]) == (name, author)]
         return self._item(keys[0]) if keys else None

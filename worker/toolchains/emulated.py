@@ -31,7 +31,7 @@ Arrays = dict[str, Any]
 
 
 def main(site: str, order: str) -> None:
-    """Do what the order asks."""
+    """Run the artifact as the order says, and write outputs and counts beside it."""
     sys.path.insert(0, site)
     os.environ["ORT_DISABLE_TELEMETRY"] = "1"
     exit_by_signals()
@@ -58,18 +58,19 @@ class Onnx:
     """ONNX Runtime, configured as `worker.engine.onnx_graph.sessions` does it."""
 
     def __init__(self, path: str) -> None:
-        """Load the file."""
+        """Load an ONNX file for one thread."""
         import onnxruntime as ort
 
         ort.set_default_logger_severity(3)
         options = ort.SessionOptions()
-        options.intra_op_num_threads = options.inter_op_num_threads = 1
+        options.intra_op_num_threads = 1
+        options.inter_op_num_threads = 1
         self._session = ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
         self._inputs = [node.name for node in self._session.get_inputs()]
         self._outputs = [node.name for node in self._session.get_outputs()]
 
     def __call__(self, feeds: Arrays) -> Arrays:
-        """Outputs by name."""
+        """Outputs by name, for the rows of `feeds`."""
         values = self._session.run(self._outputs, {name: feeds[name] for name in self._inputs})
         return dict(zip(self._outputs, values, strict=True))
 

@@ -20,7 +20,7 @@ COMPUTE = {"CONV_2D", "DEPTHWISE_CONV_2D", "TRANSPOSE_CONV", "CONV_3D", "FULLY_C
 
 
 def version() -> dict[str, Any]:
-    """Of the runtime."""
+    """Version of the LiteRT runtime."""
     return {"version": installed("ai-edge-litert")}
 
 

@@ -20,7 +20,7 @@ COMPUTE = {"Convolution", "GroupConvolution", "FullyConnected", "MatMul", "Decon
 
 
 def version() -> dict[str, Any]:
-    """Of the runtime."""
+    """Version of OpenVINO's runtime."""
     return {"version": ov.__version__.split("-")[0]}
 
 

@@ -54,7 +54,7 @@ class Program:
     """Instructions in order. Conditions are blocks: `with program.when_equal(k): ...` skips the block otherwise."""
 
     def __init__(self) -> None:
-        """Begin empty."""
+        """A program without instructions."""
         self._code: list[tuple[int, int, int, int]] = []
 
     def load(self, offset: int) -> None:

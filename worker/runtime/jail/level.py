@@ -26,7 +26,7 @@ class Layers(Frozen):
 
     @property
     def all_applied(self) -> bool:
-        """Nothing is missing."""
+        """Whether every layer was accepted and none lacks a part."""
         return self.rlimits and self.no_new_privs and self.landlock > 0 and self.seccomp and not self.missing
 
 

@@ -86,7 +86,7 @@ def devices(*, cuda: bool) -> tuple[str, ...]:
 
 
 def cpu_model() -> str:
-    """As the kernel names it."""
+    """The CPU's model, as /proc/cpuinfo names it."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
