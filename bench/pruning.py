@@ -70,9 +70,9 @@ def halved(program: Program, step: PruneChannels) -> Halved:
     started = time.perf_counter()
     channels = analyse(program)
     seconds = time.perf_counter() - started
-    doomed = choose(channels, candidates(channels, by_norm(channels, 2), step), step)
-    proof = require_exact(channels, doomed, program.rebuilt(removed(channels, doomed)))
-    return Halved(seconds, cost_of(channels), cost_of(channels, doomed), proof.difference)
+    pruned_mask = choose(channels, candidates(channels, by_norm(channels, 2), step), step)
+    proof = require_exact(channels, pruned_mask, program.rebuilt(removed(channels, pruned_mask)))
+    return Halved(seconds, cost_of(channels), cost_of(channels, pruned_mask), proof.difference)
 
 
 def figures(name: str, found: dict[int, Halved]) -> list[Figure]:

@@ -135,14 +135,14 @@ def _prune_channels(view: _View) -> StepOutlook:
         return StepOutlook(
             applicable=False, says="No channel can be removed: all meet an output or an unknown operator."
         )
-    doomed = np.zeros(len(channels.classes), bool)
+    pruned_mask = np.zeros(len(channels.classes), bool)
     for group in channels.groups:
-        doomed[group.classes[: len(group.classes) // 2]] = True
-    half: Cost = cost_of(channels, doomed)
+        pruned_mask[group.classes[: len(group.classes) // 2]] = True
+    halved: Cost = cost_of(channels, pruned_mask)
     return StepOutlook(
         applicable=True,
         says=f"{len(channels.groups)} groups of channels; without half of each, "
-        f"{1 - half.parameters / view.cost.parameters:.0%} of the parameters are gone.",
+        f"{1 - halved.parameters / view.cost.parameters:.0%} of the parameters are gone.",
     )
 
 

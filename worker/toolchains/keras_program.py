@@ -160,9 +160,9 @@ class _Weights:
         if self._value(weight).dim() != 2:
             return
         with self.graph.inserting_before(product):
-            turned = self._new(self._value(weight).detach().t().contiguous(), weight)
+            transposed = self._new(self._value(weight).detach().t().contiguous(), weight)
             flat = () if bias is None else (self._new(self._value(bias).detach().reshape(-1), bias),)
-            linear = self.graph.call_function(aten.linear.default, (product.args[0], turned, *flat))
+            linear = self.graph.call_function(aten.linear.default, (product.args[0], transposed, *flat))
         linear.meta = dict(node.meta)
         node.replace_all_uses_with(linear)
         self.graph.erase_node(node)

@@ -84,12 +84,12 @@ def halved(program: Program, ratio: float = 0.5, **step: object) -> Halved:
     """Remove channels by their norm, and compare with the masked program on rows that the engine has not seen."""
     channels = analyse(program)
     asked = PruneChannels.model_validate({"ratio": ratio, "round_to": 1, **step})
-    doomed = choose(channels, candidates(channels, by_norm(channels, 2), asked), asked)
-    smaller = program.rebuilt(removed(channels, doomed))
+    pruned_mask = choose(channels, candidates(channels, by_norm(channels, 2), asked), asked)
+    smaller = program.rebuilt(removed(channels, pruned_mask))
     example = program.example(rows=5, seed=7)
     with torch.inference_mode():
         dense = program.outputs_of(program.exported.module(check_guards=False), example)
-        zeroed = program.outputs_of(masked(channels, doomed), example)
+        zeroed = program.outputs_of(masked(channels, pruned_mask), example)
         found = smaller.outputs_of(smaller.exported.module(check_guards=False), example)
     return Halved(channels, smaller, _apart(found, zeroed), _apart(dense, zeroed))
 

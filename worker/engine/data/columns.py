@@ -19,7 +19,7 @@ class Column(Protocol):
     """One array of a data set; rows are read when they are taken."""
 
     def __len__(self) -> int:
-        """Rows."""
+        """How many rows it has."""
 
     @property
     def uniform(self) -> bool:

@@ -103,8 +103,8 @@ def _inflate(stream: IO[bytes], plain: Path) -> None:
 
 def _row_major(plain: Path, dtype: np.dtype, shape: tuple[int, ...]) -> StoredArray:
     """Rewrite a Fortran-ordered array row by row, a block of rows at a time."""
-    turned = plain.with_suffix(".rows")
-    if not turned.exists():
+    transposed = plain.with_suffix(".rows")
+    if not transposed.exists():
         columns = np.memmap(plain, dtype, "r", 0, shape, order="F")
         row_bytes = max(1, dtype.itemsize * int(np.prod(shape[1:], dtype=np.int64)))
         step = max(1, COPY_BYTES // row_bytes)
@@ -112,5 +112,5 @@ def _row_major(plain: Path, dtype: np.dtype, shape: tuple[int, ...]) -> StoredAr
         with partial.open("wb") as file:
             for start in range(0, shape[0], step):
                 file.write(np.ascontiguousarray(columns[start : start + step]).tobytes())
-        partial.rename(turned)
-    return StoredArray(turned, 0, dtype, shape)
+        partial.rename(transposed)
+    return StoredArray(transposed, 0, dtype, shape)

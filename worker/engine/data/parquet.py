@@ -111,12 +111,12 @@ def _numbers(source: pq.ParquetFile, name: str, declared: ArraySpec, plain: Path
         partial = plain.with_suffix(".partial")
         with partial.open("wb") as out:
             for column in _batches(source, name, [name]):
-                flat = _flattened(column, name, values)
-                if flat.dtype != dtype:
-                    raise UnreadableData(f"Column {name} holds {flat.dtype}, its footer says {dtype}.")
-                if dtype.kind == "f" and not np.isfinite(flat).all():
+                flattened = _flattened(column, name, values)
+                if flattened.dtype != dtype:
+                    raise UnreadableData(f"Column {name} holds {flattened.dtype}, its footer says {dtype}.")
+                if dtype.kind == "f" and not np.isfinite(flattened).all():
                     raise UnreadableData(f"Column {name} holds NaN or infinite values.")
-                out.write(np.ascontiguousarray(flat).data)
+                out.write(np.ascontiguousarray(flattened).data)
                 rows += len(column)
         if rows != shape[0]:
             raise UnreadableData(f"Column {name} has {rows} rows, its footer says {shape[0]}.")
@@ -149,7 +149,7 @@ def _pictures(source: pq.ParquetFile, name: str, plain: Path) -> StoredPictures:
                 content = column.field(BYTES_FIELD) if struct else column
                 if column.null_count or content.null_count:
                     raise UnreadableData(f"Column {name} has rows without a picture in the file.")
-                sizes = [out.write(one.as_buffer()) for one in content]
+                sizes = [out.write(picture.as_buffer()) for picture in content]
                 offsets.append(offsets[-1][-1] + np.cumsum(sizes, dtype=np.int64))
         np.concatenate(offsets).tofile(ends)
     return StoredPictures(plain, np.fromfile(ends, np.int64))

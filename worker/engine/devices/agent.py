@@ -52,7 +52,7 @@ def run_on_agent(device: AgentDevice, trial: Trial) -> DeviceRun:
         return DeviceRun(
             device=device, provenance=device.provenance, size_bytes=trial.size_bytes, failure=answered.failure
         )
-    return _judged(device, trial, answered, answered.measurement)
+    return _compared(device, trial, answered, answered.measurement)
 
 
 def _baseline(trial: Trial) -> Path:
@@ -63,27 +63,27 @@ def _baseline(trial: Trial) -> Path:
     return trial.comparison.baseline
 
 
-def _judged(device: AgentDevice, trial: Trial, answered: Answered, told: AgentMeasurement) -> DeviceRun:
+def _compared(device: AgentDevice, trial: Trial, answered: Answered, measurement: AgentMeasurement) -> DeviceRun:
     try:
         compared = trial.recording.compare(answered.outputs())
     except (ValueError, KeyError, OSError) as error:
         raise AnswersMissing("What it sent back are no outputs.") from error
-    facts, condition = told.facts, told.condition
+    facts, condition = measurement.facts, measurement.condition
     return DeviceRun(
         device=device,
         provenance=device.provenance,
-        runtime=told.runtime,
+        runtime=measurement.runtime,
         size_bytes=trial.size_bytes,
-        threads=told.threads,
-        batch=told.batch,
-        latency=distribution(np.array(told.after_ns, np.float64)),
+        threads=measurement.threads,
+        batch=measurement.batch,
+        latency=distribution(np.array(measurement.after_ns, np.float64)),
         metrics=compared.metrics,
         rows=compared.rows,
         agreement=compared.agreement,
         agreement_original=compared.agreement_original,
         bit_exact=compared.bit_exact,
-        load_ms=told.load_ms,
-        peak_memory_bytes=told.peak_memory_bytes,
+        load_ms=measurement.load_ms,
+        peak_memory_bytes=measurement.peak_memory_bytes,
         temperature_c=condition.temperature_c,
         throttled=condition.throttled,
         power_w=condition.power_w,
@@ -96,12 +96,12 @@ def _judged(device: AgentDevice, trial: Trial, answered: Answered, told: AgentMe
             governor=condition.governor,
             versions={"python": facts.python, "pare-agent": facts.version, **facts.runtimes},
         ),
-        notes=(_against_the_original(told, trial.comparison.seed), *compared.notes, *told.notes),
+        notes=(_against_the_original(measurement, trial.comparison.seed), *compared.notes, *measurement.notes),
     )
 
 
-def _against_the_original(told: AgentMeasurement, seed: int) -> str:
-    before, after = (np.array(times, np.float64) for times in (told.before_ns, told.after_ns))
+def _against_the_original(measurement: AgentMeasurement, seed: int) -> str:
+    before, after = (np.array(times, np.float64) for times in (measurement.before_ns, measurement.after_ns))
     original = f"The original takes {np.median(before) / NS_PER_MS:.3g} ms (p50) there"
     if len(before) != len(after):
         return f"{original}."

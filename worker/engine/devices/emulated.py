@@ -41,27 +41,27 @@ def run_emulated(device: EmulatedDevice, trial: Trial) -> DeviceRun:
     runtime, package = _runtime(trial)
     with started("emulator", trial.directory, trial.comparison.progress) as emulator:
         versions = emulator.do("version")
-        desk = _Desk(emulator, device, trial)
-        recording = desk.recording
-        ended = desk.run(trial.files, "artifact", desk.rows())
-        told = {name: versions[name] for name in ("qemu", package)}
-        facts = DeviceFacts(cpu=f"{device.cpu} under QEMU", cores=1, system="Linux", versions=told)
+        emulation = _Emulation(emulator, device, trial)
+        recording = emulation.recording
+        ended = emulation.run(trial.files, "artifact", emulation.rows())
+        used = {name: versions[name] for name in ("qemu", package)}
+        facts = DeviceFacts(cpu=f"{device.cpu} under QEMU", cores=1, system="Linux", versions=used)
         cell = DeviceRun(
             device=device,
             provenance=device.provenance,
             runtime=f"{runtime} {versions[package]}",
             size_bytes=trial.size_bytes,
             threads=1,
-            batch=desk.batch,
+            batch=emulation.batch,
             facts=facts,
             illegal_instruction=False,
         )
         if ended["signal"] == "SIGILL":
             return cell.model_copy(update={"illegal_instruction": True, "failure": _illegal(device, ended)})
-        answers = desk.answers()
+        answers = emulation.answers()
         _require_answers(device, ended, answers)
         compared = recording.compare(map(loaded, answers), device.provenance)
-        relative, notes = desk.relative(ended["instructions"])
+        relative, notes = emulation.relative(ended["instructions"])
     if compared.rows < recording.rows:
         notes.append(f"{compared.rows} of {recording.rows} rows were answered in the {LIMIT_S:g} s that it has.")
     if package == "onnxruntime" and versions[package] != ort.__version__:
@@ -80,7 +80,7 @@ def run_emulated(device: EmulatedDevice, trial: Trial) -> DeviceRun:
 
 
 @dataclass(frozen=True)
-class _Desk:
+class _Emulation:
     """The emulator's folder, with what one trial puts there."""
 
     emulator: Toolchain
@@ -145,10 +145,10 @@ class _Desk:
 
 def _runtime(trial: Trial) -> tuple[str, str]:
     name = trial.files[0].name
-    found = RUNTIMES.get(trial.files[0].suffix)
-    if found is None:
+    runtime = RUNTIMES.get(trial.files[0].suffix)
+    if runtime is None:
         raise NoRuntimeThere(f"Emulated devices have no runtime for {name}.")
-    return found
+    return runtime
 
 
 def _original(trial: Trial) -> Sequence[Path]:

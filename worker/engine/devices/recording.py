@@ -45,11 +45,13 @@ class Agreement:
     rows: int = 0
     alike: int = 0
 
-    def add(self, one: np.ndarray, other: np.ndarray) -> None:
+    def add(self, scores: np.ndarray, others: np.ndarray) -> None:
         """Take in two arrays of scores; outputs that are none are not counted."""
-        if one.shape == other.shape and is_score(one):
-            self.rows += len(one)
-            self.alike += int(((one.argmax(axis=1) == other.argmax(axis=1)) & np.isfinite(other).all(axis=1)).sum())
+        if scores.shape == others.shape and is_score(scores):
+            self.rows += len(scores)
+            self.alike += int(
+                ((scores.argmax(axis=1) == others.argmax(axis=1)) & np.isfinite(others).all(axis=1)).sum()
+            )
 
     @property
     def share(self) -> float | None:
@@ -82,7 +84,7 @@ class Recording:
 
     @property
     def rows(self) -> int:
-        """How many."""
+        """How many rows were recorded."""
         return sum(batch.rows for batch in self.batches)
 
     def split(self, folder: Path, most: int) -> "Recording":
@@ -113,8 +115,8 @@ class Recording:
         if not rows:
             raise AnswersMissing("It returned no outputs at all.")
         changes, notes = metrics.changes()
-        told = tuple(change.model_copy(update={"provenance": provenance}) for change in changes)
-        return Compared(rows, told, here.share, original.share, exact, notes)
+        changes = tuple(change.model_copy(update={"provenance": provenance}) for change in changes)
+        return Compared(rows, changes, here.share, original.share, exact, notes)
 
 
 def record(

@@ -84,12 +84,12 @@ class Cost:
 
     @property
     def total(self) -> float:
-        """Of all three."""
+        """Seconds of one batch."""
         return self.compute + self.memory + self.overhead
 
     @property
     def bound(self) -> Literal["compute", "memory", "overhead"]:
-        """What takes most."""
+        """The part that takes most of the time."""
         parts: dict[Literal["compute", "memory", "overhead"], float]
         parts = {"compute": self.compute, "memory": self.memory, "overhead": self.overhead}
         return max(parts, key=lambda name: parts[name])
@@ -132,14 +132,14 @@ def fit(device: PublishedDevice, family: Family, seconds: Mapping[str, float]) -
 
 def _squares(device: PublishedDevice, family: Family, seconds: Mapping[str, float], overhead: float) -> np.ndarray:
     """Of the relative errors, summed over the networks, at every rate."""
-    taken = np.array(list(seconds.values()))[:, None]
-    told = np.stack([_seconds(device, family, published_layers()[name], overhead) for name in seconds])
-    squares: np.ndarray = np.square(np.log(told / taken))
+    published = np.array(list(seconds.values()))[:, None]
+    estimated = np.stack([_seconds(device, family, published_layers()[name], overhead) for name in seconds])
+    squares: np.ndarray = np.square(np.log(estimated / published))
     return squares.sum(axis=0)
 
 
 def _seconds(device: PublishedDevice, family: Family, layers: Layers, overhead: float) -> np.ndarray:
-    """At every rate."""
+    """Seconds that the layers take at each of `RATES`, float64 `[len(RATES)]`."""
     multiplied, memory = work(device, family, layers)
     each: np.ndarray = np.maximum(multiplied / RATES[:, None], memory) + overhead
     return each.sum(axis=1)

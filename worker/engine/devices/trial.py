@@ -24,7 +24,7 @@ class Trial:
     report: TargetReport
     """What was measured here already."""
     directory: Path
-    """The job's."""
+    """The job's own folder; every path of its order is below it."""
     as_onnx: Callable[[Path], Path] | None = None
     """Writes what the same plan makes of an ONNX file; None where only the artifact is known."""
 

@@ -35,9 +35,9 @@ class Layers:
 
     macs: np.ndarray
     weights: np.ndarray
-    """How many."""
+    """Elements of the weight."""
     values: np.ndarray
-    """Read and written."""
+    """Elements that are read and written."""
     fast: np.ndarray
     """Bool: windows of 3 without stride, for which fast convolution (arXiv:1509.09308) multiplies less."""
 
@@ -92,7 +92,7 @@ def workload_of(path: Path, signature: Signature, batch: int) -> Workload:
     made_by = {output: node for node in graph.node for output in node.output}
     constants = _constants(graph.node, {tensor.name for tensor in graph.initializer})
     rows: dict[bool, list[tuple[float, float, float, float]]] = {False: [], True: []}
-    depthwise = convolves = False
+    depthwise, convolves = False, False
     scale = batch / rows_counted(signature)
     for node in graph.node:
         if node.op_type not in COUNTED:
@@ -155,4 +155,4 @@ def _is_fast(node: NodeProto, weight: tuple[int, ...]) -> bool:
 
 
 def _attributes(node: NodeProto) -> dict[str, Any]:
-    return {one.name: helper.get_attribute_value(one) for one in node.attribute}
+    return {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}

@@ -91,13 +91,13 @@ def _memory_bytes() -> int:
 
 
 def _versions() -> dict[str, str]:
-    found = {}
+    versions = {}
     for package in PACKAGES:
         try:
-            found[package] = version(package)
+            versions[package] = version(package)
         except PackageNotFoundError:
             continue
-    return found
+    return versions
 
 
 def _linux_cpu(cpuinfo: Path) -> tuple[str, frozenset[str]]:

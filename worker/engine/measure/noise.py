@@ -15,7 +15,7 @@ SESSION_NOISE = 0.02
 runs cannot show. Eight pairs differed by 0.5 % at most; 2 % leaves room for larger models."""
 ELEMENTS_AT_ONCE = 1 << 20
 NORMAL_QUANTILE = 1.959963984540054
-"""Of 97.5 %."""
+"""The quantile of the normal distribution below which 97.5 % lie."""
 CONTINUITY = 0.5
 """Rows; counts are whole numbers, the score test treats them as continuous."""
 BISECTIONS = 50

@@ -111,8 +111,10 @@ def rounded_by_runtime(artifact: Path, placement: Placement) -> tuple[str, ...]:
     """
     graph = onnx.load(str(artifact), load_external_data=False).graph
     inner = list(graphs(graph))
-    nodes = [node for one in inner for node in one.node]
-    floats = {one.name for part in inner for one in part.initializer if one.data_type == onnx.TensorProto.FLOAT}
+    nodes = [node for graph in inner for node in graph.node]
+    floats = {
+        tensor.name for graph in inner for tensor in graph.initializer if tensor.data_type == onnx.TensorProto.FLOAT
+    }
     may_be = sum(
         node.op_type in INTEGER or (node.op_type in WEIGHTED and floats.isdisjoint(node.input[1:2])) for node in nodes
     )

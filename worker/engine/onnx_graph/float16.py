@@ -13,7 +13,7 @@ COUNTING = ("CumSum", "Range")
 QDQ = frozenset({"QuantizeLinear", "DequantizeLinear"})
 
 
-def in_half(model: ModelProto, wide: tuple[str, ...] = ()) -> ModelProto:
+def to_float16(model: ModelProto, wide: tuple[str, ...] = ()) -> ModelProto:
     """The graph in float16; operators of the types `wide` stay in float32, between casts.
 
     What is beyond float16's range is cut to it. `model` is changed. Raises `PlanNotSupported` if it has Q/DQ nodes

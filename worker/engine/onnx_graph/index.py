@@ -34,14 +34,14 @@ class GraphIndex:
 
     def readers(self, value: str) -> list[NodeProto] | None:
         """The nodes that read a value; None if it also leaves the graph or enters a control-flow node."""
-        found = self._readers.get(value, [])
-        times = sum(name == value for node in found for name in node.input)
-        return found if times == self._reads[value] else None
+        readers = self._readers.get(value, [])
+        times = sum(name == value for node in readers for name in node.input)
+        return readers if times == self._reads[value] else None
 
     def only_reader(self, value: str) -> NodeProto | None:
         """The node that is alone in reading a value, once."""
-        found = self.readers(value)
-        return found[0] if found is not None and len(found) == 1 and self._reads[value] == 1 else None
+        readers = self.readers(value)
+        return readers[0] if readers is not None and len(readers) == 1 and self._reads[value] == 1 else None
 
     def is_own(self, name: str) -> bool:
         """Whether this is a float32 constant that a single node reads."""
@@ -73,7 +73,7 @@ class GraphIndex:
         return node.input[place]
 
     def array(self, name: str) -> np.ndarray:
-        """A constant's values."""
+        """The values of the constant; KeyError for a value that is computed."""
         return numpy_helper.to_array(self.constants[name])
 
     def write(self, name: str, values: np.ndarray) -> None:

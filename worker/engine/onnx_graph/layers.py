@@ -80,5 +80,5 @@ def _groups(node: NodeProto) -> int:
 def _scale(index: GraphIndex, node: NodeProto, factor: np.ndarray) -> None:
     scaled = weight_of(index, node).astype(np.float64) * factor
     shape = index.array(node.input[1]).shape
-    turned = node.op_type != "Conv" and not attributes(node).get("transB", 0)
-    index.write(node.input[1], scaled[0, :, :, 0].T if turned else scaled.reshape(shape))
+    transposed = node.op_type != "Conv" and not attributes(node).get("transB", 0)
+    index.write(node.input[1], scaled[0, :, :, 0].T if transposed else scaled.reshape(shape))

@@ -83,11 +83,11 @@ def macs_of(node: NodeProto, shapes: dict[str, Shape]) -> int | None:
     if node.op_type == "MatMul":
         return _times(*out, first[-1] or second[-2 if len(second) > 1 else 0])
     if node.op_type == "Gemm":  # by its second operand: a weight, whose shape is known
-        flags = {one.name: helper.get_attribute_value(one) for one in node.attribute}
+        flags = {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}
         return _times(*out, second[1 if flags.get("transB") else 0])
     steps, hidden = _times(*first[:2]), shapes.get(node.input[2], (None,))
     each = _times(*second), _times(*hidden)  # [directions, gates x hidden, incoming] and [.., hidden]
-    return None if steps is None or None in each else steps * sum(one for one in each if one is not None)
+    return None if steps is None or None in each else steps * sum(count for count in each if count is not None)
 
 
 def _times(*sizes: int | None) -> int | None:

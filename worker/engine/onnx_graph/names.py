@@ -45,17 +45,17 @@ def give_names(graph: GraphProto, translated: fx.Graph, wanted: dict[str, str]) 
         used.add(renamed[name])
         if name in nodes:
             nodes[name].name = renamed[name]
-    for one in graphs(graph):
-        for node in one.node:
+    for inner in graphs(graph):
+        for node in inner.node:
             _rename(node, renamed)
-        for value in (*one.input, *one.output, *one.value_info, *one.initializer):
+        for value in (*inner.input, *inner.output, *inner.value_info, *inner.initializer):
             value.name = renamed.get(value.name, value.name)
 
 
 def _names(graph: GraphProto) -> Iterator[str]:
-    for one in graphs(graph):
-        yield from (value.name for value in (*one.input, *one.output, *one.value_info, *one.initializer))
-        for node in one.node:
+    for inner in graphs(graph):
+        yield from (value.name for value in (*inner.input, *inner.output, *inner.value_info, *inner.initializer))
+        for node in inner.node:
             yield from (*node.input, *node.output)
 
 

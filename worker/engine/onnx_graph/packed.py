@@ -84,11 +84,11 @@ def _add_plane(graph: GraphProto, name: str, plane: np.ndarray, count: int, widt
             distance = shared_constant(graph, np.array(by, np.uint8))
             value = add_node(graph, "BitShift", [value, distance], f"{name}/{step}", direction=direction)
     filled = count % per_byte != 0
-    flat = f"{name}/f" if filled else name
-    add_node(graph, "Reshape", [value, shared_constant(graph, np.array([-1], np.int64))], flat)
+    flattened = f"{name}/f" if filled else name
+    add_node(graph, "Reshape", [value, shared_constant(graph, np.array([-1], np.int64))], flattened)
     if filled:
         bounds = [shared_constant(graph, np.array([bound], np.int64)) for bound in (0, count)]
-        add_node(graph, "Slice", [flat, *bounds], name)
+        add_node(graph, "Slice", [flattened, *bounds], name)
 
 
 def add_node(graph: GraphProto, operator: str, inputs: list[str], output: str, **attributes: Any) -> str:
@@ -121,5 +121,5 @@ def remove_initializers(graph: GraphProto, names: Collection[str]) -> None:
 
 
 def add_constant(graph: GraphProto, name: str, array: np.ndarray) -> None:
-    """Append an initializer."""
+    """Append the array as an initializer called `name`."""
     graph.initializer.append(numpy_helper.from_array(array, name))

@@ -12,7 +12,7 @@ from onnx import GraphProto, TensorProto
 
 from worker.engine.errors import LoadFailed
 
-__all__ = ["has_halves", "ort", "session", "without_paths"]
+__all__ = ["has_float16", "ort", "session", "without_paths"]
 
 ort.set_default_logger_severity(3)  # errors only; warnings about foldable nodes fill a job's log
 
@@ -30,7 +30,7 @@ def session(
 
     `optimized` is where the runtime writes the graph it really executes; `config` holds further entries of
     the runtime's session configuration, by their full keys. `blocked` False keeps convolutions out of the blocked
-    layout: see `has_halves`. Raises `LoadFailed`.
+    layout: see `has_float16`. Raises `LoadFailed`.
     """
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
@@ -54,7 +54,7 @@ def session(
         raise LoadFailed(f"ONNX Runtime refuses the model: {without_paths(error, model)}") from error
 
 
-def has_halves(graph: GraphProto) -> bool:
+def has_float16(graph: GraphProto) -> bool:
     """Whether a graph has float16 constants: ONNX Runtime 1.31.1 crashed on some that it brought into blocked layout.
 
     A small vision transformer in float16 ended its process with SIGSEGV in NchwcTransformer; without, it ran.

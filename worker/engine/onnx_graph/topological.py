@@ -19,8 +19,8 @@ def sort_nodes(graph: GraphProto) -> None:
     needs = [{maker[name] for name in _reads(node) if name in maker} - {place} for place, node in enumerate(nodes)]
     readers: list[list[int]] = [[] for _ in nodes]
     for place, makers in enumerate(needs):
-        for one in makers:
-            readers[one].append(place)
+        for writer in makers:
+            readers[writer].append(place)
     missing = [len(makers) for makers in needs]
     ready = [place for place, count in enumerate(missing) if not count]
     order = []

@@ -33,11 +33,11 @@ def prune_channels(step: PruneChannels, model: Model, context: Context) -> Chang
     found = candidates(channels, _scores(step, channels, context), step)
     before = cost_of(channels)
     if step.target_macs is not None:
-        doomed = search(
+        pruned_mask = search(
             channels, found, step, lambda gone: cost_of(channels, gone).macs / before.macs, step.target_macs
         )
     elif step.target_parameters is not None:
-        doomed = search(
+        pruned_mask = search(
             channels,
             found,
             step,
@@ -45,19 +45,20 @@ def prune_channels(step: PruneChannels, model: Model, context: Context) -> Chang
             step.target_parameters,
         )
     else:
-        doomed = choose(channels, found, step)
-    smaller = model.program.rebuilt(removed(channels, doomed))
-    proof = require_exact(channels, doomed, smaller)
+        pruned_mask = choose(channels, found, step)
+    smaller = model.program.rebuilt(removed(channels, pruned_mask))
+    proof = require_exact(channels, pruned_mask, smaller)
 
-    after, kept = cost_of(channels, doomed), kept_positions(channels, doomed)
+    after, kept = cost_of(channels, pruned_mask), kept_positions(channels, pruned_mask)
     groups = [one.group for one in found]
     return Changed(
         model.with_program(smaller),
-        f"Removed {_gone(groups, doomed)} of {_total(groups)} channels in {len(groups)} groups ({step.criterion}): "
+        f"Removed {_gone(groups, pruned_mask)} of {_total(groups)} channels in {len(groups)} groups "
+        f"({step.criterion}): "
         f"{_share(after.parameters, before.parameters)} of the parameters and "
         f"{_share(after.macs, before.macs)} of the multiply-accumulates are left.",
         _facts(channels, before, after, proof),
-        charts=(_widths(groups, doomed), _norms(channels, groups, doomed)),
+        charts=(_widths(groups, pruned_mask), _norms(channels, groups, pruned_mask)),
         notes=_notes(step, channels, model, proof),
         files={KEPT: _written(kept, context.scratch / KEPT)},
     )
@@ -129,17 +130,20 @@ def _doubt(proof: Proof) -> str | None:
     return None
 
 
-def _widths(groups: Sequence[Group], doomed: np.ndarray) -> Chart:
-    before, left = [group.channels for group in groups], [group.channels - _gone([group], doomed) for group in groups]
+def _widths(groups: Sequence[Group], pruned_mask: np.ndarray) -> Chart:
+    before, left = (
+        [group.channels for group in groups],
+        [group.channels - _gone([group], pruned_mask) for group in groups],
+    )
     return layer_bars(
         "Channels per layer", "channels", [group.name for group in groups], {"before": before, "after": left}
     )
 
 
-def _norms(channels: Channels, groups: Sequence[Group], doomed: np.ndarray) -> Chart:
+def _norms(channels: Channels, groups: Sequence[Group], pruned_mask: np.ndarray) -> Chart:
     """Every channel's norm in units of its group's mean, sorted: the tail that was cut shows."""
     before = [values / max(values.mean(), np.finfo(float).tiny) for values in norms(channels, groups)]
-    after = [values[~doomed[group.classes]] for group, values in zip(groups, before, strict=True)]
+    after = [values[~pruned_mask[group.classes]] for group, values in zip(groups, before, strict=True)]
     shares = np.linspace(0, 1, 101)
     return Chart(
         title="Channel norms, smallest first",
@@ -161,8 +165,8 @@ def _written(kept: Kept, path: Path) -> Path:
     return path
 
 
-def _gone(groups: Sequence[Group], doomed: np.ndarray) -> int:
-    return sum(int(doomed[group.classes].sum()) * group.width for group in groups)
+def _gone(groups: Sequence[Group], pruned_mask: np.ndarray) -> int:
+    return sum(int(pruned_mask[group.classes].sum()) * group.width for group in groups)
 
 
 def _total(groups: Sequence[Group]) -> int:

@@ -40,6 +40,6 @@ def replace_initializers(graph: GraphProto, values: Mapping[str, Tensor]) -> Non
 
 def _layer(node: NodeProto, weight: str) -> WeightedLayer:
     given = {entry.name: helper.get_attribute_value(entry) for entry in node.attribute}
-    turned = node.op_type == "MatMul" or (node.op_type == "Gemm" and not given.get("transB", 0))
+    transposed = node.op_type == "MatMul" or (node.op_type == "Gemm" and not given.get("transB", 0))
     name, convolution = weight.removesuffix(".weight"), node.op_type == "Conv"
-    return WeightedLayer(name, weight, None, convolution, turned, given.get("group", 1))
+    return WeightedLayer(name, weight, None, convolution, transposed, given.get("group", 1))

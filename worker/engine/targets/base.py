@@ -30,7 +30,7 @@ class ExportContext:
     """As it was uploaded: what the artifact is compared with."""
     provenance: ArtifactProvenance
     directory: Path
-    """The job's."""
+    """The job's own folder; every path of its order is below it."""
     out: Path
     """Where artifacts go; it exists."""
     scratch: Path

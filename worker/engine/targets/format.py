@@ -7,7 +7,7 @@ from worker.engine.targets.support.base import Knows
 
 
 class Format(NamedTuple):
-    """One deployment format."""
+    """How one format is written, opened again, and known before it is written."""
 
     deliver: Deliver
     reopen: Reopen

@@ -63,10 +63,10 @@ class ToolchainRuntime:
         if not self.profiled:
             return None
         given, rows = self._put(feeds), max((len(array) for array in feeds.values() if array.ndim), default=1)
-        found = self.toolchain.do(
+        answer = self.toolchain.do(
             "profile", artifact=self.artifact[0], threads=threads, feeds=given, runs=PROFILED_RUNS
         )
-        operators = found["operators"][:MOST_POINTS]
+        operators = answer["operators"][:MOST_POINTS]
         return Profile.model_validate(
             {"batch": rows, "threads": threads, "runs": PROFILED_RUNS, "operators": operators}
         )
@@ -80,7 +80,7 @@ class ToolchainRuntime:
         return (), self.notes
 
     def size(self) -> Size:
-        """Of all files of both."""
+        """Bytes on disk of all files of each."""
         return Size(before_bytes=self._bytes(self.baseline), after_bytes=self._bytes(self.artifact))
 
     def _bytes(self, files: tuple[str, ...]) -> int:

@@ -27,8 +27,8 @@ DERIVED = frozenset({"relative_position_index", "relative_coords_table"})
 def names() -> list[str]:
     """Torchvision's classification networks."""
     package = torchvision()
-    found: list[str] = package.models.list_models(module=package.models)
-    return found
+    networks: list[str] = package.models.list_models(module=package.models)
+    return networks
 
 
 def entry(name: str) -> dict[str, Any]:
@@ -44,7 +44,9 @@ def entry(name: str) -> dict[str, Any]:
         "multiple": multiple,
         "square": multiple > 1,
         "tensors": dict(_tensors(name, few)),
-        "weights": {one.name: one.url.rpartition("/")[2] for one in weights if one.meta.get("categories")},
+        "weights": {
+            trained.name: trained.url.rpartition("/")[2] for trained in weights if trained.meta.get("categories")
+        },
     }
 
 

@@ -67,14 +67,14 @@ def load_weights(architecture: Architecture, path: Path) -> Program:
     with WithoutStorage():
         module = construct(architecture, initialised=False)
     wanted = network(architecture).tensors
-    found = {
+    tensors = {
         name: read_tensor(path, tensor).to(_dtype(module, name))
         for name, tensor in stored.items()
         if wanted[name].is_loaded
     }
-    _require_finite(found, stored)
+    _require_finite(tensors, stored)
     try:
-        module.load_state_dict(found, strict=False, assign=True)
+        module.load_state_dict(tensors, strict=False, assign=True)
     except RuntimeError as error:
         raise LoadFailed(f"The weights do not fit {architecture.architecture}.") from error
     return _exported(module, architecture)
@@ -121,8 +121,8 @@ def _dtype(module: nn.Module, name: str) -> torch.dtype:
     return tensor.dtype
 
 
-def _require_finite(found: dict[str, Tensor], stored: dict[str, StoredTensor]) -> None:
-    broken = [name for name, tensor in found.items() if not torch.isfinite(tensor).all()]
+def _require_finite(tensors: dict[str, Tensor], stored: dict[str, StoredTensor]) -> None:
+    broken = [name for name, tensor in tensors.items() if not torch.isfinite(tensor).all()]
     if broken:
         raise LoadFailed(
             f"Weight {broken[0]!r} ({stored[broken[0]].dtype}) holds NaN or infinite values.",

@@ -51,9 +51,13 @@ def _converted(toolchain: Toolchain, path: Path, signature: Signature) -> Path:
 
 def _require_same(kind: str, declared: tuple[TensorSpec, ...], made: tuple[TensorSpec, ...]) -> None:
     """What was read in the file is what Keras made of it: types and fixed sizes, in order."""
-    told, found = ([(tensor.dtype, _sizes(tensor)) for tensor in tensors] for tensors in (declared, made))
-    if told != found:
-        raise InconsistentModel(f"The model's {kind} are {found}, its file declared {told}.")
+    file_says, keras_says = _types_and_sizes(declared), _types_and_sizes(made)
+    if file_says != keras_says:
+        raise InconsistentModel(f"The model's {kind} are {keras_says}, its file declared {file_says}.")
+
+
+def _types_and_sizes(tensors: tuple[TensorSpec, ...]) -> list[tuple[str, list[int | None]]]:
+    return [(tensor.dtype, _sizes(tensor)) for tensor in tensors]
 
 
 def _sizes(tensor: TensorSpec) -> list[int | None]:

@@ -83,7 +83,7 @@ def _recurrent(node: fx.Node, shape_of: ShapeOf) -> int:
     """Both matrices of every layer and direction, for every step of every row."""
     series: Shape = shape_of(_arg(node, 0))
     weights: Any = node.args[2]
-    matrices = (shape for one in weights if len(shape := shape_of(one)) == 2)
+    matrices = (shape for weight in weights if len(shape := shape_of(weight)) == 2)
     return math.prod(series[:-1]) * sum(math.prod(shape) for shape in matrices)
 
 

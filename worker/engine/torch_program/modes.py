@@ -44,7 +44,7 @@ def _set(module: fx.GraphModule, places: list[tuple[fx.Node, tuple[int, str]]], 
 
 def _graphs(module: fx.GraphModule) -> list[fx.GraphModule]:
     """The graph and those nested in it, such as bodies of `torch.no_grad` blocks."""
-    return [one for one in module.modules() if isinstance(one, fx.GraphModule)]
+    return [submodule for submodule in module.modules() if isinstance(submodule, fx.GraphModule)]
 
 
 def _mode(node: fx.Node) -> tuple[int, str] | None:

@@ -47,7 +47,7 @@ def _wanted(graph: fx.Graph, exported: ExportedProgram, signature: Signature) ->
     specs = exported.graph_signature
     places = [node for node in graph.nodes if node.op == "placeholder"]
     results = list(graph.output_node().args[0])  # type: ignore[arg-type]  # a tuple, one for each output
-    found: dict[fx.Node, str] = {}
+    names: dict[fx.Node, str] = {}
     for kind, nodes, listed, tensors in (
         ("USER_INPUT", places, specs.input_specs, signature.inputs),
         ("USER_OUTPUT", results, specs.output_specs, signature.outputs),
@@ -58,8 +58,8 @@ def _wanted(graph: fx.Graph, exported: ExportedProgram, signature: Signature) ->
             if spec.kind.name == kind and isinstance(spec.arg, TensorArgument)
         ]
         for node, tensor in zip(ours, tensors, strict=True):
-            found.setdefault(node, tensor.name)
-    return found
+            names.setdefault(node, tensor.name)
+    return names
 
 
 def _rename(graph: fx.Graph, wanted: dict[fx.Node, str]) -> dict[str, str]:

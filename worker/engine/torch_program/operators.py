@@ -12,8 +12,8 @@ def operator_name(node: fx.Node) -> str:
     if schema is None:
         return str(getattr(node.target, "__name__", node.target))
     namespace, _, name = schema.name.partition("::")
-    plain = name if name.startswith("_") else name.rstrip("_")
-    return plain if namespace == "aten" else f"{namespace}::{plain}"
+    base = name if name.startswith("_") else name.rstrip("_")
+    return base if namespace == "aten" else f"{namespace}::{base}"
 
 
 def parameters_of(node: fx.Node) -> Sequence[Any]:

@@ -32,7 +32,7 @@ def _shapes(value: Any, sizes: Mapping[Any, int]) -> Shapes:
     if isinstance(value, torch.Tensor):
         return tuple(_size(size, sizes) for size in value.shape)
     if isinstance(value, list | tuple):
-        return [_shapes(one, sizes) for one in value]
+        return [_shapes(item, sizes) for item in value]
     return None
 
 

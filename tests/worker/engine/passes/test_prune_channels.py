@@ -231,12 +231,12 @@ def test_single_zeros_survive_under_their_names(trained: Model, tmp_path: Path) 
 
 def test_a_result_that_is_not_exact_is_not_delivered(cnn: Program) -> None:
     channels = analyse(cnn)
-    doomed, others = np.zeros((2, len(channels.classes)), bool)
-    doomed[channels.groups[2].classes[:64]] = True
+    pruned_mask, others = np.zeros((2, len(channels.classes)), bool)
+    pruned_mask[channels.groups[2].classes[:64]] = True
     others[channels.groups[2].classes[1:65]] = True
-    smaller = cnn.rebuilt(removed(channels, doomed))
+    smaller = cnn.rebuilt(removed(channels, pruned_mask))
 
-    proof = require_exact(channels, doomed, smaller)
+    proof = require_exact(channels, pruned_mask, smaller)
     assert proof.difference < 1e-5 < 0.01 < proof.effect
     with pytest.raises(NotExact, match=r"Parameter 7\.weight of the smaller model"):
         require_exact(channels, others, smaller)

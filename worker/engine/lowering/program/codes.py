@@ -48,7 +48,7 @@ class Weight:
         """The codes that converters are told of: with 8 bits the symmetric ones."""
         return (-HIGHEST, HIGHEST) if self.bits == 8 else (-(1 << (self.bits - 1)), (1 << (self.bits - 1)) - 1)
 
-    def turned(self) -> "Weight":
+    def transposed(self) -> "Weight":
         """Of the transposed matrix."""
         return replace(self, codes=np.ascontiguousarray(self.codes.T), axis=1 - self.axis)
 

@@ -50,8 +50,8 @@ def _weight(index: GraphIndex, found: Found) -> Weight:
     """`[outputs, inputs]`."""
     layer = found.layer
     values: np.ndarray = index.array(layer.input[1])
-    turned = layer.op_type == "MatMul" or not attributes(layer).get("transB", 0)
-    return rounded(values.T if turned else values, 0)
+    transposed = layer.op_type == "MatMul" or not attributes(layer).get("transB", 0)
+    return rounded(values.T if transposed else values, 0)
 
 
 def _quantize(module: fx.GraphModule, found: Found, weight: Weight) -> None:

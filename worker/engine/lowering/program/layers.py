@@ -96,7 +96,7 @@ def transplant(
     that of another node here, too: see `transplant_addition`.
     """
     product = found.product
-    weight = _weight(lowered, node) if codes is None else codes.turned() if _turned(node) else codes
+    weight = _weight(lowered, node) if codes is None else codes.transposed() if _transposed(node) else codes
     bias = _bias(lowered, node)
     graph = module.graph
     with graph.inserting_before(product.node):
@@ -149,18 +149,18 @@ def _arguments(product: Product) -> tuple[Any, ...]:
 
 def _weight(index: GraphIndex, node: NodeProto) -> Weight | np.ndarray:
     """As the program's operators take it: matrices are `[outputs, inputs]`."""
-    turned = _turned(node)
+    transposed = _transposed(node)
     if index.is_float(node.input[1]):
         values = index.array(node.input[1])
-        return np.ascontiguousarray(values.T) if turned else values
+        return np.ascontiguousarray(values.T) if transposed else values
     maker = index.maker[node.input[1]]
     codes, scales = index.array(maker.input[0]), index.array(maker.input[1]).reshape(-1)
     axis = int(str(attributes(maker).get("axis", 1))) % codes.ndim if scales.size > 1 else 0
     weight = Weight(codes, scales.astype(np.float32), axis)
-    return weight.turned() if turned else weight
+    return weight.transposed() if transposed else weight
 
 
-def _turned(node: NodeProto) -> bool:
+def _transposed(node: NodeProto) -> bool:
     """Whether a layer has its matrix as `[inputs, outputs]`."""
     return node.op_type == "MatMul" or (node.op_type == "Gemm" and not attributes(node).get("transB", 0))
 

@@ -46,13 +46,13 @@ def candidates(channels: Channels, scores: Scores, step: PruneChannels) -> list[
 
 def choose(channels: Channels, found: Sequence[Candidate], step: PruneChannels) -> np.ndarray:
     """Whether each class goes, bool `[labels]`, by the step's own ratios. Raises `NothingToPrune`."""
-    doomed = _doomed(channels, found, _taken(found, step, step.share))
-    if not doomed.any():
+    pruned_mask = _pruned_mask(channels, found, _taken(found, step, step.share))
+    if not pruned_mask.any():
         smallest, largest = (pick(one.group.channels for one in found) for pick in (min, max))
         raise NothingToPrune(
             f"The layers have {smallest} to {largest} channels: blocks of {step.round_to} leave none to remove."
         )
-    return doomed
+    return pruned_mask
 
 
 def search(
@@ -68,7 +68,7 @@ def search(
     """
 
     def at(ratio: float) -> np.ndarray:
-        return _doomed(channels, found, _taken(found, step, ratio))
+        return _pruned_mask(channels, found, _taken(found, step, ratio))
 
     low, high = 0.0, MOST
     least = share_left(at(high))
@@ -120,11 +120,11 @@ def _in_blocks(group: Group, wanted: float, step: PruneChannels) -> int:
     return max(0, count - left)
 
 
-def _doomed(channels: Channels, found: Sequence[Candidate], taken: Sequence[int]) -> np.ndarray:
-    doomed = np.zeros(len(channels.classes), bool)
+def _pruned_mask(channels: Channels, found: Sequence[Candidate], taken: Sequence[int]) -> np.ndarray:
+    pruned_mask = np.zeros(len(channels.classes), bool)
     for one, count in zip(found, taken, strict=True):
-        doomed[one.group.classes[one.order[:count]]] = True
-    return doomed
+        pruned_mask[one.group.classes[one.order[:count]]] = True
+    return pruned_mask
 
 
 def _matches(group: Group, patterns: Sequence[str]) -> bool:

@@ -16,9 +16,9 @@ def frozen(size: int) -> Labels:
     return np.broadcast_to(np.int64(FROZEN), (size,))
 
 
-def count_left(classes: Labels, doomed: np.ndarray) -> int:
-    """How many positions with these classes are left when `doomed` ones, bool by class, are gone."""
-    return len(classes) if _without_memory(classes) else int(np.count_nonzero(~doomed[classes]))
+def count_left(classes: Labels, pruned_mask: np.ndarray) -> int:
+    """How many positions with these classes are left without those that `pruned_mask` marks, bool by class."""
+    return len(classes) if _without_memory(classes) else int(np.count_nonzero(~pruned_mask[classes]))
 
 
 class Classes:

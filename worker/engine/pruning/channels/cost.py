@@ -22,22 +22,22 @@ class Cost:
     macs: int
 
 
-def cost_of(channels: Channels, doomed: np.ndarray | None = None) -> Cost:
-    """Of the network as it is, or without the classes that `doomed` marks."""
-    if doomed is None:
-        doomed = np.zeros(len(channels.classes), bool)
+def cost_of(channels: Channels, pruned_mask: np.ndarray | None = None) -> Cost:
+    """Of the network as it is, or without the classes that `pruned_mask` marks."""
+    if pruned_mask is None:
+        pruned_mask = np.zeros(len(channels.classes), bool)
     named = dict(channels.module.named_parameters())
     parameters = sum(
-        math.prod(_left(channels.parameters[name], doomed)) for name in channels.parameters if name in named
+        math.prod(_left(channels.parameters[name], pruned_mask)) for name in channels.parameters if name in named
     )
 
     def shape_of(node: fx.Node) -> Any:
-        return _left(channels.labels.get(node), doomed)
+        return _left(channels.labels.get(node), pruned_mask)
 
     return Cost(parameters, count_macs(channels.module.graph, shape_of, rows_of(channels.program)))
 
 
-def _left(value: Value, doomed: np.ndarray) -> Any:
+def _left(value: Value, pruned_mask: np.ndarray) -> Any:
     if isinstance(value, list):
-        return [_left(one, doomed) for one in value]
-    return None if value is None else tuple(count_left(classes, doomed) for classes in value)
+        return [_left(one, pruned_mask) for one in value]
+    return None if value is None else tuple(count_left(classes, pruned_mask) for classes in value)

@@ -19,7 +19,7 @@ class Seen:
     """What one run computed."""
 
     outputs: dict[str, Tensor]
-    grounds: tuple[Tensor, ...]
+    decision_inputs: tuple[Tensor, ...]
     """The floating values that decisions were made from, in the order of the graph."""
 
 
@@ -32,7 +32,7 @@ def run(program: Program, module: fx.GraphModule, inputs: Mapping[str, Tensor], 
     return Seen(outputs, tuple(watch.own))
 
 
-def grounds_of(module: fx.GraphModule) -> tuple[fx.Node, ...]:
+def decision_inputs_of(module: fx.GraphModule) -> tuple[fx.Node, ...]:
     """The floating values from which the graph computes whole numbers or truth values, in its order."""
     found = {
         read: None
@@ -55,15 +55,15 @@ def _floating(value: Any) -> bool:
 
 
 class _Watch(fx.Interpreter):
-    """Keeps the grounds as they were computed, and goes on from those that are given."""
+    """Keeps the inputs of decisions as they were computed, and goes on from those that are given."""
 
     def __init__(self, module: fx.GraphModule, given: Sequence[Tensor]) -> None:
         super().__init__(module)
-        grounds = grounds_of(module)
+        decision_inputs = decision_inputs_of(module)
         self.own: list[Tensor] = []
-        self._given: dict[fx.Node, Tensor | None] = dict.fromkeys(grounds)
-        if len(given) == len(grounds):
-            self._given.update(zip(grounds, given, strict=True))
+        self._given: dict[fx.Node, Tensor | None] = dict.fromkeys(decision_inputs)
+        if len(given) == len(decision_inputs):
+            self._given.update(zip(decision_inputs, given, strict=True))
 
     def run_node(self, node: fx.Node) -> Any:
         """Run one operator; behind a ground, go on from the given one."""

@@ -18,12 +18,12 @@ class Edit:
 
     node: fx.Node
     classes: Classes
-    doomed: np.ndarray
+    pruned_mask: np.ndarray
     """By class: whether it is removed, bool `[labels]`."""
 
     def stay(self, labels: Labels) -> np.ndarray:
         """Which positions are left, bool `[size]`."""
-        return ~self.doomed[self.classes.roots(labels)]
+        return ~self.pruned_mask[self.classes.roots(labels)]
 
     def left(self, labels: Labels) -> int:
         """How many positions are left."""

@@ -42,13 +42,13 @@ class Proof:
     where no draw gave finite values."""
 
 
-def require_exact(channels: Channels, doomed: np.ndarray, smaller: Program) -> Proof:
+def require_exact(channels: Channels, pruned_mask: np.ndarray, smaller: Program) -> Proof:
     """Compare parameters, and both programs on one batch with each set of parameters. Raises `NotExact`.
 
     Whole numbers (class indices, say) must be equal, given that the values they are computed from are within the
     tolerance: see `decisions`.
     """
-    kept = kept_positions(channels, doomed)
+    kept = kept_positions(channels, pruned_mask)
     _require_same_parameters(channels, kept, smaller)
     difference, effect, _ = _compared(channels, kept, smaller, {}, SEED)
     random_effect: float | None = None
@@ -87,11 +87,11 @@ def _compared(
         whole = run(program, _with(channels, program, values), inputs)
         zeroed = {name: blanked(tensor, kept.get(name, {})) for name, tensor in changed.items()}
         expected = run(program, _with(channels, program, zeroed), inputs)
-        finite = all(bool(one.isfinite().all()) for one in (*expected.outputs.values(), *expected.grounds))
+        finite = all(bool(one.isfinite().all()) for one in (*expected.outputs.values(), *expected.decision_inputs))
         if values and not finite:
             return 0.0, 0.0, False
         less = {name: cut(tensor, kept.get(name, {})) for name, tensor in values.items()}
-        found = run(smaller, _with(channels, smaller, less), inputs, expected.grounds)
+        found = run(smaller, _with(channels, smaller, less), inputs, expected.decision_inputs)
     return _largest_difference(expected, found), _effect(whole, expected), finite
 
 
@@ -103,8 +103,8 @@ def _with(channels: Channels, program: Program, values: Mapping[str, Tensor]) ->
 
 def _largest_difference(expected: Seen, found: Seen) -> float:
     pairs = {f"Output {name}": (one, found.outputs[name]) for name, one in expected.outputs.items()}
-    if len(expected.grounds) == len(found.grounds):
-        for number, (one, other) in enumerate(zip(expected.grounds, found.grounds, strict=True), 1):
+    if len(expected.decision_inputs) == len(found.decision_inputs):
+        for number, (one, other) in enumerate(zip(expected.decision_inputs, found.decision_inputs, strict=True), 1):
             if one.shape == other.shape:  # else it was made smaller itself: what it decides is compared
                 pairs[f"Value {number} that decides others"] = one, other
     for name, (one, other) in pairs.items():
@@ -118,7 +118,12 @@ def _largest_difference(expected: Seen, found: Seen) -> float:
 
 def _effect(whole: Seen, masked: Seen) -> float:
     outputs = [apart(one, masked.outputs[name]) for name, one in whole.outputs.items()]
-    return max([*outputs, *(apart(one, other) for one, other in zip(whole.grounds, masked.grounds, strict=True))])
+    return max(
+        [
+            *outputs,
+            *(apart(one, other) for one, other in zip(whole.decision_inputs, masked.decision_inputs, strict=True)),
+        ]
+    )
 
 
 def apart(reference: Tensor, found: Tensor) -> float:

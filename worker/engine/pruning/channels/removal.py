@@ -15,36 +15,36 @@ Kept = dict[str, dict[int, np.ndarray]]
 """By parameter and dimension: the positions that are left, ascending. What is whole is not in it."""
 
 
-def kept_positions(channels: Channels, doomed: np.ndarray) -> Kept:
-    """What is left of each parameter that loses something. `doomed` says for each class whether it goes."""
+def kept_positions(channels: Channels, pruned_mask: np.ndarray) -> Kept:
+    """What is left of each parameter that loses something. `pruned_mask` says for each class whether it goes."""
     kept: Kept = {}
     for name, dims in channels.parameters.items():
         for axis, labels in enumerate(dims):
-            gone = doomed[labels]
+            gone = pruned_mask[labels]
             if gone.any():
                 kept.setdefault(name, {})[axis] = np.flatnonzero(~gone)
     return kept
 
 
-def removed(channels: Channels, doomed: np.ndarray) -> fx.GraphModule:
+def removed(channels: Channels, pruned_mask: np.ndarray) -> fx.GraphModule:
     """The graph without these classes: smaller parameters, and the sizes in the graph written anew."""
     module = channels.program.graph_module()
-    kept = kept_positions(channels, doomed)
+    kept = kept_positions(channels, pruned_mask)
     put(module, channels, {name: cut(channels.parameter(name), dims) for name, dims in kept.items()})
     nodes = {node.name: node for node in module.graph.nodes}
     for original, call in channels.calls.items():
         rewrite = REWRITES.get(call.kind)
         if rewrite is not None:
-            rewrite(call, Edit(nodes[original.name], channels.classes, doomed))
+            rewrite(call, Edit(nodes[original.name], channels.classes, pruned_mask))
     module.graph.lint()
     module.recompile()
     return module
 
 
-def masked(channels: Channels, doomed: np.ndarray) -> fx.GraphModule:
+def masked(channels: Channels, pruned_mask: np.ndarray) -> fx.GraphModule:
     """The graph as it was, with zeros in every parameter where `removed` takes something out."""
     module = channels.program.graph_module()
-    kept = kept_positions(channels, doomed)
+    kept = kept_positions(channels, pruned_mask)
     put(module, channels, {name: blanked(channels.parameter(name), dims) for name, dims in kept.items()})
     return module
 

@@ -18,7 +18,7 @@ from worker.engine.targets.coreml.converted import NotRunnable
 from worker.engine.targets.toolchain_runtime import ToolchainRuntime
 from worker.engine.targets.usage import example_rows, usage
 from worker.engine.toolchains.process import Toolchain, started
-from worker.engine.torch_program.flat import save_flat
+from worker.engine.torch_program.fixed_shape import save_fixed_shape
 from worker.engine.torch_program.program import Program
 
 PACKAGE = ".mlpackage.zip"
@@ -33,7 +33,7 @@ def deliver_coreml(target: CoreMlTarget, model: Model, context: ExportContext) -
         shared = isinstance(model.plan, SharedPlan)
         stem = f"model-{target.label.replace('/', '-')}"
         artifact, skipped = _converted(coreml, program, target, stem, precision=target.precision, shared=shared)
-        notes = (*notes, *(f"Not compressed: {told}" for told in skipped))
+        notes = (*notes, *(f"Not compressed: {weight}" for weight in skipped))
         file = Path(shutil.copyfile(coreml.folder / artifact, context.out / artifact))
         exact = model is context.original and target.precision == "fp32"
         runtime, status = _runtime(coreml, baseline, artifact, target, context, notes)
@@ -70,17 +70,17 @@ def _runtime(
     notes: tuple[str, ...],
 ) -> tuple[ToolchainRuntime, TargetStatus]:
     """Core ML on macOS; elsewhere what describes the package."""
-    told = coreml.do("version")
+    answer = coreml.do("version")
     notes = (f"The file takes {counted(target.batch, 'row')} at a time: larger batches are several calls.", *notes)
-    kind, name = (ToolchainRuntime, "Core ML") if told["runs"] else (NotRunnable, "coremltools")
-    runtime = kind(coreml, f"{name} {told['version']}", (baseline,), (artifact,), context.threads, notes)
-    return runtime, "executed" if told["runs"] else "converted"
+    kind, name = (ToolchainRuntime, "Core ML") if answer["runs"] else (NotRunnable, "coremltools")
+    runtime = kind(coreml, f"{name} {answer['version']}", (baseline,), (artifact,), context.threads, notes)
+    return runtime, "executed" if answer["runs"] else "converted"
 
 
 def _converted(
     coreml: Toolchain, program: Program, target: CoreMlTarget, stem: str, *, precision: str, shared: bool = False
 ) -> tuple[str, list[str]]:
-    save_flat(program, target.batch, coreml.folder / f"{stem}.pt2")
+    save_fixed_shape(program, target.batch, coreml.folder / f"{stem}.pt2")
     inputs, outputs = program.signature.inputs, program.signature.outputs
     made = coreml.do(
         "convert",

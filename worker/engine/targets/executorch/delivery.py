@@ -16,7 +16,7 @@ from worker.engine.targets.base import ExportContext, Exported
 from worker.engine.targets.toolchain_runtime import ToolchainRuntime
 from worker.engine.targets.usage import example_rows, usage
 from worker.engine.toolchains.process import Toolchain, started
-from worker.engine.torch_program.flat import flexible, save
+from worker.engine.torch_program.fixed_shape import flexible, save
 from worker.engine.torch_program.program import Program
 
 

@@ -16,7 +16,7 @@ from worker.engine.targets.base import ExportContext, Exported
 from worker.engine.targets.toolchain_runtime import ToolchainRuntime
 from worker.engine.targets.usage import NUMPY, usage
 from worker.engine.toolchains.process import Toolchain, started
-from worker.engine.torch_program.flat import fixed_shapes, save_flat
+from worker.engine.torch_program.fixed_shape import fixed_shapes, save_fixed_shape
 from worker.engine.torch_program.program import Program
 
 
@@ -62,7 +62,7 @@ def _carried_out(model: Model) -> tuple[Program, tuple[str, ...]]:
 
 
 def _converted(litert: Toolchain, program: Program, batch: int, stem: str, *, static: bool = False) -> str:
-    save_flat(program, batch, litert.folder / f"{stem}.pt2")
+    save_fixed_shape(program, batch, litert.folder / f"{stem}.pt2")
     inputs, outputs = program.signature.inputs, program.signature.outputs
     return str(
         litert.do(

@@ -61,19 +61,19 @@ def spelled(kind: int) -> str:
 
 @cache
 def _kernels() -> dict[tuple[str, str], list[Any]]:
-    found: dict[tuple[str, str], list[Any]] = defaultdict(list)
+    kernels: dict[tuple[str, str], list[Any]] = defaultdict(list)
     for kernel in state.get_all_opkernel_def():
         if kernel.provider == CPU:
-            found[_domain(kernel.domain), kernel.op_name].append(kernel)
-    return dict(found)
+            kernels[_domain(kernel.domain), kernel.op_name].append(kernel)
+    return dict(kernels)
 
 
 @cache
 def _schemas() -> dict[tuple[str, str], list[Any]]:
-    found: dict[tuple[str, str], list[Any]] = defaultdict(list)
+    schemas: dict[tuple[str, str], list[Any]] = defaultdict(list)
     for schema in state.get_all_operator_schema():
-        found[_domain(schema.domain), schema.name].append(schema)
-    return dict(found)
+        schemas[_domain(schema.domain), schema.name].append(schema)
+    return dict(schemas)
 
 
 def _domain(name: str) -> str:
@@ -82,9 +82,11 @@ def _domain(name: str) -> str:
 
 def _schema(model: ModelProto, domain: str, operator: str) -> Any:
     """The operator as the model's opset has it; None if there is none."""
-    opset = next((one.version for one in model.opset_import if _domain(one.domain) == domain), None)
-    known = [one for one in _schemas().get((domain, operator), ()) if opset is None or one.since_version <= opset]
-    return max(known, key=lambda one: int(one.since_version), default=None)
+    opset = next((entry.version for entry in model.opset_import if _domain(entry.domain) == domain), None)
+    known = [
+        schema for schema in _schemas().get((domain, operator), ()) if opset is None or schema.since_version <= opset
+    ]
+    return max(known, key=lambda schema: int(schema.since_version), default=None)
 
 
 def _bound(schema: Any, node: NodeProto, types: dict[str, int]) -> dict[str, set[int]]:
@@ -111,7 +113,7 @@ def _has_kernel(schema: Any, bound: dict[str, set[int]]) -> bool:
 
 def _allowed(schema: Any, bound: dict[str, set[int]]) -> bool:
     """Whether the operator is defined for the types at all."""
-    known = {one.type_param_str: set(one.allowed_type_strs) for one in schema.type_constraints}
+    known = {types.type_param_str: set(types.allowed_type_strs) for types in schema.type_constraints}
     return all({spelled(kind) for kind in kinds} <= known[name] for name, kinds in bound.items() if name in known)
 
 

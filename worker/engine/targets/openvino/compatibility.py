@@ -20,8 +20,8 @@ def openvino_compatibility(targets: tuple[OpenVinoTarget, ...], look: Look) -> I
     with started("openvino", look.directory, look.progress) as toolchain:
         version = toolchain.do("version")["version"]
         onnx.save(model, toolchain.folder / "model.onnx", save_as_external_data=True, location="model.tensors")
-        found = toolchain.do("compatibility", model="model.onnx")
-    unread, unrun, source = set(found["unread"]), set(found["unrun"]), f"OpenVINO {version} query_model"
+        answer = toolchain.do("compatibility", model="model.onnx")
+    unread, unrun, source = set(answer["unread"]), set(answer["unrun"]), f"OpenVINO {version} query_model"
     model = onnx.load(look.model.graph, load_external_data=False)
     types, _ = inferred(model)
     quantizing, tally = Quantizing(model, types), Tally()
@@ -37,4 +37,4 @@ def openvino_compatibility(targets: tuple[OpenVinoTarget, ...], look: Look) -> I
         else:
             tally.add(named(node), "supported", quantizing.promise(node), source)
     for target in targets:
-        yield table(target, tally, found["refusal"])
+        yield table(target, tally, answer["refusal"])

@@ -21,7 +21,7 @@ class Look:
 
     model: Model
     directory: Path
-    """The job's."""
+    """The job's own folder; every path of its order is below it."""
     scratch: Path
     threads: int
     progress: Progress
@@ -43,7 +43,7 @@ class Tally:
 
     def operators(self) -> tuple[Operator, ...]:
         """What stands in the way first, then by how often it occurs."""
-        ranked = sorted(self.counted.items(), key=lambda one: (ORDER.index(one[0][1]), -one[1], one[0]))
+        ranked = sorted(self.counted.items(), key=lambda entry: (ORDER.index(entry[0][1]), -entry[1], entry[0]))
         return tuple(
             Operator(operator=operator, count=count, status=status, why=why, source=source)
             for (operator, status, why, source), count in ranked[:MOST_OPERATORS]

@@ -9,7 +9,7 @@ from worker.engine.targets.base import Deliver
 from worker.engine.targets.support.base import Look, Tally, table
 from worker.engine.targets.support.dry_run import by_delivery
 from worker.engine.toolchains.process import started
-from worker.engine.torch_program.flat import save_flat
+from worker.engine.torch_program.fixed_shape import save_fixed_shape
 
 
 def by_toolchain(
@@ -23,9 +23,9 @@ def by_toolchain(
         yield from by_delivery(deliver, targets, look)
         return
     with started(name, look.directory, look.progress) as toolchain:
-        save_flat(look.model.program, targets[0].batch, toolchain.folder / "program.pt2")
-        found = toolchain.do("compatibility", program="program.pt2")
-    yield from by_registry(deliver, targets, look, found["operators"], found["unknown"], registry(found["version"]))
+        save_fixed_shape(look.model.program, targets[0].batch, toolchain.folder / "program.pt2")
+        answer = toolchain.do("compatibility", program="program.pt2")
+    yield from by_registry(deliver, targets, look, answer["operators"], answer["unknown"], registry(answer["version"]))
 
 
 def by_registry(

@@ -32,20 +32,20 @@ def tensorrt_compatibility(targets: tuple[TensorRtTarget, ...], look: Look) -> I
         release, tally, notes = RELEASES[target.profile], Tally(), []
         for view in views(model, release):
             for node in view.graph.node:
-                _judge(tally, view, node, quantizing)
+                _count(tally, view, node, quantizing)
             notes += [violation.detail for rule in VALUE_RULES for violation in rule(view)]
         opset = [violation.detail for violation in known_opset(model, release)]
         yield table(target, tally, opset[0] if opset else None, tuple(dict.fromkeys(notes))[:50])
 
 
-def _judge(tally: Tally, view: View, node: NodeProto, quantizing: Quantizing) -> None:
-    found = [violation for rule in NODE_RULES for violation in rule(view, node)]
+def _count(tally: Tally, view: View, node: NodeProto, quantizing: Quantizing) -> None:
+    violations = [violation for rule in NODE_RULES for violation in rule(view, node)]
     obstacle = quantizing.obstacle(node)
     known = operator_table().operators.get(node.op_type)
-    if found and known is not None and node.op_type in WRITTEN_OUT and known.since > view.release.oldest:
+    if violations and known is not None and node.op_type in WRITTEN_OUT and known.since > view.release.oldest:
         tally.add(named(node), "falls_back", "It is written out in operators that the release reads.", SOURCE)
-    elif found:
-        tally.add(named(node), "unsupported", _reason(found[0], node), SOURCE)
+    elif violations:
+        tally.add(named(node), "unsupported", _reason(violations[0], node), SOURCE)
     elif obstacle is not None:
         tally.add(named(node), "not_quantizable", obstacle, PLACEMENT)
     else:

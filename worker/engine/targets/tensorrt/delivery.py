@@ -10,7 +10,7 @@ from app.spec.signature import Signature
 from app.spec.targets import OnnxTarget, TensorRtTarget
 from worker.engine.model import Model
 from worker.engine.onnx_graph.file import forget_origins, keep_used_domains, save
-from worker.engine.onnx_graph.float16 import in_half
+from worker.engine.onnx_graph.float16 import to_float16
 from worker.engine.onnx_graph.sessions import ort
 from worker.engine.targets.base import ExportContext, Exported
 from worker.engine.targets.onnx.delivery import describe, lower
@@ -40,16 +40,16 @@ def deliver_tensorrt(target: TensorRtTarget, model: Model, context: ExportContex
     stem = f"model-{target.label.replace('/', '-')}"
     files = tuple(save(lowered, context.out / f"{stem}.onnx"))
     del lowered  # its tensors need not be held while the file is measured
-    told = _usage(target, release, files, model.signature, flags)
+    text = _usage(target, release, files, model.signature, flags)
     exact = model is context.original and target.precision == "fp32"
     trt = tensorrt_here(release.oldest[0])
     if trt is None:
         runtime = StandIn(context.original.graph, files[0], context.threads, context.scratch)
-        yield Exported(files, runtime, told, exact, "planned")
+        yield Exported(files, runtime, text, exact, "planned")
         return
     ranges = shape_ranges(model.signature)
     with Engines(trt, context.original.graph, files[0], ranges, () if release.strongly_typed else flags) as engines:
-        yield Exported(files, engines, told, exact)
+        yield Exported(files, engines, text, exact)
 
 
 @contextmanager
@@ -74,20 +74,20 @@ def lower_for(target: TensorRtTarget, model: Model) -> ModelProto:
         write_out(lowered)
     if target.precision == "fp16":
         wide = (name for name, operator in known.items() if TensorProto.FLOAT16 not in operator.types)
-        lowered = in_half(lowered, tuple(name for name in wide if TensorProto.FLOAT in known[name].types))
+        lowered = to_float16(lowered, tuple(name for name in wide if TensorProto.FLOAT in known[name].types))
     return lowered
 
 
 def _usage(
     target: TensorRtTarget, release: Release, files: tuple[Path, ...], signature: Signature, flags: tuple[str, ...]
 ) -> str:
-    name, half = files[0].name, target.precision == "fp16"
+    name, float16 = files[0].name, target.precision == "fp16"
     code = f"""
 import numpy as np
 import onnxruntime
 
 session = onnxruntime.InferenceSession(
-    {name!r}, providers=["CPUExecutionProvider"]{', disabled_optimizers=["NchwcTransformer"]' if half else ""}
+    {name!r}, providers=["CPUExecutionProvider"]{', disabled_optimizers=["NchwcTransformer"]' if float16 else ""}
 )
 {example_rows(signature)}
 outputs = session.run({[tensor.name for tensor in signature.outputs]}, rows)

@@ -58,6 +58,6 @@ def table() -> Table:
 
 
 def parsed(version: str) -> Version:
-    """'10.4' as numbers."""
+    """A release as numbers that can be compared: (10, 4) for "10.4"."""
     major, minor = version.split(".")
     return int(major), int(minor)

@@ -101,8 +101,8 @@ def build(trt: Any, model: Path, ranges: Mapping[str, Range], flags: tuple[str, 
     network = builder.create_network(0)
     parser = trt.OnnxParser(network, logger)
     if not parser.parse_from_file(str(model)):
-        told = "; ".join(str(parser.get_error(number).desc()) for number in range(parser.num_errors))
-        raise BuildFailed(f"TensorRT {trt.__version__} does not read the model: {told[:1500]}")
+        errors = "; ".join(str(parser.get_error(number).desc()) for number in range(parser.num_errors))
+        raise BuildFailed(f"TensorRT {trt.__version__} does not read the model: {errors[:1500]}")
     config = builder.create_builder_config()
     config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, WORKSPACE_BYTES)
     config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
@@ -168,18 +168,20 @@ class Engine:
     def layers(self) -> list[dict[str, Any]]:
         """What `IEngineInspector` tells of each layer."""
         inspector = self._engine.create_engine_inspector()
-        told: dict[str, Any] = json.loads(inspector.get_engine_information(self._trt.LayerInformationFormat.JSON))
-        return [layer for layer in told["Layers"] if isinstance(layer, dict)]
+        information: dict[str, Any] = json.loads(
+            inspector.get_engine_information(self._trt.LayerInformationFormat.JSON)
+        )
+        return [layer for layer in information["Layers"] if isinstance(layer, dict)]
 
 
 def placement_of(layers: list[dict[str, Any]]) -> Placement:
     """Layers by type; those that multiply count as integer where an input of theirs is."""
     counted = Counter(str(layer.get("LayerType", "unknown")) for layer in layers)
-    integer = floating = 0
+    integer, floating = 0, 0
     for layer in layers:
         kinds = f"{layer.get('LayerType', '')} {layer.get('ParameterType', '')}".lower()
         if any(kind in kinds for kind in COMPUTES):
-            formats = [str(one.get("Format/Datatype", "")).lower() for one in layer.get("Inputs", ())]
-            on_codes = any("int8" in one for one in formats)
+            formats = [str(tensor.get("Format/Datatype", "")).lower() for tensor in layer.get("Inputs", ())]
+            on_codes = any("int8" in spelled for spelled in formats)
             integer, floating = integer + on_codes, floating + (not on_codes)
     return Placement(operators=dict(counted.most_common()), integer=integer, floating=floating)

@@ -22,7 +22,7 @@ class StandIn(OnnxRuntime):
     def _placement(self) -> Placement:
         graph = onnx.load(self.artifact, load_external_data=False).graph
         counted: Counter[str] = Counter()
-        integer = floating = 0
+        integer, floating = 0, 0
         for inner in graphs(graph):
             codes = _dequantized(inner)
             for node in inner.node:

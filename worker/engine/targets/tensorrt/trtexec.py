@@ -36,8 +36,8 @@ def shape_ranges(signature: Signature) -> dict[str, Range]:
 
 def precisions(model: ModelProto) -> tuple[str, ...]:
     """Which of TensorRT 10's precision flags the graph needs."""
-    found = {tensor.data_type for graph in graphs(model.graph) for tensor in graph.initializer}
-    return tuple(flag for kind, flag in FLAGS.items() if kind in found)
+    stored = {tensor.data_type for graph in graphs(model.graph) for tensor in graph.initializer}
+    return tuple(flag for kind, flag in FLAGS.items() if kind in stored)
 
 
 def build_command(file: str, release: Release, signature: Signature, flags: Iterable[str]) -> str:

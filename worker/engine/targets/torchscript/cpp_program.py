@@ -10,7 +10,7 @@ from app.spec.targets import TorchScriptTarget
 from worker.engine.data.synthetic import example_shapes
 
 FOLDER = "run_model"
-"""Inside the archive."""
+"""Of the C++ program, inside the archive."""
 SCALARS = {
     "float32": "kFloat",
     "float64": "kDouble",

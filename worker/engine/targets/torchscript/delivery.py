@@ -60,7 +60,7 @@ def _saved(module: torch.jit.ScriptModule, path: Path) -> Path:
 
 
 def _usage(target: TorchScriptTarget, files: tuple[Path, ...], signature: Signature) -> str:
-    file, source = (one.name for one in files)
+    file, source = (path.name for path in files)
     names = [tensor.name for tensor in signature.outputs]
     outputs = f"{{{names[0]!r}: returned}}" if len(names) == 1 else f"dict(zip({names}, returned))"
     code = f"""

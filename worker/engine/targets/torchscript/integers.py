@@ -169,7 +169,7 @@ class _Rewriting:
     def _sum(self, node: Node, scale: float, zero: int, *, relu: bool) -> Node | None:
         if node.target not in (ATEN.add.Tensor, ATEN.add_.Tensor) or len(node.users) > 1 or node.kwargs:
             return None
-        operands = [self._operand(one) for one in node.args]
+        operands = [self._operand(argument) for argument in node.args]
         if len(operands) != 2 or None in operands:
             return None
         add = torch.ops.quantized.add_relu if relu else torch.ops.quantized.add
@@ -187,7 +187,7 @@ class _Rewriting:
         """A quantized int8 tensor of a constant and its dequantize; None for anything else."""
         if getattr(node, "target", None) not in WEIGHTS or node.args[0].op != "get_attr":
             return None
-        codes, scales, zeros = (self._value(one) for one in node.args[:3])
+        codes, scales, zeros = (self._value(argument) for argument in node.args[:3])
         if node.target is BACK:
             return torch._make_per_tensor_quantized_tensor(codes, float(scales), int(zeros))  # noqa: SLF001
         return torch._make_per_channel_quantized_tensor(  # noqa: SLF001  # torch offers no other way from codes
@@ -199,8 +199,8 @@ class _Rewriting:
 
     def _bias(self, node: Node, place: int) -> Tensor | None:
         bias = node.args[place] if len(node.args) > place else None
-        found: Tensor | None = None if bias is None else self._value(bias)
-        return found
+        tensor: Tensor | None = None if bias is None else self._value(bias)
+        return tensor
 
     def _value(self, argument: Any) -> Any:
         return attrgetter(str(argument.target))(self.module).detach() if isinstance(argument, fx.Node) else argument

@@ -97,7 +97,7 @@ class LibTorch:
         return (), (DEPRECATED, *self.notes)
 
     def size(self) -> Size:
-        """Of both files."""
+        """Bytes on disk of both files."""
         return Size(before_bytes=self.baseline.stat().st_size, after_bytes=self.artifact.stat().st_size)
 
     @cached_property

@@ -49,5 +49,7 @@ def compiled(module: fx.GraphModule) -> torch.jit.ScriptModule:
         with quiet():
             return torch.jit.freeze(torch.jit.script(module).eval())
     except Exception as error:  # the compiler raises whatever the graph leads to
-        told = " ".join(str(error).split())
-        raise Unconvertible(f"TorchScript does not take the program: {type(error).__name__}: {told[:1000]}") from error
+        message = " ".join(str(error).split())
+        raise Unconvertible(
+            f"TorchScript does not take the program: {type(error).__name__}: {message[:1000]}"
+        ) from error

@@ -13,7 +13,7 @@ def triton_compatibility(targets: tuple[TritonTarget, ...], look: Look) -> Itera
     """The inner targets' tables; a refusal where a toolchain is missing, so that the other backends are told."""
     for target in targets:
         try:
-            for found in BACKENDS[type(target.inner)].compatibility((target.inner,), look):
-                yield found.model_copy(update={"target": target})
+            for inner in BACKENDS[type(target.inner)].compatibility((target.inner,), look):
+                yield inner.model_copy(update={"target": target})
         except ToolchainMissing as error:
             yield table(target, Tally(), f"{error.detail} {error.remedy}")

@@ -31,7 +31,7 @@ TYPES = {
 
 
 def config(target: TritonTarget, signature: Signature) -> str:
-    """The text of the file."""
+    """The text of `config.pbtxt`, which ends in a line break."""
     backend, kind, file = BACKENDS[target.backend]
     batch = batch_size(target, signature)
     return "\n".join(

@@ -24,8 +24,8 @@ def deliver_triton(target: TritonTarget, model: Model, context: ExportContext) -
     with BACKENDS[type(target.inner)].deliver(target.inner, model, inside) as inner:
         path = context.out / f"model-{target.label.replace('/', '-')}.zip"
         archive = write_repository(target.name, config(target, model.signature), inner.files, path)
-        told = _usage(target, archive, inner, model.signature)
-        yield replace(inner, files=(archive,), usage=told)
+        text = _usage(target, archive, inner, model.signature)
+        yield replace(inner, files=(archive,), usage=text)
 
 
 @contextmanager

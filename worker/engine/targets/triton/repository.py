@@ -30,7 +30,7 @@ def served_name(file: Path, files: Sequence[Path]) -> str:
 def unpack_repository(path: Path, folder: Path) -> tuple[Path, ...]:
     """Write the artifact of an archive into the folder; the files in the order of `write_repository`."""
     folder.mkdir(parents=True, exist_ok=True)
-    found = []
+    files = []
     with zipfile.ZipFile(path) as archive:
         for entry in archive.infolist():
             inside = PurePosixPath(entry.filename)
@@ -38,5 +38,5 @@ def unpack_repository(path: Path, folder: Path) -> tuple[Path, ...]:
                 continue
             with archive.open(entry) as source, (folder / inside.name).open("wb") as into:
                 shutil.copyfileobj(source, into)
-            found.append(folder / inside.name)
-    return tuple(found)
+            files.append(folder / inside.name)
+    return tuple(files)

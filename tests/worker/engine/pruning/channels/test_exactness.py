@@ -58,9 +58,9 @@ def programs() -> Programs:
 
 
 def half_of_the_hidden_units(channels: Channels, first: int = 0) -> np.ndarray:
-    doomed = np.zeros(len(channels.classes), bool)
-    doomed[next(group for group in channels.groups if group.name == "hidden").classes[first : first + 16]] = True
-    return doomed
+    pruned_mask = np.zeros(len(channels.classes), bool)
+    pruned_mask[next(group for group in channels.groups if group.name == "hidden").classes[first : first + 16]] = True
+    return pruned_mask
 
 
 def out_of_step(channels: Channels) -> Channels:
@@ -70,8 +70,8 @@ def out_of_step(channels: Channels) -> Channels:
 
 
 def proven(channels: Channels, smaller: Program | None = None) -> Proof:
-    doomed = half_of_the_hidden_units(channels)
-    return require_exact(channels, doomed, smaller or channels.program.rebuilt(removed(channels, doomed)))
+    pruned_mask = half_of_the_hidden_units(channels)
+    return require_exact(channels, pruned_mask, smaller or channels.program.rebuilt(removed(channels, pruned_mask)))
 
 
 @pytest.mark.parametrize("head", HEADS)

@@ -20,18 +20,18 @@ MOST_TOLD = 5
 
 def violations(model: ModelProto, release: Release) -> list[Violation]:
     """Everything in the graph, its inner graphs included, that the release would refuse."""
-    found = [violation for rule in GRAPH_RULES for violation in rule(model, release)]
+    broken = [violation for rule in GRAPH_RULES for violation in rule(model, release)]
     for view in views(model, release):
-        found += [violation for value in graph.VALUE_RULES for violation in value(view)]
-        found += [violation for node in view.graph.node for rule in NODE_RULES for violation in rule(view, node)]
-    return found
+        broken += [violation for value in graph.VALUE_RULES for violation in value(view)]
+        broken += [violation for node in view.graph.node for rule in NODE_RULES for violation in rule(view, node)]
+    return broken
 
 
 def require_rules(model: ModelProto, release: Release) -> None:
     """Raise `RuleViolated`, which tells the first broken rules and the first one's remedy."""
-    found = violations(model, release)
-    if not found:
+    broken = violations(model, release)
+    if not broken:
         return
-    told = " ".join(dict.fromkeys(violation.detail for violation in found[:MOST_TOLD]))
-    more = f" And {len(found) - MOST_TOLD} more." if len(found) > MOST_TOLD else ""
-    raise RuleViolated(f"{release.title} does not take this model. {told}{more}", remedy=found[0].remedy)
+    details = " ".join(dict.fromkeys(violation.detail for violation in broken[:MOST_TOLD]))
+    more = f" And {len(broken) - MOST_TOLD} more." if len(broken) > MOST_TOLD else ""
+    raise RuleViolated(f"{release.title} does not take this model. {details}{more}", remedy=broken[0].remedy)

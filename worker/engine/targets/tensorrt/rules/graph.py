@@ -83,10 +83,10 @@ def listed_type(view: View, node: NodeProto) -> Iterator[Violation]:
     known = table().operators.get(node.op_type) if node.domain in STANDARD else None
     if known is None or not node.input:
         return
-    found = view.types.get(node.input[0])
-    if found is not None and found in TENSORS | {TensorProto.UINT8} and found not in known.types:
-        remedy = SKIP if found in (TensorProto.INT8, TensorProto.INT4) else EXPORT
-        yield Violation(f"{called(node)}: TensorRT's takes no {_spelled(found)}.", remedy)
+    kind = view.types.get(node.input[0])
+    if kind is not None and kind in TENSORS | {TensorProto.UINT8} and kind not in known.types:
+        remedy = SKIP if kind in (TensorProto.INT8, TensorProto.INT4) else EXPORT
+        yield Violation(f"{called(node)}: TensorRT's takes no {_spelled(kind)}.", remedy)
 
 
 def known_type(view: View) -> Iterator[Violation]:
@@ -94,11 +94,11 @@ def known_type(view: View) -> Iterator[Violation]:
     initializers = {tensor.name for tensor in view.graph.initializer}
     made = [name for node in view.graph.node for name in node.output]
     for name in dict.fromkeys((*initializers, *(value.name for value in view.graph.input), *made)):
-        found = view.types.get(name, TensorProto.FLOAT)
-        if found not in TENSORS | {TensorProto.UINT8}:
-            wanted = "float32" if found == TensorProto.DOUBLE else "int32, int64 or a float type"
+        kind = view.types.get(name, TensorProto.FLOAT)
+        if kind not in TENSORS | {TensorProto.UINT8}:
+            wanted = "float32" if kind == TensorProto.DOUBLE else "int32, int64 or a float type"
             yield Violation(
-                f"Value {name} is {_spelled(found)}, which TensorRT does not compute with.",
+                f"Value {name} is {_spelled(kind)}, which TensorRT does not compute with.",
                 f"Export the model with {wanted} in its place.",
             )
 

@@ -101,7 +101,7 @@ def constant_inputs(view: View, node: NodeProto) -> Iterator[Violation]:
 
 
 def no_training(view: View, node: NodeProto) -> Iterator[Violation]:
-    """Dropout is off."""
+    """Dropout must be off: TensorRT only infers."""
     flag = view.array(node.input[2]) if node.op_type == "Dropout" and len(node.input) > 2 else None
     if flag is not None and flag.any():
         yield Violation(f"{called(node)} is in training mode.", "Export the model after model.eval().")

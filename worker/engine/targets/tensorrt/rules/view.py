@@ -100,8 +100,8 @@ def _constant(node: NodeProto) -> dict[str, TensorProto]:
 
 def attributes(node: NodeProto) -> dict[str, Any]:
     """By name, as Python values; strings decoded."""
-    found = {entry.name: helper.get_attribute_value(entry) for entry in node.attribute}
-    return {name: value.decode() if isinstance(value, bytes) else value for name, value in found.items()}
+    values = {entry.name: helper.get_attribute_value(entry) for entry in node.attribute}
+    return {name: value.decode() if isinstance(value, bytes) else value for name, value in values.items()}
 
 
 def called(node: NodeProto) -> str:

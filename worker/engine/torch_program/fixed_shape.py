@@ -14,7 +14,7 @@ from worker.engine.torch_program.program import EXAMPLE_ROWS, Program, forget_so
 Shapes = dict[str, tuple[int, ...]]
 
 
-class _Flat(nn.Module):
+class _Positional(nn.Module):
     """Positional tensors in, a tuple of tensors out, however the program nests them."""
 
     def __init__(self, program: Program) -> None:
@@ -26,12 +26,14 @@ class _Flat(nn.Module):
         return tuple(self.program.outputs_of(self.inner, inputs).values())
 
 
-def flat(program: Program, batch: int) -> ExportedProgram:
+def with_fixed_shape(program: Program, batch: int) -> ExportedProgram:
     """The program for `batch` rows; other varying sizes are those of `fixed_shapes`. Raises `ReexportFailed`."""
     example = program.example(batch)
     try:
         with quiet():
-            exported = torch.export.export(_Flat(program), tuple(example[t.name] for t in program.signature.inputs))
+            exported = torch.export.export(
+                _Positional(program), tuple(example[t.name] for t in program.signature.inputs)
+            )
     except Exception as error:  # the tracer raises whatever the graph leads to
         raise ReexportFailed(
             f"The model cannot be exported for a batch of {batch}: {type(error).__name__}: {str(error).splitlines()[0]}"
@@ -53,7 +55,7 @@ def flexible(program: Program, most: int) -> ExportedProgram:
             for axis, size in enumerate(tensor.shape)
             if isinstance(size, Dimension)
         }
-    module, args = _Flat(program), tuple(example[tensor.name] for tensor in program.signature.inputs)
+    module, args = _Positional(program), tuple(example[tensor.name] for tensor in program.signature.inputs)
     try:
         with quiet():
             shapes = dynamic.dynamic_shapes(module, args)
@@ -74,13 +76,13 @@ def _largest(tensor: TensorSpec, axis: int, size: Dimension, most: int) -> int:
 
 
 def fixed_shapes(program: Program, batch: int) -> Shapes:
-    """The shape of every input of `flat`, by name."""
+    """The shape of every input of `with_fixed_shape`, by name."""
     return example_shapes(program.signature, batch)
 
 
-def save_flat(program: Program, batch: int, path: Path) -> None:
-    """Write `flat` as a `.pt2` file. Raises `ReexportFailed`."""
-    save(flat(program, batch), path)
+def save_fixed_shape(program: Program, batch: int, path: Path) -> None:
+    """Write `with_fixed_shape` as a `.pt2` file. Raises `ReexportFailed`."""
+    save(with_fixed_shape(program, batch), path)
 
 
 def save(exported: ExportedProgram, path: Path) -> None:
