@@ -5,16 +5,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from worker.engine.plan.clip_search import CHUNK, best_scale
 from worker.engine.plan.layout import Layout
 
 HALF_RANGE = (2.0**-14, 2.0**15)
 """Scales within are stored as float16 at its full precision of 11 bits."""
-SHRINKS = np.linspace(1.0, 0.4, 25, dtype=np.float32)
-"""Ranges tried, as shares of a block's whole range: with few codes, clipping its largest values costs less."""
 SEARCHED_BITS = 6
 """From here on the whole range is taken."""
-CHUNK = 1 << 18
-"""Weights worked on at once: a few arrays of them stay in the cache."""
 HQQ_NORM, HQQ_PENALTY, HQQ_GROWTH, HQQ_ROUNDS = 0.7, 10.0, 1.01, 20
 """p of the norm that errors are measured in, beta and its growth in each round: the paper's."""
 
@@ -164,13 +161,7 @@ def _least_squares(blocks: np.ndarray, shape: GridShape) -> Ends:
     whole, zero = _ends(blocks, shape)
     if shape.bits >= SEARCHED_BITS:
         return whole, zero
-    best, least = whole, np.full_like(whole, np.inf)
-    for shrink in SHRINKS:
-        scale = whole * shrink
-        codes = np.clip(np.rint(blocks / scale + zero), 0, shape.highest)
-        error = np.square((codes - zero) * scale - blocks).sum(axis=2, keepdims=True)
-        best, least = np.where(error < least, scale, best), np.minimum(error, least)
-    return best, zero
+    return best_scale(blocks, whole, (0, shape.highest), zero), zero
 
 
 def _half_quadratic(blocks: np.ndarray, shape: GridShape) -> Ends:

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from app.spec.quantize_aware import QuantizeAware
@@ -14,6 +13,7 @@ from worker.engine.context import Context
 from worker.engine.data.rows import Rows
 from worker.engine.errors import CalibrationFailed
 from worker.engine.lowering.onnx.placement import Placement
+from worker.engine.plan.clip_search import best_scale
 from worker.engine.plan.plan import Grid, Range
 from worker.engine.quantization.calibration import observe_numbers
 from worker.engine.quantization.observers import least_squares
@@ -23,8 +23,8 @@ from worker.engine.quantization.statistics.histogram import StreamedHistogram
 BITS = {"int8": 8, "int4": 4, "int3": 3, "int2": 2}
 SEVEN_BITS = (-64, 64)
 """Where products of two bytes are added up in 16 bits, larger weights saturate."""
-CLIPS = 40
-"""Shares of the largest weight that are tried as the end of the grid, from all of it down to a fifth."""
+SHARES = np.linspace(1.0, 0.2, 40, dtype=np.float32)
+"""Of the largest weight, tried as the end of the grid: training begins with few bits, which bear more clipping."""
 SMALLEST_SCALE = 1e-5
 """Of a channel, relative to the layer's largest: where a channel's weights all vanish, its bias must still fit."""
 
@@ -88,13 +88,8 @@ def grid_of(covered: Range, bits: int) -> Grid:
 def weight_grid(weight: Tensor, codes: tuple[int, int], axis: int | None) -> Grid:
     """Signed codes around 0, with one scale for each channel along `axis`, or for all of the weight."""
     low, high = codes
-    channels = weight.reshape(1, -1) if axis is None else weight.transpose(0, axis).flatten(1)
-    largest = channels.abs().amax(1)
-    least, scales = torch.full_like(largest, torch.inf), torch.ones_like(largest)
-    for share in torch.linspace(1.0, 0.2, CLIPS):
-        scale = (share * largest / high).clamp(min=torch.finfo(torch.float32).tiny)[:, None]
-        error = ((channels / scale).round().clamp(low, high) * scale - channels).square().sum(1)
-        scales = torch.where(error < least, scale[:, 0], scales)
-        least = torch.minimum(error, least)
-    floor = SMALLEST_SCALE * float(scales.max())
-    return Grid(tuple(scales.clamp(min=floor).tolist()), low, high, axis=axis)
+    channels = (weight.reshape(1, -1) if axis is None else weight.transpose(0, axis).flatten(1)).numpy(force=True)
+    largest = np.abs(channels).max(axis=1, keepdims=True)
+    whole = np.maximum(largest / np.float32(high), np.finfo(np.float32).tiny / SHARES[-1])
+    scales = best_scale(channels, whole, codes, shares=SHARES)[:, 0]
+    return Grid(tuple(np.maximum(scales, SMALLEST_SCALE * scales.max()).tolist()), low, high, axis=axis)

@@ -2,10 +2,9 @@
 
 import numpy as np
 
+from worker.engine.plan.clip_search import best_scale
 from worker.engine.plan.plan import Grid
 
-CLIPS = tuple(np.linspace(1.0, 0.4, 25))
-"""Shares of a channel's largest weight that are tried as the largest code, for fewer than 8 bits."""
 EIGHT = 127
 """The largest code of 8 bits: -128 is not used, so that the zero is in the middle, as ONNX Runtime's quantizer does."""
 
@@ -21,13 +20,8 @@ def grid_of(weight: np.ndarray, bits: int, axis: int | None) -> Grid:
     if bits == 8:
         return Grid(_tuple(largest / EIGHT), -EIGHT, EIGHT, axis=axis)
     low, high = -(1 << (bits - 1)), (1 << (bits - 1)) - 1
-    best, error = largest / high, np.full(len(rows), np.inf)
-    for clip in CLIPS:
-        scale = clip * largest / high
-        rounded = np.clip(np.rint(rows / scale[:, None]), low, high) * scale[:, None]
-        found = np.square(rounded - rows).sum(axis=1)
-        best, error = np.where(found < error, scale, best), np.minimum(found, error)
-    return Grid(_tuple(best), low, high, axis=axis)
+    scales = best_scale(rows, (largest / high)[:, None], (low, high))
+    return Grid(_tuple(scales[:, 0]), low, high, axis=axis)
 
 
 def rounded(weight: np.ndarray, grid: Grid) -> np.ndarray:
