@@ -1,4 +1,4 @@
-"""The application: routes, middleware, error answers, and the duties that live as long as it does."""
+"""The application: routes, middleware, error answers, and the periodic tasks that live as long as it does."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager

@@ -20,7 +20,7 @@ from app.storage import Store, open_store
 
 @dataclass(frozen=True)
 class Components:
-    """The parts that routes use, and the duties that run beside them."""
+    """The parts that routes use, and the tasks that run beside them."""
 
     settings: Settings
     database: Database
@@ -62,12 +62,12 @@ class Components:
         )
 
     def start(self) -> None:
-        """Start the duties."""
+        """Start the periodic tasks."""
         self.dispatcher.start()
         self.sweeper.start()
 
     def stop(self) -> None:
-        """Stop the duties and close the connections."""
+        """Stop the periodic tasks and close the connections."""
         self.dispatcher.stop()
         self.sweeper.stop()
         self.database.close()

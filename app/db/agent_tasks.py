@@ -49,7 +49,7 @@ def claim(session: Session, task: UUID, *, lease_s: float) -> AgentTask | None:
     return session.scalar(took.values({AgentTask.attempt: AgentTask.attempt + 1}).returning(AgentTask))
 
 
-def pulse(session: Session, agent: UUID, task: UUID, attempt: int, *, lease_s: float) -> bool:
+def renew_lease(session: Session, agent: UUID, task: UUID, attempt: int, *, lease_s: float) -> bool:
     """Renew a lease; False when this attempt was given up on, or nobody wants the task any more."""
     renewed = _held(agent, task, attempt).values(lease_until=from_now(lease_s)).where(_wanted())
     return session.scalar(renewed.returning(AgentTask.id)) is not None

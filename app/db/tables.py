@@ -220,8 +220,8 @@ class Worker(Base):
     seen_at: Mapped[datetime] = mapped_column(insert_default=from_now())
 
 
-class Chore(Base):
-    """A periodic duty that one process at a time performs; the oldest run is an alarm."""
+class PeriodicRun(Base):
+    """When a periodic task last ran that one process at a time performs; one long ago is an alarm."""
 
     __tablename__ = "chores"
 

@@ -1,4 +1,4 @@
-"""All SQL about live workers and about chores that one process at a time performs."""
+"""All SQL about live workers and about periodic tasks that one process at a time performs."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -8,7 +8,7 @@ from sqlalchemy import delete, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from app.db.tables import Chore, Worker
+from app.db.tables import PeriodicRun, Worker
 from app.db.types import from_now
 
 ALIVE_SECONDS = 30.0
@@ -46,24 +46,28 @@ def forget_old(session: Session) -> None:
     session.execute(delete(Worker).where(Worker.seen_at < from_now(-FORGOTTEN_SECONDS)))
 
 
-def take_turn(session: Session, chore: str, *, every_s: float) -> bool:
-    """Whether it is this caller's turn at a chore: true for one caller per period."""
-    due = update(Chore).where(Chore.name == chore, Chore.ran_at < from_now(-every_s)).values(ran_at=from_now())
-    if session.scalar(due.returning(Chore.name)) is not None:
+def claim_run(session: Session, task: str, *, every_s: float) -> bool:
+    """Whether this caller is to run the periodic task now: true for one caller per period."""
+    due = (
+        update(PeriodicRun)
+        .where(PeriodicRun.name == task, PeriodicRun.ran_at < from_now(-every_s))
+        .values(ran_at=from_now())
+    )
+    if session.scalar(due.returning(PeriodicRun.name)) is not None:
         return True
-    if session.scalar(select(Chore.name).where(Chore.name == chore)) is not None:
+    if session.scalar(select(PeriodicRun.name).where(PeriodicRun.name == task)) is not None:
         return False
     try:
         with session.begin_nested():
-            session.execute(insert(Chore).values(name=chore, ran_at=from_now()))
+            session.execute(insert(PeriodicRun).values(name=task, ran_at=from_now()))
     except IntegrityError:
         return False  # another process made the first row a moment earlier
     return True
 
 
-def last_run(session: Session, chore: str) -> tuple[datetime | None, datetime]:
-    """When a chore last ran, and the database's present time."""
-    ran = session.scalar(select(Chore.ran_at).where(Chore.name == chore))
+def last_run(session: Session, task: str) -> tuple[datetime | None, datetime]:
+    """When a periodic task last ran, and the database's present time."""
+    ran = session.scalar(select(PeriodicRun.ran_at).where(PeriodicRun.name == task))
     now = session.scalar(select(from_now()))
     if now is None:
         raise RuntimeError("the database has no clock")

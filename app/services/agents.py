@@ -160,7 +160,7 @@ class Agents:
         task = parse("tsk", task_id)
         with self._database.write() as session:
             agents.seen(session, agent.id)
-            if not agent_tasks.pulse(session, agent.id, task, attempt, lease_s=self._lease_s):
+            if not agent_tasks.renew_lease(session, agent.id, task, attempt, lease_s=self._lease_s):
                 raise TaskGone(_GONE)
 
     def keep_outputs(self, agent: Agent, task_id: str, attempt: int, outputs: Arrival) -> None:

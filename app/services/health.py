@@ -9,7 +9,7 @@ from app.db.database import Database
 from app.errors import PareError
 from app.queue import Publisher
 from app.queue.publisher import QUEUES
-from app.services.sweep import CHORE
+from app.services.sweep import RECOVERY
 from app.settings import Settings
 from app.storage import Store
 
@@ -43,7 +43,7 @@ def queues(database: Database) -> dict[str, list[dict[str, Any]]]:
 def sweep_age_s(database: Database) -> float | None:
     """Seconds since the last sweep of any process; None before the first."""
     with database.read() as session:
-        ran, now = workers.last_run(session, CHORE)
+        ran, now = workers.last_run(session, RECOVERY)
     return None if ran is None else (now - ran).total_seconds()
 
 

@@ -20,16 +20,16 @@ from app.storage import Store
 
 log = logging.getLogger(__name__)
 
-CHORE = "sweep"
-TIDY_CHORE = "tidy"
-TIDY_EVERY_SECONDS = 3600.0
+RECOVERY = "sweep"
+CLEANUP = "tidy"
+CLEANUP_EVERY_SECONDS = 3600.0
 KEYS_PER_QUERY = 500
 ORPHAN_AGE = timedelta(days=1)
 """An object without a row is kept this long: its attempt may be about to commit."""
 
 
 class Sweeper(PeriodicTask):
-    """Sweeps every `sweep_s`; of many processes one has the turn."""
+    """Sweeps every `sweep_s`; of many processes one at a time."""
 
     def __init__(self, database: Database, store: Store, settings: Settings) -> None:
         super().__init__("sweeper", settings.sweep_s)
@@ -38,17 +38,17 @@ class Sweeper(PeriodicTask):
         self._settings = settings
 
     def run_once(self) -> None:
-        self._take_turn_at_recovery()
-        if self._has_turn(TIDY_CHORE, TIDY_EVERY_SECONDS):
+        self._recover_if_due()
+        if self._claim_run(CLEANUP, CLEANUP_EVERY_SECONDS):
             with self._database.write() as session:
                 checkpoints.drop_old(session)
             self.remove_orphans()
             self.remove_spooled()
 
-    def _take_turn_at_recovery(self) -> None:
-        # In one transaction: a recovery that fails has not had its turn, and the sweep's age tells.
+    def _recover_if_due(self) -> None:
+        # In one transaction: a recovery that fails has not run, and the sweep's age tells.
         with self._database.write() as session:
-            if workers.take_turn(session, CHORE, every_s=self._settings.sweep_s / 2):
+            if workers.claim_run(session, RECOVERY, every_s=self._settings.sweep_s / 2):
                 self._recover(session)
 
     def _recover(self, session: Session) -> None:
@@ -97,9 +97,9 @@ class Sweeper(PeriodicTask):
                     removed += 1
         return removed
 
-    def _has_turn(self, chore: str, every_s: float) -> bool:
+    def _claim_run(self, task: str, every_s: float) -> bool:
         with self._database.write() as session:
-            return workers.take_turn(session, chore, every_s=every_s)
+            return workers.claim_run(session, task, every_s=every_s)
 
     def _is_open(self, key: str) -> bool:
         with self._database.read() as session:

@@ -94,11 +94,11 @@ def test_the_boards_own_name_comes_before_its_processors(tmp_path: Path) -> None
     (tmp_path / "proc/device-tree/model").write_bytes(b"Raspberry Pi 4 Model B Rev 1.4\0")
     (tmp_path / "proc/cpuinfo").write_text("processor : 0\nFeatures : fp asimd crc32\nCPU part : 0xd08\n")
 
-    told = facts(tmp_path)
+    device = facts(tmp_path)
 
-    assert told["cpu"] == "Raspberry Pi 4 Model B Rev 1.4"
-    assert told["cpu_flags"] == ["asimd", "crc32", "fp"]
-    assert told["runtimes"].keys() >= {"onnxruntime"}
+    assert device["cpu"] == "Raspberry Pi 4 Model B Rev 1.4"
+    assert device["cpu_flags"] == ["asimd", "crc32", "fp"]
+    assert device["runtimes"].keys() >= {"onnxruntime"}
 
 
 def test_arm_kernels_give_a_part_and_no_name(tmp_path: Path) -> None:

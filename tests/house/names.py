@@ -7,7 +7,10 @@ from tests.house.imports import REPOSITORY
 
 RETIRED = {
     r"\b[Nn]ursery\b": "fork_server",
-    r"\bLifeline\b": "ChildHandle",
+    r"\b[Ll]ifeline\b": "ChildHandle",
+    r"\b[Vv]igil\b": "child_monitor, watch",
+    r"\b[Pp]ulse\b": "heartbeat, renew_lease",
+    r"\b[Cc]hore\b|\b[Dd]ut(y|ies)\b": "PeriodicTask, PeriodicRun, run_once",
     r"\b[Kk]eeper\b": "CheckpointUploader, TrainingCheckpoint",
     r"\bclearing\.|\boutlast\b": "delete_tree, retry",
     r"\bworkshop\b|\btoolroom\b": "JobSandbox, toolchain_host",

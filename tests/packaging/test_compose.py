@@ -35,7 +35,7 @@ def test_what_keeps_running_has_a_health_check_and_comes_back(name: str) -> None
 
 
 @pytest.mark.parametrize("name", sorted(ONE_SHOT))
-def test_a_chore_runs_once(name: str) -> None:
+def test_a_service_that_sets_up_runs_once(name: str) -> None:
     assert SERVICES[name].get("restart", "no") == "no"
 
 

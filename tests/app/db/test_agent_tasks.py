@@ -50,9 +50,9 @@ def finish(database: Database, agent: UUID, task: UUID, attempt: int) -> bool:
         return agent_tasks.finish(session, agent, task, attempt, result={"load_ms": 1})
 
 
-def beat(database: Database, agent: UUID, task: UUID, attempt: int) -> bool:
+def renew_lease(database: Database, agent: UUID, task: UUID, attempt: int) -> bool:
     with database.write() as session:
-        return agent_tasks.pulse(session, agent, task, attempt, lease_s=LEASE)
+        return agent_tasks.renew_lease(session, agent, task, attempt, lease_s=LEASE)
 
 
 def state(database: Database, task: UUID) -> tuple[str, int, int]:
@@ -83,12 +83,12 @@ def test_a_silent_agent_loses_the_task_and_what_it_says_later_counts_for_nothing
     database: Database, agent: UUID, task: UUID
 ) -> None:
     take(database, agent)
-    assert beat(database, agent, task, 1)
+    assert renew_lease(database, agent, task, 1)
     fall_silent(database, task)
 
     assert state(database, task) == ("queued", 1, 1)
     assert take(database, agent) == 2
-    assert not beat(database, agent, task, 1)
+    assert not renew_lease(database, agent, task, 1)
     assert not finish(database, agent, task, 1)
     assert not finish(database, an_agent(database), task, 2)
     assert finish(database, agent, task, 2)
@@ -124,7 +124,7 @@ def test_what_no_running_attempt_waits_for_is_dropped(
         jobs.request_cancel(session, job)
 
     assert take(database, agent) is None
-    assert not beat(database, agent, task, 1)
+    assert not renew_lease(database, agent, task, 1)
     assert not finish(database, agent, task, 1)
     with database.write() as session:
         agent_tasks.drop_unwanted(session)

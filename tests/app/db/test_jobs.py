@@ -298,12 +298,12 @@ def test_another_tenant_sees_nothing(database: Database, job: UUID) -> None:
 
 
 def test_one_process_has_the_turn(database: Database) -> None:
-    def take_turn() -> bool:
+    def claim_run() -> bool:
         with database.write() as session:
-            return workers.take_turn(session, "sweep", every_s=60)
+            return workers.claim_run(session, "sweep", every_s=60)
 
-    assert at_once([take_turn] * 6).count(True) == 1
-    assert at_once([take_turn] * 6).count(True) == 0
+    assert at_once([claim_run] * 6).count(True) == 1
+    assert at_once([claim_run] * 6).count(True) == 0
 
 
 def test_a_worker_is_alive_until_it_signs_off(database: Database) -> None:

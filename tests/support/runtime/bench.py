@@ -1,4 +1,4 @@
-"""Runs jobs of the tests' own in a sandbox, and keeps what their callers were told."""
+"""Runs jobs of the tests' own in a sandbox, and keeps what their callers heard."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -16,7 +16,7 @@ JOBS = "tests.support.runtime.jobs"
 
 @dataclass
 class Heard:
-    """What a run told its caller."""
+    """What the caller of a run heard."""
 
     progress: list[JobProgress] = field(default_factory=list)
     log: list[LogLine] = field(default_factory=list)
