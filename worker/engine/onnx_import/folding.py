@@ -1,0 +1,143 @@
+"""Constants computed once: what a graph makes of its initializers alone."""
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import replace
+
+import numpy as np
+
+from app.errors import PareError
+from worker.engine.onnx_import.graph import Graph, Node
+from worker.engine.onnx_import.module import folded
+from worker.engine.onnx_import.operators import random
+from worker.engine.onnx_import.values import Value
+from worker.engine.onnx_import.weights import FLOATING, VIEWS
+
+MOST_ELEMENTS = 1 << 24
+"""A constant that grows beyond this, by Expand or Tile, is made when the program runs."""
+GROWING = frozenset({"ConstantOfShape", "Expand", "Tile", "Range"})
+
+
+def fold(graph: Graph, outer: Mapping[str, np.ndarray] | None = None, reads: Counter[str] | None = None) -> None:
+    """Replace nodes that read constants alone by their results, and an If with a known condition by its branch.
+
+    A float tensor that is made of one that nothing else reads keeps its name: it is that weight. A view of a weight
+    that others read, too, stays a view, so that it stays one weight.
+    """
+    reads = graph.reads() if reads is None else reads
+    known: dict[str, np.ndarray] = {**(outer or {}), **graph.constants}
+    kept: list[Node] = []
+    renamed: dict[str, str] = {}
+    waiting = list(reversed(graph.nodes))
+    while waiting:
+        node = waiting.pop()
+        node = replace(node, inputs=tuple(renamed.get(name, name) for name in node.inputs))
+        for body in node.bodies():
+            body.rename_reads(renamed)
+        if node.op == "If" and node.inputs[0] in known:
+            waiting += reversed(_branch(node, known, graph, renamed))
+            continue
+        results = _results(node, known, reads)
+        if results is None:
+            for body in node.bodies():
+                fold(body, known, reads)
+            kept.append(node)
+            continue
+        for name, array in zip(node.outputs, results, strict=False):
+            if name:
+                _keep(graph, known, renamed, reads, (node, name, array))
+    graph.nodes = kept
+    graph.outputs = [renamed.get(name, name) for name in graph.outputs]
+
+
+def _keep(
+    graph: Graph,
+    known: dict[str, np.ndarray],
+    renamed: dict[str, str],
+    reads: Counter[str],
+    result: tuple[Node, str, np.ndarray],
+) -> None:
+    node, name, array = result
+    origin = _weight(node, known, reads)
+    if origin is not None and origin in graph.constants and array.dtype.name in FLOATING and name not in graph.outputs:
+        graph.constants[origin] = known[origin] = array
+        renamed[name] = origin
+        reads[origin] = reads[name]
+        return
+    graph.constants[name] = known[name] = array
+
+
+def _weight(node: Node, known: Mapping[str, np.ndarray], reads: Counter[str]) -> str | None:
+    """The one large constant of which a node makes another, if no other node reads it."""
+    large = [name for name in node.inputs if name and known[name].size > 1]
+    if node.op == "DequantizeLinear":
+        large = [node.inputs[0]]
+    return large[0] if len(large) == 1 and reads[large[0]] == 1 else None
+
+
+def _results(
+    node: Node, known: Mapping[str, np.ndarray], reads: Counter[str]
+) -> tuple[np.ndarray, ...] | None:
+    if not all(name in known for name in node.inputs if name) or any(True for _ in node.bodies()):
+        return None
+    if node.op in random.NAMES or (not node.inputs and node.op != "ConstantOfShape") or node.op.startswith("Sequence"):
+        return None
+    if node.op in VIEWS and _is_shared_weight(node, known, reads):
+        return None
+    if node.op in GROWING and _grows(node, known):
+        return None
+    values: list[Value] = [known[name] if name else None for name in node.inputs]
+    try:
+        return folded(node, values)
+    except PareError:
+        return None  # whoever runs the graph meets it again, with the place
+
+
+def _is_shared_weight(node: Node, known: Mapping[str, np.ndarray], reads: Counter[str]) -> bool:
+    array = known[node.inputs[0]]
+    return array.dtype.name in FLOATING and array.ndim > 1 and array.size > 1 and reads[node.inputs[0]] > 1
+
+
+def _grows(node: Node, known: Mapping[str, np.ndarray]) -> bool:
+    shape = known[node.inputs[0 if node.op == "ConstantOfShape" else -1]]
+    return node.op != "Range" and bool(np.prod(np.abs(shape.astype(np.float64))) > MOST_ELEMENTS)
+
+
+def _branch(
+    node: Node, known: dict[str, np.ndarray], graph: Graph, renamed: dict[str, str]
+) -> list[Node]:
+    """The nodes of the branch that is taken; its outputs take the names of the node's."""
+    body: Graph = node.attributes["then_branch" if known[node.inputs[0]].reshape(-1)[0] else "else_branch"]
+    prefix = f"{node.outputs[0]}/"
+    made = {name for inner in body.nodes for name in inner.outputs if name} | set(body.constants)
+    names = {name: prefix + name for name in made}
+    for name, array in body.constants.items():
+        graph.constants[names[name]] = known[names[name]] = array
+    nodes = [_renamed(inner, names) for inner in body.nodes]
+    for outer, name in zip(node.outputs, body.outputs, strict=True):
+        nodes.append(Node("Identity", node.version, outer, (renamed.get(names.get(name, name), names.get(name, name)),), (outer,)))
+    return nodes
+
+
+def _renamed(node: Node, names: Mapping[str, str]) -> Node:
+    """A node with other names of values, in its bodies, too."""
+    attributes = {
+        key: _renamed_body(value, names) if isinstance(value, Graph) else value for key, value in node.attributes.items()
+    }
+    return replace(
+        node,
+        inputs=tuple(names.get(name, name) for name in node.inputs),
+        outputs=tuple(names.get(name, name) for name in node.outputs),
+        attributes=attributes,
+    )
+
+
+def _renamed_body(body: Graph, names: Mapping[str, str]) -> Graph:
+    own = {name for node in body.nodes for name in node.outputs} | set(body.inputs) | set(body.constants)
+    outer = {name: new for name, new in names.items() if name not in own}
+    return Graph(
+        list(body.inputs),
+        [outer.get(name, name) for name in body.outputs],
+        [_renamed(node, outer) for node in body.nodes],
+        dict(body.constants),
+    )

@@ -1,0 +1,1 @@
+"""Operators that exporters take apart, put together again, one file a pattern; `table` has the order."""
