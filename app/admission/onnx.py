@@ -28,6 +28,8 @@ _TYPE: Layout = dict.fromkeys((1, 4, 5, 7, 8, 9), _BYTES)
 _TENSOR_TYPE: Layout = {1: _INT, 2: _BYTES}
 _SHAPE: Layout = {1: _BYTES}
 _DIM: Layout = {1: _INT, 2: _BYTES}
+NAMELESS = frozenset({"", "?", "None", "unknown"})
+"""How converters call a dimension without a name: two of them need not be equal."""
 _OTHER_TYPES = {4: "sequence", 5: "map", 7: "opaque value", 8: "sparse tensor", 9: "optional value"}
 _DTYPES: dict[int, DType] = {
     1: "float32",
@@ -219,7 +221,8 @@ class _Model:
             size = signed(_int(value))
             # A negative size is how older converters write "unknown". ONNX Runtime takes 0 at its word.
             return size if size >= 0 else Dimension(name=unnamed)
-        return Dimension(name=self._walker.text(value)[:200] or unnamed)
+        named = self._walker.text(value)[:200]
+        return Dimension(name=unnamed if named in NAMELESS else named)
 
 
 class _Parts:

@@ -32,7 +32,8 @@ def example_shapes(signature: Signature, rows: int) -> dict[str, tuple[int, ...]
 
 
 def _size(dimension: Dimension, wanted: int) -> int:
-    return min(max(wanted, dimension.min or 1), dimension.max or wanted)
+    least = max(wanted, dimension.min or 1)
+    return least if dimension.max is None else min(least, dimension.max)
 
 
 def _values(tensor: TensorSpec, shape: tuple[int, ...], random: np.random.Generator) -> np.ndarray:

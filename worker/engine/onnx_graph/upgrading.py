@@ -17,7 +17,7 @@ def upgraded(model: ModelProto) -> ModelProto:
     """
     if model.functions:
         model = inliner.inline_local_functions(model)
-    if default_opset(model) >= OLDEST:
+    if not any(opset.domain in ("", "ai.onnx") for opset in model.opset_import) or default_opset(model) >= OLDEST:
         return model
     try:
         converted: ModelProto = version_converter.convert_version(model, NEW)

@@ -38,4 +38,4 @@ class ImportFailed(EngineError):
     """PyTorch raised an error at one node of an ONNX graph, or while the whole of it was exported."""
 
     code = "import.failed"
-    remedy = "Run the file in ONNX Runtime on data of the declared shapes; if that works, report the node in the detail."
+    remedy = "Run the file in ONNX Runtime on data of the declared shapes; if that works, report the detail."

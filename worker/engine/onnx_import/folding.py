@@ -15,6 +15,8 @@ from worker.engine.onnx_import.weights import FLOATING, VIEWS
 
 MOST_ELEMENTS = 1 << 24
 """A constant that grows beyond this, by Expand or Tile, is made when the program runs."""
+PARTS = frozenset({"Slice", "Expand", "Tile"})
+"""Views that need not be kept as such: the parts of a weight are weights of their own."""
 GROWING = frozenset({"ConstantOfShape", "Expand", "Tile", "Range"})
 
 
@@ -75,14 +77,12 @@ def _weight(node: Node, known: Mapping[str, np.ndarray], reads: Counter[str]) ->
     return large[0] if len(large) == 1 and reads[large[0]] == 1 else None
 
 
-def _results(
-    node: Node, known: Mapping[str, np.ndarray], reads: Counter[str]
-) -> tuple[np.ndarray, ...] | None:
+def _results(node: Node, known: Mapping[str, np.ndarray], reads: Counter[str]) -> tuple[np.ndarray, ...] | None:
     if not all(name in known for name in node.inputs if name) or any(True for _ in node.bodies()):
         return None
     if node.op in random.NAMES or (not node.inputs and node.op != "ConstantOfShape") or node.op.startswith("Sequence"):
         return None
-    if node.op in VIEWS and _is_shared_weight(node, known, reads):
+    if node.op in VIEWS - PARTS and _is_shared_weight(node, known, reads):
         return None
     if node.op in GROWING and _grows(node, known):
         return None
@@ -103,9 +103,7 @@ def _grows(node: Node, known: Mapping[str, np.ndarray]) -> bool:
     return node.op != "Range" and bool(np.prod(np.abs(shape.astype(np.float64))) > MOST_ELEMENTS)
 
 
-def _branch(
-    node: Node, known: dict[str, np.ndarray], graph: Graph, renamed: dict[str, str]
-) -> list[Node]:
+def _branch(node: Node, known: dict[str, np.ndarray], graph: Graph, renamed: dict[str, str]) -> list[Node]:
     """The nodes of the branch that is taken; its outputs take the names of the node's."""
     body: Graph = node.attributes["then_branch" if known[node.inputs[0]].reshape(-1)[0] else "else_branch"]
     prefix = f"{node.outputs[0]}/"
@@ -115,14 +113,19 @@ def _branch(
         graph.constants[names[name]] = known[names[name]] = array
     nodes = [_renamed(inner, names) for inner in body.nodes]
     for outer, name in zip(node.outputs, body.outputs, strict=True):
-        nodes.append(Node("Identity", node.version, outer, (renamed.get(names.get(name, name), names.get(name, name)),), (outer,)))
+        nodes.append(
+            Node(
+                "Identity", node.version, outer, (renamed.get(names.get(name, name), names.get(name, name)),), (outer,)
+            )
+        )
     return nodes
 
 
 def _renamed(node: Node, names: Mapping[str, str]) -> Node:
     """A node with other names of values, in its bodies, too."""
     attributes = {
-        key: _renamed_body(value, names) if isinstance(value, Graph) else value for key, value in node.attributes.items()
+        key: _renamed_body(value, names) if isinstance(value, Graph) else value
+        for key, value in node.attributes.items()
     }
     return replace(
         node,

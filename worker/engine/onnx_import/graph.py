@@ -1,7 +1,7 @@
 """An ONNX graph as plain data: what the importer folds, rewrites and runs."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -120,22 +120,15 @@ def _node(node: NodeProto, versions: dict[str, int]) -> Node:
 
 
 def _value(attribute: AttributeProto, versions: dict[str, int]) -> Any:
-    match attribute.type:
-        case AttributeProto.STRING:
-            return attribute.s.decode(errors="replace")
-        case AttributeProto.STRINGS:
-            return [text.decode(errors="replace") for text in attribute.strings]
-        case AttributeProto.TENSOR:
-            return numpy_helper.to_array(attribute.t)
-        case AttributeProto.SPARSE_TENSOR:
-            return _dense(attribute.sparse_tensor)
-        case AttributeProto.GRAPH:
-            return _graph(attribute.g, versions)
-        case AttributeProto.TENSORS:
-            return [numpy_helper.to_array(tensor) for tensor in attribute.tensors]
-        case _:
-            value = onnx.helper.get_attribute_value(attribute)
-            return list(value) if attribute.type in (AttributeProto.FLOATS, AttributeProto.INTS) else value
+    value = onnx.helper.get_attribute_value(attribute)
+    if attribute.type == AttributeProto.GRAPH:
+        return _graph(value, versions)
+    reader = READERS.get(attribute.type)
+    return value if reader is None else reader(value)
+
+
+def _text(text: bytes) -> str:
+    return text.decode(errors="replace")
 
 
 def _constant(attributes: Attributes) -> np.ndarray:
@@ -154,3 +147,15 @@ def _dense(sparse: SparseTensorProto) -> np.ndarray:
     places = indices if indices.ndim == 1 else np.ravel_multi_index(tuple(indices.T), dense.shape)
     dense.reshape(-1)[places] = values
     return dense
+
+
+READERS: dict[int, Callable[[Any], Any]] = {
+    AttributeProto.FLOATS: list,
+    AttributeProto.INTS: list,
+    AttributeProto.SPARSE_TENSOR: _dense,
+    AttributeProto.STRING: _text,
+    AttributeProto.STRINGS: lambda texts: [_text(text) for text in texts],
+    AttributeProto.TENSOR: numpy_helper.to_array,
+    AttributeProto.TENSORS: lambda tensors: [numpy_helper.to_array(tensor) for tensor in tensors],
+}
+"""What attributes become that are not plain numbers, by their type."""

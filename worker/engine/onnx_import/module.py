@@ -1,5 +1,6 @@
 """A graph as a PyTorch module: its weights are parameters and buffers, a call walks its nodes."""
 
+import contextlib
 from collections import ChainMap
 from collections.abc import Callable, Mapping, MutableMapping
 from typing import Any
@@ -13,7 +14,7 @@ from worker.engine.onnx_import.call import Call
 from worker.engine.onnx_import.errors import ImportFailed
 from worker.engine.onnx_import.graph import Graph, Node
 from worker.engine.onnx_import.operators.table import FOLLOWERS, OPERATORS
-from worker.engine.onnx_import.shape_arithmetic import MOST_NUMBERS, computable, compute
+from worker.engine.onnx_import.shape_arithmetic import MOST_NUMBERS, NotOfNumbers, computable, compute
 from worker.engine.onnx_import.values import Quantized, Value, array_of, tensor_of
 from worker.engine.onnx_import.weights import Kind, Weights
 
@@ -68,7 +69,7 @@ class GraphModule(nn.Module):
             results = self._call(node, values, numbers, watch)
             for name, result in zip(node.outputs, results, strict=False):
                 values[name] = result
-        return [values[name] for name in graph.outputs]
+        return [_read(values[name]) for name in graph.outputs]
 
     def _add_constants(self, graph: Graph, values: Values) -> None:
         places = self._places[id(graph)]
@@ -81,7 +82,7 @@ class GraphModule(nn.Module):
         given = [_read(values[name]) if name else None for name in node.inputs]
 
         def run_body(body: Graph, inputs: list[Value]) -> list[Value]:
-            inner: Values = ChainMap({}, values)  # type: ignore[arg-type]
+            inner: Values = ChainMap({}, values)
             inner.update(zip(body.inputs, inputs, strict=False))
             return self._outputs(body, inner, watch)
 
@@ -93,8 +94,8 @@ class GraphModule(nn.Module):
         owner: nn.Module = self
         parts = [part or "_" for part in name.split(".")]
         path = []
-        for part in parts[:-1]:
-            part = _free(owner, part, allow=nn.Module)
+        for wanted in parts[:-1]:
+            part = _free(owner, wanted, allow=nn.Module)
             if not hasattr(owner, part):
                 owner.add_module(part, nn.Module())
             owner = getattr(owner, part)
@@ -148,10 +149,9 @@ def convert(call: Call) -> tuple[Value, ...]:
     """The outputs of one call. Raises `OperatorNotImported`, `NotConstant`, or `ImportFailed` with the node's name."""
     try:
         if computable(call):
-            return _tuple(compute(call))
-        converter = OPERATORS.get(call.node.op)
-        if converter is None:
-            raise call.refusal("the importer has no form for this operator")
+            with contextlib.suppress(NotOfNumbers):
+                return _tuple(compute(call))
+        converter = OPERATORS.get(call.node.op, _unknown)
         first = call.value(0)
         if call.node.op in FOLLOWERS and isinstance(first, Quantized):
             return _moved(call, first)
@@ -161,6 +161,10 @@ def convert(call: Call) -> tuple[Value, ...]:
     except Exception as error:  # torch raises whatever its operators meet
         reason = next(iter(str(error).splitlines()), "")[:300]
         raise ImportFailed(f"{call.node.place}: {type(error).__name__}: {reason}") from error
+
+
+def _unknown(call: Call) -> Value:
+    raise call.refusal("the importer has no form for this operator")
 
 
 def _moved(call: Call, first: Quantized) -> tuple[Value, ...]:

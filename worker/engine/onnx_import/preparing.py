@@ -2,19 +2,24 @@
 
 from onnx import ModelProto, inliner
 
+from worker.engine.onnx_graph.types import inferred
 from worker.engine.onnx_graph.upgrading import upgraded
 from worker.engine.onnx_import.folding import fold
 from worker.engine.onnx_import.graph import STANDARD, Graph, read_graph
 from worker.engine.onnx_import.operators.table import OPERATORS
-from worker.engine.onnx_import.patterns.table import recognise
+from worker.engine.onnx_import.patterns.table import INTEGERS, PATTERNS, recognise
 
 
 def prepared(model: ModelProto) -> Graph:
     """The graph of a model, whose tensors are loaded. Raises `LoadFailed`."""
-    graph = read_graph(_known(upgraded(model)))
+    model = _known(upgraded(model))
+    _, shapes = inferred(model)
+    ranks = {name: len(shape) for name, shape in shapes.items()}
+    graph = read_graph(model)
     graph.drop_unread()
+    recognise(graph, INTEGERS, ranks)
     fold(graph)
-    recognise(graph)
+    recognise(graph, PATTERNS, ranks)
     fold(graph)
     graph.drop_unread()
     return graph

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from onnx import TensorProto
+from onnx import TensorProto, helper
 
 from worker.engine.onnx_import.call import Call, is_symbolic_number
 from worker.engine.onnx_import.values import each, is_symbolic, numbers, plain
@@ -18,6 +18,12 @@ from worker.engine.onnx_import.values import each, is_symbolic, numbers, plain
 MOST_NUMBERS = 4096
 """Larger arrays are computed as tensors."""
 Arithmetic = Callable[[Call], np.ndarray | tuple[np.ndarray, ...]]
+
+
+class NotOfNumbers(Exception):
+    """The result is made as a tensor instead."""
+
+
 FLOATING = {TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.FLOAT16, TensorProto.BFLOAT16}
 
 
@@ -41,13 +47,13 @@ def _holds_text(value: Any) -> bool:
     return bool(value.dtype == object and value.size and isinstance(value.reshape(-1)[0], str | bytes))
 
 
-def _elementwise(symbolic: Callable[..., Any], exact: Callable[..., Any] | None = None) -> Arithmetic:
+def _elementwise(symbolic: Callable[..., Any], exact: Callable[..., Any], inputs: int = 2) -> Arithmetic:
     """`exact` is NumPy's own, for arrays without symbols."""
-    apply = each(symbolic)
+    apply = each(symbolic, inputs)
 
     def compute(call: Call) -> np.ndarray:
         arrays = [call.numbers(place) for place in range(len(call))]
-        if exact is not None and not any(is_symbolic(array) for array in arrays):
+        if not any(is_symbolic(array) for array in arrays):
             return np.asarray(exact(*arrays))
         return apply(*arrays)
 
@@ -55,7 +61,7 @@ def _elementwise(symbolic: Callable[..., Any], exact: Callable[..., Any] | None 
 
 
 def _folded(symbolic: Callable[[Any, Any], Any], exact: Callable[..., Any]) -> Arithmetic:
-    apply = each(symbolic)
+    apply = each(symbolic, 2)
 
     def compute(call: Call) -> np.ndarray:
         result, *others = (call.numbers(place) for place in range(len(call)))
@@ -85,34 +91,32 @@ def _divide(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 def _modulo(call: Call) -> np.ndarray:
     a, b = call.numbers(0), call.numbers(1)
     if is_symbolic(a) or is_symbolic(b):
-        return each(lambda x, y: x % y)(a, b)
+        return each(operator.mod, 2)(a, b)
     return np.asarray(np.fmod(a, b) if call.get("fmod") else np.mod(a, b))
 
 
 def _power(call: Call) -> np.ndarray:
     a, b = call.numbers(0), call.numbers(1)
     if is_symbolic(a):
-        return each(lambda x, y: x**y)(a, b)
+        return each(operator.pow, 2)(a, b)
     return np.power(a.astype(np.float64), b).astype(a.dtype)
 
 
 def _cast(call: Call) -> np.ndarray:
     array, wanted = call.numbers(0), call["to"]
     if not is_symbolic(array):
-        return array.astype(_numpy_type(call, wanted))
+        return array.astype(_numpy_type(wanted))
     if wanted in FLOATING:
-        return each(lambda x: torch.sym_float(x))(array)
+        return each(torch.sym_float, 1)(array)
     if wanted == TensorProto.BOOL:
-        return each(lambda x: x != 0)(array)
-    return each(lambda x: torch.sym_int(x))(array)
+        return each(lambda x: x != 0, 1)(array)
+    return each(torch.sym_int, 1)(array)
 
 
-def _numpy_type(call: Call, wanted: int) -> Any:
-    import onnx
-
-    kind = onnx.helper.tensor_dtype_to_np_dtype(wanted)
+def _numpy_type(wanted: int) -> Any:
+    kind = helper.tensor_dtype_to_np_dtype(wanted)
     if kind.kind not in "biuf":
-        raise call.refusal("of a type that numbers do not have")
+        raise NotOfNumbers
     return kind
 
 
@@ -164,7 +168,7 @@ def _shape(call: Call) -> np.ndarray:
 def _filled(call: Call) -> np.ndarray:
     shape = call.sizes(0)
     if any(is_symbolic_number(size) for size in shape):
-        raise ValueError("a tensor of varying size")
+        raise NotOfNumbers
     value = call.get("value", np.zeros(1, np.float32))
     return np.full(shape, value.reshape(-1)[0])
 
@@ -180,7 +184,7 @@ def _range(call: Call) -> np.ndarray:
 
 
 def _where(call: Call) -> np.ndarray:
-    return each(lambda condition, a, b: a if condition else b)(*(call.numbers(place) for place in range(3)))
+    return each(lambda condition, a, b: a if condition else b, 3)(*(call.numbers(place) for place in range(3)))
 
 
 def _reduction(symbolic: Callable[[Any, Any], Any]) -> Arithmetic:
@@ -214,7 +218,7 @@ def _ceil(number: Any) -> Any:
 
 def _cumulated(call: Call) -> np.ndarray:
     if call.get("exclusive") or call.get("reverse"):
-        raise ValueError("not of sizes")
+        raise NotOfNumbers
     return np.cumsum(call.numbers(0), axis=int(call.sizes(1)[0]))
 
 
@@ -238,30 +242,30 @@ def _of_one_axis(call: Call) -> np.ndarray:
 
 
 ARITHMETIC: dict[str, Arithmetic] = {
-    "Abs": _elementwise(lambda x: abs(x), np.abs),
-    "Add": _elementwise(lambda a, b: a + b, np.add),
+    "Abs": _elementwise(abs, np.abs, 1),
+    "Add": _elementwise(operator.add, np.add),
     "And": _elementwise(lambda a, b: bool(a) and bool(b), np.logical_and),
     "Cast": _cast,
-    "Ceil": _elementwise(_ceil, np.ceil),
+    "Ceil": _elementwise(_ceil, np.ceil, 1),
     "Concat": _concat,
     "ConstantOfShape": _filled,
     "CumSum": _cumulated,
     "Div": _elementwise(quotient, _divide),
-    "Equal": _elementwise(lambda a, b: a == b, np.equal),
+    "Equal": _elementwise(operator.eq, np.equal),
     "Expand": _expand,
-    "Floor": _elementwise(_floor, np.floor),
+    "Floor": _elementwise(_floor, np.floor, 1),
     "Gather": _gather,
-    "Greater": _elementwise(lambda a, b: a > b, np.greater),
-    "GreaterOrEqual": _elementwise(lambda a, b: a >= b, np.greater_equal),
+    "Greater": _elementwise(operator.gt, np.greater),
+    "GreaterOrEqual": _elementwise(operator.ge, np.greater_equal),
     "Identity": lambda call: call.numbers(0),
-    "Less": _elementwise(lambda a, b: a < b, np.less),
-    "LessOrEqual": _elementwise(lambda a, b: a <= b, np.less_equal),
+    "Less": _elementwise(operator.lt, np.less),
+    "LessOrEqual": _elementwise(operator.le, np.less_equal),
     "Max": _folded(_greatest, np.maximum),
     "Min": _folded(_least, np.minimum),
     "Mod": _modulo,
-    "Mul": _elementwise(lambda a, b: a * b, np.multiply),
-    "Neg": _elementwise(lambda a: -a, np.negative),
-    "Not": _elementwise(lambda a: not a, np.logical_not),
+    "Mul": _elementwise(operator.mul, np.multiply),
+    "Neg": _elementwise(operator.neg, np.negative, 1),
+    "Not": _elementwise(operator.not_, np.logical_not, 1),
     "Or": _elementwise(lambda a, b: bool(a) or bool(b), np.logical_or),
     "Pow": _power,
     "Range": _range,
@@ -275,10 +279,10 @@ ARITHMETIC: dict[str, Arithmetic] = {
     "Size": _of_one_axis,
     "Slice": _slice,
     "Split": _split,
-    "Sqrt": _elementwise(lambda x: torch.sym_sqrt(x), np.sqrt),
+    "Sqrt": _elementwise(torch.sym_sqrt, np.sqrt, 1),
     "Squeeze": _squeeze,
-    "Sub": _elementwise(lambda a, b: a - b, np.subtract),
-    "Sum": _folded(lambda a, b: a + b, np.add),
+    "Sub": _elementwise(operator.sub, np.subtract),
+    "Sum": _folded(operator.add, np.add),
     "Transpose": _transpose,
     "Unsqueeze": _unsqueeze,
     "Where": _where,

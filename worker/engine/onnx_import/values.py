@@ -68,9 +68,11 @@ class Quantized:
     def codes(self) -> Tensor:
         """The integers themselves."""
         steps = self.real / self.scale
-        return steps.to(self.dtype) if self.dtype.is_floating_point else (
-            torch.round(steps) + self.zero_point
-        ).to(self.dtype)
+        return (
+            steps.to(self.dtype)
+            if self.dtype.is_floating_point
+            else (torch.round(steps) + self.zero_point).to(self.dtype)
+        )
 
     @property
     def steps(self) -> Tensor:
@@ -133,9 +135,9 @@ def is_symbolic(array: np.ndarray) -> bool:
     return array.dtype == object
 
 
-def each(function: Callable[..., Any]) -> Callable[..., np.ndarray]:
-    """`function` of numbers, applied to arrays of them with broadcasting."""
-    ufunc = np.frompyfunc(function, function.__code__.co_argcount, 1)
+def each(function: Callable[..., Any], inputs: int) -> Callable[..., np.ndarray]:
+    """`function` of so many numbers, applied to arrays of them with broadcasting."""
+    ufunc = np.frompyfunc(function, inputs, 1)
 
     def apply(*arrays: np.ndarray) -> np.ndarray:
         result = ufunc(*arrays)

@@ -107,15 +107,11 @@ def _origin(name: str, makers: Mapping[str, Node]) -> str:
 
 def _places(node: Node, makers: Mapping[str, Node], constants: Mapping[str, np.ndarray]) -> tuple[int, ...]:
     if node.op in ("Add", "Mul"):
-        return tuple(
-            place for place in (0, 1) if _is_affine(node, place, makers, constants)
-        )
+        return tuple(place for place in (0, 1) if _is_affine(node, place, makers, constants))
     return PLACES.get(node.op, ())
 
 
-def _is_affine(
-    node: Node, place: int, makers: Mapping[str, Node], constants: Mapping[str, np.ndarray]
-) -> bool:
+def _is_affine(node: Node, place: int, makers: Mapping[str, Node], constants: Mapping[str, np.ndarray]) -> bool:
     """Whether a summand or factor is a bias, a scale of channels, or a named table such as positions."""
     name = _origin(node.inputs[place], makers)
     array = constants.get(name)

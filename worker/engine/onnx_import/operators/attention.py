@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from worker.engine.onnx_import.call import Call, Converter, Size
+from worker.engine.onnx_import.call import Call, Converter, Size, is_symbolic_number
 
 FUSED = "pare.Attention"
 """Of the importer's own: query, key, value, mask, all `[..., positions, size]`; attribute `scale`."""
@@ -74,8 +74,10 @@ def _mask(call: Call, query: Tensor, key: Tensor, past: Size) -> Tensor | None:
         if mask.shape[-1] is not wanted and isinstance(wanted, int) and mask.shape[-1] < wanted:
             lacking = wanted - mask.shape[-1]
             fill = False if mask.dtype == torch.bool else -math.inf
-            mask = functional.pad(mask.to(torch.uint8), (0, lacking)).bool() if fill is False else functional.pad(
-                mask, (0, lacking), value=fill
+            mask = (
+                functional.pad(mask.to(torch.uint8), (0, lacking)).bool()
+                if fill is False
+                else functional.pad(mask, (0, lacking), value=fill)
             )
     rows, columns = torch.arange(query.shape[2])[:, None], torch.arange(wanted)[None]
     lengths = call.optional(6)
@@ -104,7 +106,7 @@ def _plain(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, score
 def _in_steps(
     call: Call, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scores: _Scores
 ) -> tuple[Tensor, Tensor]:
-    """Also the scores: raw (0), masked (1), capped (2), or as weights (3)."""
+    """Also the scores: raw (0), capped (1), masked, too (2), or as weights (3)."""
     scale = math.sqrt(1 / math.sqrt(query.shape[-1]) if scores.scale is None else scores.scale)
     raw = (query * scale) @ (key * scale).transpose(-1, -2)
     capped = raw if not scores.softcap else scores.softcap * torch.tanh(raw / scores.softcap)
@@ -113,9 +115,34 @@ def _in_steps(
         shut = torch.zeros((), dtype=raw.dtype).masked_fill(~mask, -math.inf) if mask.dtype == torch.bool else mask
         masked = capped + shut
     weights = torch.softmax(masked.to(scores.dtype or masked.dtype), -1).to(query.dtype)
-    weights = torch.nan_to_num(weights, 0.0) if mask is not None else weights
-    seen = (raw, masked, capped, weights) if call.node.version < 24 else (raw, masked, capped, weights)
-    return weights @ value, seen[call.get("qk_matmul_output_mode", 0)]
+    weights = torch.nan_to_num(weights, 0.0) if mask is not None else weights  # of a row that attends to nothing
+    return weights @ value, (raw, capped, masked, weights)[call.get("qk_matmul_output_mode", 0)]
+
+
+def linear_attention(call: Call) -> Any:
+    """One step after another: a state per head takes up keys and values, fades by `decay`, and is read by queries."""
+    rule, heads, groups = call.get("update_rule", "gated_delta"), call["q_num_heads"], call["kv_num_heads"]
+    query = _in_heads(call.tensor(0), heads)
+    key, value = (_in_heads(call.tensor(place), groups) for place in (1, 2))
+    if is_symbolic_number(query.shape[2]):
+        raise call.refusal("a varying number of steps")
+    scale = call.get("scale", 0.0) or 1 / math.sqrt(query.shape[-1])
+    state = call.optional(3)
+    if state is None:
+        state = query.new_zeros(query.shape[0], groups, key.shape[-1], value.shape[-1])
+    decay = _in_heads(call.tensor(4), groups) if "gated" in rule else None
+    rate = call.tensor(5).transpose(1, 2)[..., None] if "delta" in rule else None
+    results = []
+    for step in range(int(query.shape[2])):
+        now = key[:, :, step, :, None]
+        state = state if decay is None else state * decay[:, :, step, :, None].exp()
+        new = value[:, :, step, None, :]
+        if rate is not None:
+            new = rate[:, :, step, :, None] * (new - (state * now).sum(2, keepdim=True))
+        state = state + now * new
+        shared = state if heads == groups else state.repeat_interleave(heads // groups, 1)
+        results.append((query[:, :, step, :, None] * shared).sum(2) * scale)
+    return torch.stack(results, 1).flatten(2), state
 
 
 def multi_head(call: Call) -> Any:
@@ -211,9 +238,7 @@ def group_query(call: Call) -> Any:
         cosine, sine = call.tensor(7), call.tensor(8)
         places = torch.arange(query.shape[2])
         turn = bool(call.get("rotary_interleaved"))
-        query, key = (
-            turned(part, cosine[places], sine[places], interleaved=turn) for part in (query, key)
-        )
+        query, key = (turned(part, cosine[places], sine[places], interleaved=turn) for part in (query, key))
     full_key, full_value = (part.repeat_interleave(heads // groups, 1) for part in (key, value))
     seen = torch.arange(key.shape[2])[None] <= torch.arange(query.shape[2])[:, None]
     window = call.get("local_window_size", -1)
@@ -268,6 +293,7 @@ def turned(value: Tensor, cosine: Tensor, sine: Tensor, *, interleaved: bool) ->
 
 CONVERTERS: dict[str, Converter] = {
     "Attention": attention,
+    "LinearAttention": linear_attention,
     "RotaryEmbedding": rotary,
     FUSED: fused,
     "com.microsoft.Attention": packed_attention,

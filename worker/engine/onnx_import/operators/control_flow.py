@@ -26,6 +26,8 @@ def condition(call: Call) -> Any:
 
 
 def _selected(call: Call, chosen: Tensor, first: Value, second: Value) -> Tensor:
+    if any(value is None or isinstance(value, list) for value in (first, second)):
+        raise NotConstant(f"{call.node.place}: its condition depends on the values, and its results are no tensors.")
     tensors = [Call(call.node, [value], {}).tensor(0) for value in (first, second)]
     if tensors[0].dtype != tensors[1].dtype or len(tensors[0].shape) != len(tensors[1].shape):
         raise NotConstant(f"{call.node.place}: its condition depends on the values, and its branches differ in shape.")
@@ -36,7 +38,7 @@ def loop(call: Call) -> Any:
     """Unrolled: the number of trips and whether to go on must be known."""
     body: Graph = call["body"]
     trips = call.number(0) if call.has(0) else MOST_TRIPS
-    going: Any = call.value(1) if call.has(1) else np.array(True)  # noqa: FBT003  # as ONNX has it
+    going: Any = call.value(1) if call.has(1) else np.array(True)  # as ONNX has it
     carried: list[Value] = list(call.inputs[2:])
     count = len(carried)
     stacked: list[list[Value]] = [[] for _ in range(len(body.outputs) - 1 - count)]

@@ -52,9 +52,11 @@ def transposed(call: Call) -> Tensor:
     before, after = list(window.before), list(window.after)
     if wanted or mode.startswith("SAME"):
         full = _full_sizes(image, window, extra)
-        targets = wanted[-count:] if wanted else [
-            size * stride for size, stride in zip(image.shape[2:], window.strides, strict=True)
-        ]
+        targets = (
+            wanted[-count:]
+            if wanted
+            else [size * stride for size, stride in zip(image.shape[2:], window.strides, strict=True)]
+        )
         for axis, (size, target) in enumerate(zip(full, targets, strict=True)):
             total = size - target
             less = total // 2
@@ -99,7 +101,9 @@ def deformable(call: Call) -> Tensor:
         base_x = torch.arange(width) * window.strides[1] - window.before[1] + x * window.dilations[1]
         at_y = base_y[:, None].to(image.dtype) + offset[:, :, tap, 0]
         at_x = base_x.to(image.dtype) + offset[:, :, tap, 1]
-        read = _bilinear(image.reshape(rows * offset_groups, -1, *image.shape[2:]), at_y.flatten(0, 1), at_x.flatten(0, 1))
+        read = _bilinear(
+            image.reshape(rows * offset_groups, -1, *image.shape[2:]), at_y.flatten(0, 1), at_x.flatten(0, 1)
+        )
         read = read.reshape(rows, offset_groups, -1, height, width)
         if mask is not None:
             read = read * mask.reshape(rows, offset_groups, taps, height, width)[:, :, tap].unsqueeze(2)
@@ -117,7 +121,19 @@ def _bilinear(image: Tensor, y: Tensor, x: Tensor) -> Tensor:
     return functional.grid_sample(image, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
 
 
+def causal_with_state(call: Call) -> tuple[Tensor, Tensor]:
+    """Depthwise over time, going on from the last inputs of the call before; also the last inputs of this one."""
+    series, weight = call.tensor(0), call.tensor(1)
+    kept = weight.shape[2] - 1
+    joined = torch.cat([call.tensor(3), series], 2) if call.has(3) else functional.pad(series, [kept, 0])
+    result = functional.conv1d(joined, weight, call.optional(2), groups=weight.shape[0])
+    if call.get("activation", "none") in ("silu", "swish"):
+        result = functional.silu(result)
+    return result, joined[:, :, joined.shape[2] - kept :]
+
+
 CONVERTERS: dict[str, Converter] = {
+    "CausalConvWithState": causal_with_state,
     "Conv": convolution,
     "ConvTranspose": transposed,
     "DeformConv": deformable,

@@ -112,8 +112,10 @@ def clip(call: Call) -> Tensor:
             return functional.relu6(value)
         limits = torch.finfo(value.dtype)
         low, high = (
-            limit if number is None else number for number, limit in ((low, limits.min), (high, limits.max))
-        ) if math.inf in (low, high) or -math.inf in (low, high) else (low, high)
+            (limit if number is None else number for number, limit in ((low, limits.min), (high, limits.max)))
+            if math.inf in (low, high) or -math.inf in (low, high)
+            else (low, high)
+        )
     return widened(lambda x: torch.clamp(x, low, high), value)
 
 
@@ -171,6 +173,8 @@ def celu(call: Call) -> Tensor:
 def prelu(call: Call) -> Tensor:
     """One slope, or one for each channel, is torch's own operator."""
     value, slope = call.tensor(0), call.tensor(1)
+    if value.ndim > 2 and slope.ndim == 1 and slope.shape[0] == value.shape[1] != value.shape[-1]:
+        return functional.prelu(value, slope)  # as before operator set 7
     per_channel = value.ndim > 1 and slope.ndim == value.ndim - 1 and slope.numel() == slope.shape[0]
     if slope.numel() == 1 or (per_channel and slope.shape[0] == value.shape[1]):
         return functional.prelu(value, slope.reshape(-1))
@@ -209,7 +213,6 @@ def swish(call: Call) -> Tensor:
     return functional.silu(value) if alpha == 1.0 else value * torch.sigmoid(value * alpha)
 
 
-
 def is_inf(call: Call) -> Tensor:
     """Of either sign, or of one."""
     value = call.tensor(0)
@@ -218,8 +221,10 @@ def is_inf(call: Call) -> Tensor:
     positive, negative = call.get("detect_positive", 1), call.get("detect_negative", 1)
     if positive and negative:
         return torch.isinf(value)
-    return torch.zeros_like(value, dtype=torch.bool) if not positive and not negative else (
-        torch.isposinf(value) if positive else torch.isneginf(value)
+    return (
+        torch.zeros_like(value, dtype=torch.bool)
+        if not positive and not negative
+        else (torch.isposinf(value) if positive else torch.isneginf(value))
     )
 
 
@@ -238,7 +243,9 @@ def bit_shift(call: Call) -> Tensor:
             return (wide << by).view(torch.uint64)
         kept = torch.where(by > 0, ~(torch.full_like(wide, -1) << (64 - by)), torch.full_like(wide, -1))
         return ((wide >> by) & kept).view(torch.uint64)
-    return widened(torch.bitwise_left_shift if call["direction"] == "LEFT" else torch.bitwise_right_shift, value, places)
+    return widened(
+        torch.bitwise_left_shift if call["direction"] == "LEFT" else torch.bitwise_right_shift, value, places
+    )
 
 
 def mean(call: Call) -> Tensor:

@@ -29,7 +29,9 @@ def gather(call: Call) -> Any:
         if places.size == 1 and places.dtype != object:
             place = int(places.reshape(-1)[0])
             picked = table.select(axis, place)
-            return picked.reshape(*table.shape[:axis], *places.shape, *table.shape[axis + 1 :])
+            for _ in range(places.ndim):
+                picked = picked.unsqueeze(axis)
+            return picked
         if places.dtype != object:
             size = table.shape[axis]
             chosen = tensor_of(np.asarray(places, np.int64))
@@ -45,7 +47,7 @@ def _picked(table: Tensor, axis: int, places: Tensor) -> Tensor:
     picked = table.index_select(axis, places.reshape(-1))
     if places.ndim == 1:
         return picked
-    return picked.reshape(*table.shape[:axis], *places.shape, *table.shape[axis + 1 :])
+    return picked.reshape([*table.shape[:axis], *places.shape, *table.shape[axis + 1 :]])
 
 
 def gather_elements(call: Call) -> Tensor:
@@ -199,9 +201,7 @@ def _corners(boxes: Tensor, *, centered: bool) -> Tensor:
     return torch.cat([torch.minimum(first, second), torch.maximum(first, second)], -1)
 
 
-def _suppressed(
-    boxes: Tensor, scores: Tensor, most: int, overlap: float, least: float | None
-) -> tuple[Tensor, Tensor]:
+def _suppressed(boxes: Tensor, scores: Tensor, most: int, overlap: float, least: float | None) -> tuple[Tensor, Tensor]:
     """Whether each box is kept, from the best to the worst, and that order."""
     order = torch.argsort(scores, descending=True, stable=True)
     boxes, scores = boxes[order], scores[order]

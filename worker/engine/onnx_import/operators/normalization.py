@@ -50,7 +50,7 @@ def layer_norm(call: Call) -> Tensor | tuple[Tensor, ...]:
     axis = axis % value.ndim
     normalized = list(value.shape[axis:])
     scale, bias = call.optional(1), call.optional(2)
-    matches = all(part is None or part.ndim == len(normalized) for part in (scale, bias))
+    matches = all(part is None or list(part.shape) == normalized for part in (scale, bias))
     if matches:
         normal = functional.layer_norm(value, normalized, scale, bias, epsilon)
     else:

@@ -3,6 +3,7 @@
 import itertools
 import math
 from collections.abc import Callable
+from functools import reduce
 from typing import Any
 
 import torch
@@ -111,8 +112,13 @@ def average_pool(call: Call) -> Tensor:
     image = call.tensor(0)
     window = window_of(call, call["kernel_shape"], list(image.shape[2:]))
     include, ceil = bool(call.get("count_include_pad")), bool(call.get("ceil_mode"))
-    plain = window.symmetric and not ceil and set(window.dilations) == {1} and all(
-        isinstance(pad, int) and 2 * pad <= width for pad, width in zip(window.before, window.kernel, strict=True)
+    plain = (
+        window.symmetric
+        and not ceil
+        and set(window.dilations) == {1}
+        and all(
+            isinstance(pad, int) and 2 * pad <= width for pad, width in zip(window.before, window.kernel, strict=True)
+        )
     )
     if plain:
         return AVERAGE[len(window.kernel) - 1](
@@ -178,25 +184,26 @@ def roi_align(call: Call) -> Tensor:
         box_width, box_height = box_width.clamp(min=1.0), box_height.clamp(min=1.0)
     y = y0[:, None] + (torch.arange(height * ratio) + 0.5) * (box_height / (height * ratio))[:, None]
     x = x0[:, None] + (torch.arange(width * ratio) + 0.5) * (box_width / (width * ratio))[:, None]
-    samples = _corners(image, rows, y, x)
     count, channels = boxes.shape[0], image.shape[1]
-    cells = samples.reshape(count, channels, height, ratio, width, ratio)
-    return cells.amax((3, 5)) if call.get("mode", "avg") == "max" else cells.mean((3, 5))
+    parts = [part.reshape(count, channels, height, ratio, width, ratio) for part in _corners(image, rows, y, x)]
+    if call.get("mode", "avg") == "max":  # of the weighted corners, as ONNX has it
+        return reduce(torch.maximum, parts).amax((3, 5))
+    return reduce(torch.add, parts).mean((3, 5))
 
 
-def _corners(image: Tensor, rows: Tensor, y: Tensor, x: Tensor) -> Tensor:
-    """Bilinear samples `[boxes, channels, ys, xs]` of the image of each box; zero beyond one pixel outside."""
+def _corners(image: Tensor, rows: Tensor, y: Tensor, x: Tensor) -> list[Tensor]:
+    """The four summands of bilinear samples `[boxes, channels, ys, xs]`; zero beyond one pixel outside."""
     height, width = image.shape[2:]
     inside = ((y >= -1) & (y <= height))[:, :, None] & ((x >= -1) & (x <= width))[:, None, :]
     y, x = y.clamp(0, height - 1), x.clamp(0, width - 1)
     top, left = y.floor().long(), x.floor().long()
     bottom, right = (top + 1).clamp(max=height - 1), (left + 1).clamp(max=width - 1)
     down, along = (y - top)[:, None, :, None], (x - left)[:, None, None, :]
-    total = torch.zeros(())
+    parts = []
     for ys, xs in itertools.product(((top, 1 - down), (bottom, down)), ((left, 1 - along), (right, along))):
         read = image[rows[:, None, None], :, ys[0][:, :, None], xs[0][:, None, :]].permute(0, 3, 1, 2)
-        total = total + read * ys[1] * xs[1]
-    return total * inside[:, None].to(image.dtype)
+        parts.append(read * ys[1] * xs[1] * inside[:, None].to(image.dtype))
+    return parts
 
 
 CONVERTERS: dict[str, Converter] = {

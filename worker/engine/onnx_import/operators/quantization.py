@@ -13,14 +13,19 @@ from onnx import TensorProto
 from torch import Tensor
 
 from worker.engine.onnx_import.call import Call, Converter
+from worker.engine.onnx_import.graph import Node
 from worker.engine.onnx_import.operators.convolution import convolved
 from worker.engine.onnx_import.operators.pooling import average_pool
-from worker.engine.onnx_import.values import DTYPES, UNIT, Quantized, Value
+from worker.engine.onnx_import.values import DTYPES, UNIT, Quantized, Value, array_of
 
 FOUR_BITS = {TensorProto.INT4: (torch.int8, -8, 7), TensorProto.UINT4: (torch.uint8, 0, 15)}
 TWO_BITS = {TensorProto.INT2: (torch.int8, -2, 1), TensorProto.UINT2: (torch.uint8, 0, 3)}
-BY_NAME = {"int4": FOUR_BITS[TensorProto.INT4], "uint4": FOUR_BITS[TensorProto.UINT4],
-           "int2": TWO_BITS[TensorProto.INT2], "uint2": TWO_BITS[TensorProto.UINT2]}
+BY_NAME = {
+    "int4": FOUR_BITS[TensorProto.INT4],
+    "uint4": FOUR_BITS[TensorProto.UINT4],
+    "int2": TWO_BITS[TensorProto.INT2],
+    "uint2": TWO_BITS[TensorProto.UINT2],
+}
 Grid = tuple[torch.dtype, Any, Any]
 """Type of the codes, the lowest and the highest of them."""
 
@@ -281,6 +286,12 @@ def _average(call: Call, value: Tensor) -> Tensor:
 
 def _leaky(call: Call, value: Tensor) -> Tensor:
     return torch.nn.functional.leaky_relu(value, call.get("alpha", 0.01))
+
+
+def weight_of_bits(node: Node, arrays: list[np.ndarray | None]) -> np.ndarray:
+    """The constant weight of such a node: codes, scales, zero points."""
+    call = Call(node, [None, *arrays], {})
+    return array_of(few_bits(call).contiguous())
 
 
 CONVERTERS: dict[str, Converter] = {

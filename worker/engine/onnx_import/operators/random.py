@@ -38,9 +38,7 @@ def bernoulli(call: Call) -> Tensor:
 def multinomial(call: Call) -> Tensor:
     """Classes drawn by the logarithms of their probabilities."""
     weights = torch.softmax(call.tensor(0), -1)
-    return torch.multinomial(weights, call.get("sample_size", 1), replacement=True).to(
-        call.dtype("dtype", torch.int32)
-    )
+    return torch.multinomial(weights, call.get("sample_size", 1), replacement=True).to(call.dtype("dtype", torch.int32))
 
 
 CONVERTERS: dict[str, Converter] = {

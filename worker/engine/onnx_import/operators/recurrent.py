@@ -73,13 +73,11 @@ def _torch_layer(
         return torch.lstm(series, states, *rest)
     if kind == "GRU":
         return torch.gru(series, states[0], *rest)
-    relu = [name.lower() for name in call.get("activations") or DEFAULTS["RNN"]][0] == "relu"
+    relu = next(iter(call.get("activations") or DEFAULTS["RNN"])).lower() == "relu"
     return torch.rnn_relu(series, states[0], *rest) if relu else torch.rnn_tanh(series, states[0], *rest)
 
 
-def _in_layout(
-    result: Tensor, last: list[Tensor], directions: int, hidden: int, *, first: bool
-) -> tuple[Tensor, ...]:
+def _in_layout(result: Tensor, last: list[Tensor], directions: int, hidden: int, *, first: bool) -> tuple[Tensor, ...]:
     """`[steps, directions, rows, hidden]`, and the last states; with `first` the rows come first."""
     steps, rows = result.shape[:2]
     series = result.reshape(steps, rows, directions, hidden)
@@ -149,7 +147,7 @@ def unrolled(kind: str) -> Converter:
     def convert(call: Call) -> tuple[Tensor, ...]:
         first = bool(call.get("layout"))
         series = call.tensor(0).transpose(0, 1) if first else call.tensor(0)
-        steps, rows = series.shape[:2]
+        steps = series.shape[0]
         if is_symbolic_number(steps):
             raise call.refusal("a varying number of steps, in a form that PyTorch has no operator for")
         weight, recurrence = call.tensor(1), call.tensor(2)
@@ -160,9 +158,7 @@ def unrolled(kind: str) -> Converter:
         for direction in range(directions):
             backward = call.get("direction", "forward") == "reverse" or direction == 1
             cell = _cell(kind, call, direction)
-            one, final = _walk(
-                cell, series, [state[direction] for state in states], lengths, backward=backward
-            )
+            one, final = _walk(cell, series, [state[direction] for state in states], lengths, backward=backward)
             outputs.append(one)
             last.append(final)
         result = torch.stack(outputs, 1)
@@ -214,9 +210,7 @@ def _activations(kind: str, call: Call, direction: int) -> list[Callable[[Tensor
     return found
 
 
-def _bound(
-    function: Callable[[Tensor, float, float], Tensor], alpha: float, beta: float
-) -> Callable[[Tensor], Tensor]:
+def _bound(function: Callable[[Tensor, float, float], Tensor], alpha: float, beta: float) -> Callable[[Tensor], Tensor]:
     return lambda value: function(value, alpha, beta)
 
 

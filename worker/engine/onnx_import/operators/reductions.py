@@ -46,11 +46,13 @@ def _extreme(function: Reduction, empty: int) -> Reduction:
 
     def reduce(value: Tensor, axes: list[int], keep: bool) -> Tensor:  # noqa: FBT001
         if value.dtype == torch.bool:
-            return function(value.to(torch.uint8), axes, keep).to(torch.bool)
+            return reduce(value.to(torch.uint8), axes, keep).to(torch.bool)
         sizes = [value.shape[axis] for axis in axes]
         if any(not is_symbolic_number(size) and size == 0 for size in sizes):
-            limit = empty * math.inf if value.is_floating_point() else (
-                torch.iinfo(value.dtype).min if empty < 0 else torch.iinfo(value.dtype).max
+            limit = (
+                empty * math.inf
+                if value.is_floating_point()
+                else (torch.iinfo(value.dtype).min if empty < 0 else torch.iinfo(value.dtype).max)
             )
             return torch.full_like(value.sum(axes, keep), limit)
         return widened(lambda x: function(x, axes, keep), value)

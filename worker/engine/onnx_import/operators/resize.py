@@ -34,8 +34,7 @@ class _Axis:
     @property
     def stays(self) -> bool:
         """Whether nothing changes."""
-        same = not is_symbolic_number(self.target) and not is_symbolic_number(self.size) and self.target == self.size
-        return (same or self.target is self.size) and self.scale == 1 and self.window == (0.0, 1.0)
+        return isinstance(self.scale, float) and self.scale == 1 and self.window == (0.0, 1.0)
 
 
 def resize(call: Call) -> Tensor:
@@ -75,9 +74,7 @@ def _axes(call: Call, value: Tensor) -> list[_Axis]:
         for axis, size in zip(named, wanted, strict=True):
             scales[axis] = 1.0 if size is value.shape[axis] else size / value.shape[axis]
             sizes[axis] = size
-    return [
-        _Axis(axis, size, sizes[axis], scales[axis], windows[axis]) for axis, size in enumerate(value.shape)
-    ]
+    return [_Axis(axis, size, sizes[axis], scales[axis], windows[axis]) for axis, size in enumerate(value.shape)]
 
 
 def _windows(call: Call, rank: int, named: list[int]) -> list[tuple[float, float]]:
@@ -141,7 +138,7 @@ def _exact(axis: _Axis) -> bool:
     """Whether the scale is the ratio of the sizes, as torch has it."""
     if not isinstance(axis.scale, float):
         return True
-    if axis.scale.is_integer() or (1 / axis.scale).is_integer() and is_symbolic_number(axis.size):
+    if axis.scale.is_integer() or ((1 / axis.scale).is_integer() and is_symbolic_number(axis.size)):
         return True
     if is_symbolic_number(axis.size):
         return False
@@ -171,18 +168,19 @@ def _coordinates(axis: _Axis, how: str) -> Tensor:
         case "align_corners":
             return out * (size - 1) / (target - 1) if _above_one(target) else torch.zeros_like(out)
         case "half_pixel_symmetric":
-            adjustment = target / (scale * size)
-            middle = size / 2
-            return middle * (1 - adjustment) + (out + 0.5) / scale - 0.5
+            return size / 2 * (1 - target / (scale * size)) + (out + 0.5) / scale - 0.5
         case "tf_crop_and_resize":
-            first, last = axis.window
-            if not _above_one(target):
-                return out * 0 + 0.5 * (first + last) * (size - 1)
-            return first * (size - 1) + out * (last - first) * (size - 1) / (target - 1)
+            return _in_window(axis, out)
         case "pytorch_half_pixel" if not _above_one(target):
             return torch.zeros_like(out)
-        case _:
-            return (out + 0.5) / scale - 0.5
+    return (out + 0.5) / scale - 0.5
+
+
+def _in_window(axis: _Axis, out: Tensor) -> Tensor:
+    first, last = axis.window
+    if not _above_one(axis.target):
+        return out * 0 + 0.5 * (first + last) * (axis.size - 1)
+    return first * (axis.size - 1) + out * (last - first) * (axis.size - 1) / (axis.target - 1)
 
 
 def _nearest(call: Call, axis: _Axis, at: Tensor) -> Tensor:

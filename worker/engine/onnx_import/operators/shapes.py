@@ -193,8 +193,6 @@ def filled(call: Call) -> Tensor:
 
 def arange(call: Call) -> Tensor:
     """From start to limit by steps; the bounds may be sizes."""
-    if not all(call.is_known(place) for place in range(3)):
-        raise call.refusal("its bounds depend on the values that the model is given")
     start, limit, step = (call.number(place) for place in range(3))
     dtype = call.tensor(0).dtype
     if dtype.is_floating_point:
@@ -219,8 +217,9 @@ def triangle(call: Call) -> Tensor:
 def center_crop_pad(call: Call) -> Tensor:
     """Cut, or padded with zeros, around the centre."""
     value, wanted = call.tensor(0), call.sizes(1)
-    for axis, target in zip(call.get("axes") or range(len(wanted)), wanted, strict=True):
-        have, axis = value.shape[axis], axis % value.ndim
+    for named, target in zip(call.get("axes") or range(len(wanted)), wanted, strict=True):
+        axis = named % value.ndim
+        have = value.shape[axis]
         if have > target:
             value = value.narrow(axis, (have - target) // 2, target)
         elif have < target:
@@ -254,9 +253,7 @@ def image_from_columns(call: Call) -> Tensor:
     columns = value.reshape(rows, channels, -1)
     total = torch.zeros([rows, channels, math.prod(full)], dtype=value.dtype)
     total = total.index_add(2, flat, columns).reshape(rows, channels, *full)
-    return _padded(
-        total, [0, 0, *(-size for size in pads[:count])], [0, 0, *(-size for size in pads[count:])], 0
-    )
+    return _padded(total, [0, 0, *(-size for size in pads[:count])], [0, 0, *(-size for size in pads[count:])], 0)
 
 
 CONVERTERS: dict[str, Converter] = {

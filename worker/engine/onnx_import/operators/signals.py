@@ -30,8 +30,10 @@ def short_time_transform(call: Call) -> Tensor:
     """`[rows, frames, frequencies, 2]` of a signal `[rows, samples, 1 or 2]`: frames, a window, the transform."""
     value, step, window = call.tensor(0), int(call.number(1)), call.optional(2)
     size = int(call.number(3)) if call.has(3) else int(window.shape[0]) if window is not None else value.shape[1]
-    signal = torch.view_as_complex(value.contiguous()) if value.ndim == 3 and value.shape[-1] == 2 else (
-        value.squeeze(-1) if value.ndim == 3 else value
+    signal = (
+        torch.view_as_complex(value.contiguous())
+        if value.ndim == 3 and value.shape[-1] == 2
+        else (value.squeeze(-1) if value.ndim == 3 else value)
     )
     frames = signal.unfold(1, size, step)
     frames = frames if window is None else frames * window
