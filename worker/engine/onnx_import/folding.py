@@ -7,9 +7,12 @@ from dataclasses import replace
 import numpy as np
 
 from app.errors import PareError
+from worker.engine.onnx_graph.types import Shape
+from worker.engine.onnx_import.call import Call
 from worker.engine.onnx_import.graph import Graph, Node
 from worker.engine.onnx_import.module import folded
 from worker.engine.onnx_import.operators import random
+from worker.engine.onnx_import.shape_arithmetic import compute
 from worker.engine.onnx_import.values import Value
 from worker.engine.onnx_import.weights import FLOATING, VIEWS
 
@@ -18,6 +21,35 @@ MOST_ELEMENTS = 1 << 24
 PARTS = frozenset({"Slice", "Expand", "Tile"})
 """Views that need not be kept as such: the parts of a weight are weights of their own."""
 GROWING = frozenset({"ConstantOfShape", "Expand", "Tile", "Range"})
+
+
+UNKNOWN = -1
+"""A size that varies, among sizes that do not."""
+
+
+def fold_sizes(graph: Graph, shapes: Mapping[str, Shape]) -> None:
+    """Replace sizes that the file itself fixes, such as the last axis of a value whose first is the batch.
+
+    `shapes`: of every value that is known, None where a size varies.
+    """
+    for body in graph.walk():
+        sizes: dict[str, np.ndarray] = {}
+        kept = []
+        for node in body.nodes:
+            if node.op == "Shape" and node.inputs[0] in shapes:
+                known = np.array([UNKNOWN if size is None else size for size in shapes[node.inputs[0]]], np.int64)
+                sizes[node.outputs[0]] = known[node.attributes.get("start", 0) : node.attributes.get("end")]
+            elif node.op in ("Gather", "Slice") and node.inputs[0] in sizes:
+                places = [graph.constants.get(name, body.constants.get(name)) for name in node.inputs[1:]]
+                if all(place is not None for place in places):
+                    call = Call(node, [sizes[node.inputs[0]], *places], {})
+                    sizes[node.outputs[0]] = np.asarray(compute(call))
+            found = sizes.get(node.outputs[0]) if node.outputs else None
+            if found is None or (found == UNKNOWN).any():
+                kept.append(node)
+            else:
+                body.constants[node.outputs[0]] = found
+        body.nodes = kept
 
 
 def fold(graph: Graph, outer: Mapping[str, np.ndarray] | None = None, reads: Counter[str] | None = None) -> None:

@@ -23,8 +23,8 @@ from worker.engine.onnx_import.weights import Weights
 from worker.engine.torch_program.program import Program, forget_source, quiet
 
 OTHER_ROWS = 5
-EXPORT_TOLERANCE = 1e-5
-"""Between the program and the module that it was traced from: the same operators."""
+EXPORT_TOLERANCE = 1e-3
+"""Between the program and the module that it was traced from: the same operators, other kernels at times."""
 FIXED = re.compile(r"inputs'\]\[(\d+)\]\.(?:size\(\)|shape)\[(\d+)\]")
 """How the tracer names an axis that it had to fix."""
 MOST_TRACES = 4

@@ -4,7 +4,7 @@ from onnx import ModelProto, inliner
 
 from worker.engine.onnx_graph.types import inferred
 from worker.engine.onnx_graph.upgrading import upgraded
-from worker.engine.onnx_import.folding import fold
+from worker.engine.onnx_import.folding import fold, fold_sizes
 from worker.engine.onnx_import.graph import STANDARD, Graph, read_graph
 from worker.engine.onnx_import.operators.table import OPERATORS
 from worker.engine.onnx_import.patterns.table import INTEGERS, PATTERNS, recognise
@@ -17,6 +17,7 @@ def prepared(model: ModelProto) -> Graph:
     ranks = {name: len(shape) for name, shape in shapes.items()}
     graph = read_graph(model)
     graph.drop_unread()
+    fold_sizes(graph, shapes)
     recognise(graph, INTEGERS, ranks)
     fold(graph)
     recognise(graph, PATTERNS, ranks)

@@ -106,6 +106,9 @@ def _origin(name: str, makers: Mapping[str, Node]) -> str:
 
 
 def _places(node: Node, makers: Mapping[str, Node], constants: Mapping[str, np.ndarray]) -> tuple[int, ...]:
+    if node.op == "Concat":  # a class token, say
+        named = (_origin(name, makers) for name in node.inputs)
+        return tuple(place for place, name in enumerate(named) if _is_table(name, constants))
     if node.op in ("Add", "Mul"):
         return tuple(place for place in (0, 1) if _is_affine(node, place, makers, constants))
     return PLACES.get(node.op, ())
@@ -122,4 +125,10 @@ def _is_affine(node: Node, place: int, makers: Mapping[str, Node], constants: Ma
         return True
     if sum(size > 1 for size in array.shape) == 1:
         return True
-    return node.op == "Add" and not name.startswith(GENERATED) and "anchor" not in name.lower()
+    return node.op == "Add" and _is_table(name, constants)
+
+
+def _is_table(name: str, constants: Mapping[str, np.ndarray]) -> bool:
+    """Whether a constant had a name in the model, and is no grid of places."""
+    array = constants.get(name)
+    return array is not None and array.ndim > 1 and not name.startswith(GENERATED) and "anchor" not in name.lower()

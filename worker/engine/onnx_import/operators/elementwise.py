@@ -31,6 +31,11 @@ def widened(function: Callable[..., Tensor], *tensors: Any) -> Tensor:
     return function(*(tensor.to(wide) if isinstance(tensor, Tensor) else tensor for tensor in tensors)).to(dtype)
 
 
+def in_type(value: Tensor, dtype: torch.dtype) -> Tensor:
+    """The same without an operator where it has that type already: the exporter would keep it."""
+    return value if value.dtype == dtype else value.to(dtype)
+
+
 def binary(function: Callable[[Any, Any], Any]) -> Converter:
     """`function` of two inputs, one of which may be a number."""
 
@@ -94,7 +99,7 @@ def power(call: Call) -> Tensor:
         return torch.pow(base.to(torch.float64), exponent).to(base.dtype)
     if isinstance(exponent, float) and exponent.is_integer():
         exponent = int(exponent)
-    return torch.pow(base, exponent).to(base.dtype)
+    return in_type(torch.pow(base, exponent), base.dtype)
 
 
 def clip(call: Call) -> Tensor:

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from worker.engine.onnx_import.call import Call, Converter
+from worker.engine.onnx_import.operators.elementwise import in_type
 from worker.engine.onnx_import.values import tensor_of
 
 SCATTER = {"add": "sum", "mul": "prod", "max": "amax", "min": "amin"}
@@ -16,7 +17,7 @@ SCATTER = {"add": "sum", "mul": "prod", "max": "amax", "min": "amin"}
 
 def counted_from_start(places: Tensor, size: Any) -> Tensor:
     """Negative places count from the end."""
-    places = places.to(torch.int64)
+    places = in_type(places, torch.int64)
     return torch.where(places < 0, places + size, places)
 
 
@@ -39,7 +40,7 @@ def gather(call: Call) -> Any:
             return _picked(table, axis, chosen)
     places_given = call.tensor(1)
     if axis == 0 and table.ndim == 2 and isinstance(table, torch.nn.Parameter):
-        return functional.embedding(places_given.to(torch.int64), table)
+        return functional.embedding(in_type(places_given, torch.int64), table)
     return _picked(table, axis, counted_from_start(places_given, table.shape[axis]))
 
 

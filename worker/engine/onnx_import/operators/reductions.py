@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from worker.engine.onnx_import.call import Call, Converter, is_symbolic_number
-from worker.engine.onnx_import.operators.elementwise import UNSIGNED, widened
+from worker.engine.onnx_import.operators.elementwise import UNSIGNED, in_type, widened
 
 Reduction = Callable[..., Tensor]
 
@@ -24,7 +24,7 @@ def reduction(function: Reduction, unreduced: Callable[[Tensor], Tensor] = lambd
             axes = list(range(value.ndim))
         if not axes:
             return unreduced(value)
-        return function(value, [int(axis) for axis in axes], keep).to(value.dtype)
+        return in_type(function(value, [int(axis) for axis in axes], keep), value.dtype)
 
     return convert
 
