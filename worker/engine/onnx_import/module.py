@@ -2,7 +2,7 @@
 
 import contextlib
 from collections import ChainMap
-from collections.abc import Callable, Mapping, MutableMapping
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -49,9 +49,12 @@ class GraphModule(nn.Module):
 
     def run(self, inputs: tuple[Tensor, ...], watch: Watch | None = None) -> tuple[Tensor, ...]:
         """The same, watched."""
-        values: Values = dict(zip(self.graph.inputs, inputs, strict=True))
-        results = self._outputs(self.graph, values, watch)
+        results = self.evaluate(inputs, watch)
         return tuple(_tensor(value, name) for value, name in zip(results, self.graph.outputs, strict=True))
+
+    def evaluate(self, inputs: Sequence[Value], watch: Watch | None = None) -> list[Value]:
+        """The outputs as they are: numbers, sequences and integer codes, too."""
+        return self._outputs(self.graph, dict(zip(self.graph.inputs, inputs, strict=True)), watch)
 
     def drop_unread(self) -> None:
         """Forget weights that no call has read as tensors: numbers that are known are written into the program."""

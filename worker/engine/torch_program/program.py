@@ -40,7 +40,8 @@ class Program:
     def __call__(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Outputs by name for one batch."""
         tensors = {
-            tensor.name: torch.from_numpy(np.asarray(inputs[tensor.name], order="C")) for tensor in self.signature.inputs
+            tensor.name: torch.from_numpy(np.asarray(inputs[tensor.name], order="C"))
+            for tensor in self.signature.inputs
         }
         with torch.inference_mode():
             outputs = self.outputs_of(self.exported.module(check_guards=False), tensors)
