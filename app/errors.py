@@ -2,7 +2,7 @@
 
 A class is one code. Its docstring is the cause, `remedy` the cure, `status` the HTTP status it has when it
 happens during a request (a failed job carries the same code in its row). Each package declares its own
-subclasses where their cause is known: `app.admission.errors`, `worker.engine.errors`, ...
+subclasses beside the code that knows the cause; what several modules raise stands in an `errors` module.
 """
 
 from collections.abc import Iterator

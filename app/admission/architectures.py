@@ -13,9 +13,24 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
-from app.admission.errors import ArchitectureUnfit, UnknownArchitecture
+from app.admission.errors import AdmissionError
 from app.spec.architecture import Architecture
 from app.spec.signature import Dimension, DType, Signature, TensorSpec
+
+
+class UnknownArchitecture(AdmissionError):
+    """The architecture is none of the torchvision networks that are known here."""
+
+    code = "architecture.unknown"
+    remedy = "Name a classification network of torchvision, such as torchvision:resnet50; docs/models.md lists them."
+
+
+class ArchitectureUnfit(AdmissionError):
+    """The architecture does not take one of its arguments, or pictures of this size."""
+
+    code = "architecture.unfit"
+    remedy = "Declare the arguments and the input that the weights were trained with."
+
 
 TABLE = Path(__file__).with_name("architectures.jsonl.gz")
 CLASSES, TOKENS = "classes", "tokens"

@@ -6,12 +6,20 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import BinaryIO
 
-from app.admission.errors import Broken, ExternalData, Inflating
+from app.admission.errors import AdmissionError, Broken, Inflating
 from app.admission.names import is_litter
 from app.admission.onnx import OnnxFile, read_onnx
 from app.admission.onnx_tensors import External
 from app.admission.zipped import Archive, Member
 from app.spec.signature import ModelInfo
+
+
+class ExternalData(AdmissionError):
+    """The ONNX file keeps tensors in another file that is missing, too short, or outside of the upload."""
+
+    code = "model.external_data"
+    remedy = "Upload a zip or tar of the .onnx file and its tensor files, with the names that the .onnx file uses."
+
 
 MAX_GRAPH_BYTES = 2 << 30
 """A protobuf message ends below 2 GiB."""

@@ -3,17 +3,11 @@
 from pathlib import Path
 
 from app.admission.errors import (
+    AdmissionError,
     Broken,
-    DatasetBomb,
     DatasetTooLarge,
     EmptyUpload,
     Inflating,
-    MalformedDataset,
-    PickledDataset,
-    SplitEmpty,
-    TokenizerMissing,
-    TransformDoesNotFit,
-    UnknownInput,
     Unsafe,
     UnsupportedDataset,
 )
@@ -21,9 +15,52 @@ from app.admission.image_folder import ImageFolder, read_image_folder
 from app.admission.npz import SUFFIX, read_npz
 from app.admission.parquet import read_parquet
 from app.admission.sniff import Kind, sniff
-from app.admission.text_archive import TextArchive, is_text_archive
+from app.admission.text_archive import TextArchive, TokenizerMissing, is_text_archive
 from app.spec.data import LABELS, DatasetInfo, DatasetSpec, split_bounds
 from app.spec.transforms import TransformMismatch
+
+
+class MalformedDataset(AdmissionError):
+    """The data set does not follow its format: it is truncated, damaged or contradicts itself."""
+
+    code = "dataset.malformed"
+    remedy = "Write the file again (np.savez, zip, tar) and upload it again; compare the SHA-256 of both files."
+
+
+class PickledDataset(AdmissionError):
+    """The data set holds Python objects, which run code when they are loaded."""
+
+    code = "dataset.unsafe_pickle"
+    remedy = "Convert every array to a numeric dtype before np.savez."
+
+
+class DatasetBomb(AdmissionError):
+    """Compressed data in the data set would grow beyond what is accepted, or beyond what it declares."""
+
+    code = "dataset.decompression_bomb"
+    remedy = "Write it without compression: np.savez, zip -0, or tar."
+
+
+class SplitEmpty(AdmissionError):
+    """A declared split gets no rows."""
+
+    code = "dataset.split_empty"
+    remedy = "Raise the split's share or send more rows."
+
+
+class UnknownInput(AdmissionError):
+    """Preprocessing is declared for an array that the data set does not have."""
+
+    code = "dataset.unknown_input"
+    remedy = "Use the names of the data set's arrays ('image' for image folders); labels (y) are not preprocessed."
+
+
+class TransformDoesNotFit(AdmissionError):
+    """A transform cannot be applied to the samples of its array."""
+
+    code = "dataset.transform_mismatch"
+    remedy = "Change the transform or the order of the list."
+
 
 _HINTS: dict[Kind, str] = {
     "npy": "A single .npy array has no name. Name it after the model's input: np.savez('data.npz', x=array, y=labels).",

@@ -8,7 +8,15 @@ import re
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from app.admission.errors import UnsafeExpression
+from app.admission.errors import AdmissionError
+
+
+class UnsafeExpression(AdmissionError):
+    """The model carries text that its loader would evaluate, and it is not plain arithmetic, a name or a type."""
+
+    code = "model.unsafe_expression"
+    remedy = "Export the model again with an unmodified torch.export.save."
+
 
 MAX_CHARACTERS = 20_000
 MAX_DEPTH = 40

@@ -11,14 +11,7 @@ from typing import BinaryIO
 
 import numpy as np
 
-from app.admission.errors import (
-    Broken,
-    FolderLayout,
-    ImageTooLarge,
-    NoRows,
-    TooManyMembers,
-    UnsupportedImage,
-)
+from app.admission.errors import AdmissionError, Broken, NoRows, TooManyMembers
 from app.admission.image_head import MAX_PIXELS, ImageHead, NotAnImage, read_head
 from app.admission.names import is_litter
 from app.admission.sniff import Kind
@@ -26,6 +19,29 @@ from app.admission.tarred import walk_tar
 from app.admission.zipped import DEFLATED, STORED, Directory, Member
 from app.spec.data import IMAGE, LABELS, ArraySpec, DatasetInfo, DatasetSpec
 from app.spec.signature import Dimension
+
+
+class UnsupportedImage(AdmissionError):
+    """A file in an image folder is no picture, or of a kind that is not accepted."""
+
+    code = "dataset.unsupported_image"
+    status = 415
+    remedy = "Convert the pictures to JPEG or PNG of 8 bits per channel, and pack nothing else."
+
+
+class ImageTooLarge(AdmissionError):
+    """A picture has more pixels or bytes than is accepted."""
+
+    code = "dataset.image_too_large"
+    remedy = "Scale the pictures down before packing them; a model sees a few hundred pixels."
+
+
+class FolderLayout(AdmissionError):
+    """The folders of an image archive do not say what class each picture has."""
+
+    code = "dataset.folder_layout"
+    remedy = "Pack class/picture.jpg, all in one top folder if you like; or train/class/picture.jpg, test/class/..."
+
 
 MAX_IMAGES = 1_000_000
 MAX_IMAGE_BYTES = 64 << 20

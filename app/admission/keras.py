@@ -11,12 +11,20 @@ from collections.abc import Iterator, Mapping
 from typing import Any, BinaryIO
 
 from app.admission.bounded_json import as_dict, as_text, loads, parse
-from app.admission.errors import Broken, CustomCode, UnsupportedModel, UnsupportedOperator, UnsupportedType
+from app.admission.errors import AdmissionError, Broken, UnsupportedModel, UnsupportedOperator, UnsupportedType
 from app.admission.hdf5 import SUPERBLOCK_BYTES, Attributes, root_header
 from app.admission.keras_graph import CONTAINERS, Network, read_network
 from app.admission.keras_layers import LAYERS
 from app.admission.zipped import Archive, Member
 from app.spec.signature import Dimension, ModelInfo, Signature, TensorSpec
+
+
+class CustomCode(AdmissionError):
+    """The Keras model has code in it, or names classes and functions that are not Keras's own layers."""
+
+    code = "model.custom_code"
+    remedy = "Build the model of Keras's own layers, without Lambda and custom objects; or export it to ONNX."
+
 
 CONFIG, WEIGHTS = "config.json", "model.weights.h5"
 MEMBERS = frozenset({CONFIG, WEIGHTS, "metadata.json"})

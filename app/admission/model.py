@@ -3,18 +3,15 @@
 from pathlib import Path
 from typing import BinaryIO
 
-from app.admission.bundle import MAX_GRAPH_BYTES, graph_members, read_bundle, tidy
+from app.admission.bundle import MAX_GRAPH_BYTES, ExternalData, graph_members, read_bundle, tidy
 from app.admission.errors import (
     EXPORT,
-    ArchitectureNotNeeded,
+    AdmissionError,
     Broken,
     EmptyUpload,
-    ExternalData,
     Inflating,
     MalformedModel,
-    ModelBomb,
     TooLarge,
-    TorchScriptRejected,
     Unsafe,
     UnsafePickle,
     UnsupportedModel,
@@ -29,6 +26,29 @@ from app.admission.weights import admit_weights
 from app.admission.zipped import Archive
 from app.spec.architecture import Architecture
 from app.spec.signature import ModelInfo
+
+
+class TorchScriptRejected(AdmissionError):
+    """TorchScript runs code while it is loaded, so it is not accepted."""
+
+    code = "model.torchscript_rejected"
+    status = 415
+    remedy = "Export the original module: torch.export.save(torch.export.export(model.eval(), args), 'model.pt2')."
+
+
+class ModelBomb(AdmissionError):
+    """Compressed data in the model would grow beyond what is accepted."""
+
+    code = "model.decompression_bomb"
+    remedy = "Send the archive without compression."
+
+
+class ArchitectureNotNeeded(AdmissionError):
+    """An architecture was declared for a file that brings its own graph."""
+
+    code = "architecture.not_needed"
+    remedy = "Leave `architecture` out: it is for .safetensors and .pth files, which hold weights only."
+
 
 DECLARE = (
     'Declare what the weights are of, \'architecture={"architecture": "torchvision:resnet50"}\' (docs/models.md); or '

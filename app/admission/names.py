@@ -1,6 +1,14 @@
 """Names of archive members: what may be unpacked below a folder without leaving it."""
 
-from app.admission.errors import UnsafeMember
+from app.admission.errors import AdmissionError
+
+
+class UnsafeMember(AdmissionError):
+    """An archive holds something other than plain files inside its own folder: a link, a device, a path that leaves."""
+
+    code = "archive.unsafe_member"
+    remedy = "Pack plain files with relative names, without links and without '..'."
+
 
 MAX_NAME = 500
 

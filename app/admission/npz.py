@@ -12,10 +12,25 @@ from typing import BinaryIO
 
 import numpy as np
 
-from app.admission.errors import Broken, FortranOrder, NonFinite, NoRows, RowMismatch, Unsafe, UnsupportedDType
+from app.admission.errors import AdmissionError, Broken, NoRows, RowMismatch, Unsafe, UnsupportedDType
 from app.admission.zipped import Archive, Member
 from app.spec.data import LABELS, ArraySpec, DatasetInfo
 from app.spec.signature import FLOATS, DType
+
+
+class NonFinite(AdmissionError):
+    """A float array holds NaN or infinite values."""
+
+    code = "dataset.non_finite"
+    remedy = "Remove or replace them, for example with np.nan_to_num."
+
+
+class FortranOrder(AdmissionError):
+    """An array is stored column by column, so its rows cannot be streamed."""
+
+    code = "dataset.fortran_order"
+    remedy = "Store np.ascontiguousarray(array)."
+
 
 MAX_ARRAYS = 1000
 MAX_RANK = 32

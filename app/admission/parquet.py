@@ -11,13 +11,12 @@ from math import prod
 from typing import Any, BinaryIO
 
 from app.admission.errors import (
+    AdmissionError,
     Broken,
     DatasetTooLarge,
     Inflating,
     NoRows,
-    NoText,
     RowMismatch,
-    ShapeMismatch,
     Unsafe,
     UnsupportedDataset,
     UnsupportedDType,
@@ -27,6 +26,21 @@ from app.spec.data import LABELS, ArraySpec, DatasetInfo, DatasetSpec
 from app.spec.signature import Dimension, DType
 from app.spec.tokenize import Tokenize
 from app.spec.transforms import Shape
+
+
+class ShapeMismatch(AdmissionError):
+    """The declared shape of a column does not fit its values, or nested lists have none."""
+
+    code = "dataset.shape_mismatch"
+    remedy = "Declare the shape of a row in the data set's spec: {'shapes': {'image': [3, 32, 32]}}."
+
+
+class NoText(AdmissionError):
+    """A column that is to be tokenized is missing or holds no text, or an array that this makes exists already."""
+
+    code = "dataset.no_text"
+    remedy = "Name string columns of the Parquet file in `tokenize.text`, and unused names in ids, mask and types."
+
 
 MAGIC, ENCRYPTED = b"PAR1", b"PARE"
 MAX_FOOTER_BYTES = 8 << 20

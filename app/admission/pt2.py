@@ -19,12 +19,20 @@ from math import prod
 from typing import Any
 
 from app.admission.bounded_json import as_dict, as_int, as_list, as_text, parse
-from app.admission.errors import Broken, Inflating, NativeCode, OutdatedModel, Unsafe, WrongDevice
-from app.admission.pt2_harmless import require_qualified
+from app.admission.errors import AdmissionError, Broken, Inflating, OutdatedModel, Unsafe
+from app.admission.pt2_harmless import WrongDevice, require_qualified
 from app.admission.pt2_program import ITEM_BYTES, STRIDED, Weight, read_program
 from app.admission.pth import require_harmless_tensors
 from app.admission.zipped import Archive, Member
 from app.spec.signature import ModelInfo
+
+
+class NativeCode(AdmissionError):
+    """The model carries compiled code."""
+
+    code = "model.native_code"
+    remedy = "Send the exported program (torch.export.save), not the compiled package."
+
 
 MAX_SMALL_BYTES = 256
 _MODEL = re.compile(r"models/([A-Za-z0-9_-]{1,100})\.json")

@@ -10,8 +10,16 @@ from collections.abc import Callable
 from typing import Any
 
 from app.admission.bounded_json import as_dict, as_list, as_text, loads
-from app.admission.errors import Broken, TooComplex, Unsafe, UnsafeExpression, UnsupportedOperator, WrongDevice
-from app.admission.expressions import read_size, require_guard
+from app.admission.errors import AdmissionError, Broken, TooComplex, Unsafe, UnsupportedOperator
+from app.admission.expressions import UnsafeExpression, read_size, require_guard
+
+
+class WrongDevice(AdmissionError):
+    """The model was exported on a device other than the CPU, which is baked into it."""
+
+    code = "model.wrong_device"
+    remedy = "Export on the CPU: model.cpu().eval(), with CPU example inputs."
+
 
 _OPERATOR = re.compile(
     r"torch\.ops\.(aten|prims|quantized_decomposed)\.[A-Za-z_]\w{0,100}\.[A-Za-z_]\w{0,60}"

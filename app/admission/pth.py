@@ -8,12 +8,20 @@ import io
 import struct
 from typing import Any, BinaryIO
 
-from app.admission.errors import Broken, Unsafe, UnsupportedType, WeightsMismatch
+from app.admission.errors import AdmissionError, Broken, Unsafe, UnsupportedType
 from app.admission.pickles import Container, PickledTensor, Storage, read_pickle
 from app.admission.sniff import LEGACY_PTH
 from app.admission.stored import ITEM_BYTES, StoredTensor
 from app.admission.zipped import Archive, Member
 from app.spec.signature import DType
+
+
+class WeightsMismatch(AdmissionError):
+    """The weights are not those of the declared architecture: tensors are missing, unexpected or of another shape."""
+
+    code = "model.weights_mismatch"
+    remedy = "Declare the architecture and `kwargs` (num_classes above all) that the weights were saved from."
+
 
 MAX_PICKLE_BYTES = 4 << 20
 MAX_SMALL_BYTES = 64

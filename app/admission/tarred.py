@@ -9,8 +9,8 @@ from typing import BinaryIO
 
 import numpy as np
 
-from app.admission.errors import Broken, TooManyMembers, UnsafeMember
-from app.admission.names import require_safe_name
+from app.admission.errors import Broken, TooManyMembers
+from app.admission.names import UnsafeMember, require_safe_name
 from app.admission.zipped import MAX_MEMBERS, STORED, Member
 
 BLOCK = 512

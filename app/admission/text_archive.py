@@ -8,10 +8,32 @@ from dataclasses import dataclass
 from typing import Any, BinaryIO
 
 from app.admission import bounded_json
-from app.admission.errors import Broken, TextArchiveUnfit, TokenizerMissing, TokenizerUnfit, TooComplex
+from app.admission.errors import AdmissionError, Broken, TooComplex
 from app.admission.names import is_litter
 from app.admission.zipped import Archive, Member
 from app.spec.tokenize import Tokenize, TokenizerInfo
+
+
+class TextArchiveUnfit(AdmissionError):
+    """A zip of a Parquet file holds something else beside it and tokenizer.json, or has compressed it again."""
+
+    code = "dataset.text_archive"
+    remedy = "Pack the two files alone, without folders or compression: zip -0 -j data.zip rows.parquet tokenizer.json."
+
+
+class TokenizerMissing(AdmissionError):
+    """Text is to be tokenized, and the upload brings no tokenizer."""
+
+    code = "dataset.tokenizer_missing"
+    remedy = "Upload a zip with the model's tokenizer.json beside it: zip -0 -j data.zip rows.parquet tokenizer.json."
+
+
+class TokenizerUnfit(AdmissionError):
+    """The tokenizer.json is too large, no JSON, of an unknown kind, or has nothing to pad with."""
+
+    code = "dataset.tokenizer_unfit"
+    remedy = "Send what tokenizers writes: Tokenizer.save('tokenizer.json'), or save_pretrained of a fast tokenizer."
+
 
 TOKENIZER = "tokenizer.json"
 SUFFIX = ".parquet"

@@ -5,9 +5,9 @@ from collections.abc import Iterator, Mapping
 from typing import BinaryIO
 
 from app.admission.architectures import NOT_NEEDED, Network, Wanted, network, signature
-from app.admission.errors import MalformedModel, Unsafe, UnsafePickle, WeightsMismatch
+from app.admission.errors import MalformedModel, Unsafe, UnsafePickle
 from app.admission.pickles import Expanded
-from app.admission.pth import STATE_DICT, read_legacy_state_dict, read_state_dict
+from app.admission.pth import STATE_DICT, WeightsMismatch, read_legacy_state_dict, read_state_dict
 from app.admission.safetensors import read_safetensors
 from app.admission.sniff import sniff
 from app.admission.stored import StoredTensor

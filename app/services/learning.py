@@ -2,8 +2,7 @@
 
 from collections.abc import Mapping
 
-from app.admission.architectures import network, signature
-from app.admission.errors import ArchitectureUnfit, UnknownArchitecture
+from app.admission.architectures import ArchitectureUnfit, UnknownArchitecture, network, signature
 from app.services.errors import NeedsData, StepNotApplicable, TeacherUnfit
 from app.services.scoring import check_labels, learnable
 from app.spec.architecture import Architecture

@@ -7,8 +7,8 @@ import torch
 
 from app.spec.compatibility import Compatibilities, CompatibilityOrder
 from worker.engine.data.rows import SCRATCH
-from worker.engine.errors import ExportFailed
 from worker.engine.model import load_model
+from worker.engine.onnx_graph.errors import ExportFailed
 from worker.engine.progress import Progress
 from worker.engine.targets.support.base import Look, Tally, table
 from worker.engine.targets.table import FORMATS

@@ -14,7 +14,7 @@ from app.spec.work import ArtifactFile, GivenArtifact, WorkOrder
 from worker.engine.data.rows import Rows
 from worker.engine.devices.matrix import try_devices
 from worker.engine.devices.trial import Trial
-from worker.engine.errors import DeliveryFailed
+from worker.engine.errors import EngineError
 from worker.engine.measure import measure_target
 from worker.engine.measure.comparison import Comparison, choose_rows
 from worker.engine.model import Model
@@ -22,6 +22,14 @@ from worker.engine.onnx_graph.file import save
 from worker.engine.targets.base import ExportContext, Exported
 from worker.engine.targets.onnx.delivery import lower
 from worker.engine.targets.table import FORMATS
+
+
+class DeliveryFailed(EngineError):
+    """A library gave up while a target was written or run, for a reason without a code of its own."""
+
+    code = "target.failed"
+    remedy = "Read the job's log for the place; deliver for another target, and report it as a bug."
+
 
 OCTETS, MARKDOWN = "application/octet-stream", "text/markdown"
 

@@ -9,14 +9,24 @@ import numpy as np
 
 from app.spec.signature import ModelInfo, Signature
 from app.spec.work import ModelFile
-from worker.engine.errors import ExportFailed, InconsistentModel, NoTrainableGraph
+from worker.engine.errors import EngineError
+from worker.engine.onnx_graph.errors import ExportFailed
 from worker.engine.onnx_graph.export import OnnxForm
 from worker.engine.onnx_graph.file import unpack_bundle
 from worker.engine.onnx_graph.preprocess import preprocess
 from worker.engine.onnx_graph.sessions import session
 from worker.engine.plan.plan import Plan
 from worker.engine.progress import Progress, Unheard
+from worker.engine.torch_program.errors import InconsistentModel
 from worker.engine.torch_program.program import Program
+
+
+class NoTrainableGraph(EngineError):
+    """A step that changes or trains the model met an ONNX file, which holds no trainable graph."""
+
+    code = "step.no_trainable_graph"
+    remedy = "Upload the model as .pt2 (torch.export.save)."
+
 
 Reference = Callable[[dict[str, np.ndarray]], dict[str, np.ndarray]]
 """The source program: outputs by name for one batch of inputs by name."""

@@ -3,7 +3,22 @@
 from typing import Literal, Protocol
 
 from app.spec.targets import ToolchainName
-from worker.engine.errors import AgentsMissing, ToolchainMissing
+from worker.engine.errors import EngineError
+
+
+class AgentsMissing(EngineError):
+    """A device agent is to measure for something that runs without a service, which they belong to."""
+
+    code = "agent.none"
+    remedy = "Submit the job to a service that has the device among its agents."
+
+
+class ToolchainMissing(EngineError):
+    """A target is converted or run by a toolchain that is not installed on the worker."""
+
+    code = "toolchain.missing"
+    remedy = "Install it on the worker: `python -m worker toolchains install NAME`; GET /targets lists what is missing."
+
 
 LogLevel = Literal["info", "warning"]
 

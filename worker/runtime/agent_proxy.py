@@ -32,7 +32,7 @@ from app.spec.failure import Failure
 from app.spec.job import JobSpec
 from app.storage import Store
 from worker.engine.devices.agent_task import ANSWER, FOLDER, ORDER, AgentAnswer
-from worker.engine.errors import AgentsMissing
+from worker.engine.progress import AgentsMissing
 from worker.runtime.errors import Crashed
 from worker.runtime.retry import DATABASE_AWAY, SERVERS_AWAY, STORAGE_AWAY_SECONDS, retry
 from worker.runtime.untrusted_dir import UntrustedDir

@@ -13,9 +13,9 @@ from typing import Final, Self
 
 from app.spec.failure import Failure
 from app.spec.targets import ToolchainName
-from worker.engine.errors import ToolchainFailed, ToolchainMissing
+from worker.engine.progress import ToolchainMissing
 from worker.engine.toolchains.environments import Environments
-from worker.engine.toolchains.process import ENDED, FOLDER
+from worker.engine.toolchains.process import ENDED, FOLDER, ToolchainFailed
 from worker.runtime.child_messages import Listeners
 from worker.runtime.child_monitor import EndedWell, Stopped
 from worker.runtime.child_protocol import LogLine

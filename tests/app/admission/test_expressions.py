@@ -4,8 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.admission.errors import UnsafeExpression
-from app.admission.expressions import read_size, require_guard
+from app.admission.expressions import UnsafeExpression, read_size, require_guard
 
 S = "Symbol('s77', positive=True, integer=True)"
 

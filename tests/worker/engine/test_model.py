@@ -16,8 +16,10 @@ from app.spec.signature import Dimension, Signature, TensorSpec
 from tests.support.engine import zoo
 from tests.support.engine.orders import outputs_of, signature_of, upload
 from worker.engine.data.rows import Rows
-from worker.engine.errors import ExportFailed, InconsistentModel, LoadFailed
+from worker.engine.errors import LoadFailed
 from worker.engine.model import Model, open_model
+from worker.engine.onnx_graph.errors import ExportFailed
+from worker.engine.torch_program.errors import InconsistentModel
 
 BATCH = Dimension(name="batch")
 

@@ -13,7 +13,7 @@ from app.admission.errors import AdmissionError, Broken, Inflating
 from app.admission.image_folder import ImageFolder, Index
 from app.admission.image_head import MAX_PIXELS, NotAnImage, head_of
 from app.admission.sniff import Kind, sniff
-from worker.engine.errors import BrokenImage, UnreadableData
+from worker.engine.data.errors import BrokenImage, UnreadableData
 
 FORMATS = ("JPEG", "PNG")
 _UPRIGHT = {

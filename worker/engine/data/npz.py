@@ -10,7 +10,7 @@ from typing import IO, ClassVar
 import numpy as np
 from numpy.lib import format as npy
 
-from worker.engine.errors import UnreadableData
+from worker.engine.data.errors import UnreadableData
 
 COPY_BYTES = 1 << 20
 

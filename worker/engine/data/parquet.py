@@ -18,10 +18,10 @@ from app.admission.sniff import sniff
 from app.admission.text_archive import TextArchive
 from app.spec.data import ArraySpec
 from app.spec.work import DataFile
+from worker.engine.data.errors import BrokenImage, UnreadableData
 from worker.engine.data.images import UndecodableImage, decode
 from worker.engine.data.npz import StoredArray
 from worker.engine.data.text import open_text
-from worker.engine.errors import BrokenImage, UnreadableData
 
 BATCH_ROWS = 64
 """Rows unpacked at a time: pictures of a few hundred kilobytes are some ten megabytes."""

@@ -12,7 +12,7 @@ from app.spec.transforms import Transform
 from app.spec.work import DataFile
 from worker.engine.data import transforms
 from worker.engine.data.columns import Column, open_columns
-from worker.engine.errors import UnreadableData
+from worker.engine.data.errors import UnreadableData
 
 Batch = tuple[dict[str, np.ndarray], np.ndarray | None]
 """Model inputs by name, each `[rows, *sample]`, and the labels of these rows, `[rows, ...]`, if there are any."""

@@ -15,8 +15,24 @@ from tokenizers import Encoding, Tokenizer
 
 from app.spec.tokenize import Tokenize, TokenPart
 from app.spec.work import DataFile
+from worker.engine.data.errors import UnreadableData
 from worker.engine.data.npz import StoredArray
-from worker.engine.errors import TextUnusable, TokenizerUnusable, UnreadableData
+from worker.engine.errors import EngineError
+
+
+class TextUnusable(EngineError):
+    """A text of the data set cannot be tokenized: there is none, it is no UTF-8, or it is too long."""
+
+    code = "data.text_unusable"
+    remedy = "Remove or mend the row named in the detail, write the Parquet file again and upload it again."
+
+
+class TokenizerUnusable(EngineError):
+    """The tokenizer.json has a sound outline, but no tokenizer can be made of it, or it fails on a text."""
+
+    code = "data.tokenizer_unusable"
+    remedy = "Try Tokenizer.from_file('tokenizer.json') of tokenizers on your machine, and upload what that reads."
+
 
 BATCH_ROWS = 64
 MAX_TEXT_CHARACTERS = 1_000_000

@@ -17,7 +17,7 @@ from app.spec.transforms import (
     ToFloat,
     Transform,
 )
-from worker.engine.errors import UnreadableData
+from worker.engine.data.errors import UnreadableData
 
 LUMA_BT601 = (0.299, 0.587, 0.114)
 """Weights of red, green and blue: ITU-R BT.601, as Pillow and OpenCV use them."""

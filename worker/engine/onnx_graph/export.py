@@ -10,7 +10,7 @@ from torch.export import ExportedProgram
 
 from app.spec.signature import FLOATS
 from worker.engine.data.synthetic import example_batch
-from worker.engine.errors import ExportFailed
+from worker.engine.onnx_graph.errors import ExportFailed
 from worker.engine.onnx_graph.file import forget_origins, save
 from worker.engine.onnx_graph.names import give_names, placeholders, require_distinct
 from worker.engine.onnx_graph.sessions import session

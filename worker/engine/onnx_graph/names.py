@@ -11,7 +11,7 @@ from onnx import GraphProto, NodeProto
 from torch import fx
 
 from app.spec.signature import TensorSpec
-from worker.engine.errors import ExportFailed
+from worker.engine.onnx_graph.errors import ExportFailed
 from worker.engine.onnx_graph.file import graphs
 
 

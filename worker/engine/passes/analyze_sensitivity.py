@@ -9,7 +9,6 @@ from app.spec.prune import PruneChannels
 from app.spec.quantize import QuantizeStatic
 from app.spec.sensitivity import AnalyzeSensitivity
 from worker.engine.context import Changed, Context
-from worker.engine.errors import NoWeightsToPrune
 from worker.engine.measure.running import Arrays, Run
 from worker.engine.model import Model, new_folder
 from worker.engine.passes.quantize_static import measure_plan
@@ -17,6 +16,7 @@ from worker.engine.pruning.channels.analysis import analyse
 from worker.engine.pruning.channels.choosing import candidates, choose
 from worker.engine.pruning.channels.importance import by_norm
 from worker.engine.pruning.channels.removal import masked
+from worker.engine.pruning.errors import NoWeightsToPrune
 from worker.engine.pruning.weighted_layers import weighted_layers
 from worker.engine.quantization.sensitivity.reference import ReferenceOutputs
 from worker.engine.quantization.sensitivity.report import FILE, Finding, layer_chart, layer_table, write

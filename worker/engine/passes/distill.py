@@ -15,7 +15,7 @@ from app.spec.distill import (
 )
 from worker.engine.context import Changed, Context, Fact
 from worker.engine.data.batches import Batch
-from worker.engine.errors import StudentMismatch, TeacherMismatch
+from worker.engine.errors import EngineError
 from worker.engine.model import Model
 from worker.engine.torch_program.architectures import build
 from worker.engine.torch_program.program import Program
@@ -23,7 +23,15 @@ from worker.engine.training.distillation import DistillationLoss, projection
 from worker.engine.training.features import FEATURE, tapped
 from worker.engine.training.loop import train
 from worker.engine.training.losses import label_loss, learning_output
-from worker.engine.training.teachers import Answers, Teacher
+from worker.engine.training.teachers import Answers, Teacher, TeacherMismatch
+
+
+class StudentMismatch(EngineError):
+    """The network that is to be the student does not take and return what the model does."""
+
+    code = "distill.student_mismatch"
+    remedy = "Set the architecture's `input` and num_classes to those of the model."
+
 
 EXAMPLE_ROWS = 4
 Forward = Callable[[Mapping[str, Tensor]], dict[str, Tensor]]

@@ -10,9 +10,9 @@ from app.spec.prune import PruneWeights
 from app.spec.report import MOST_POINTS, Chart, Table
 from app.spec.units import counted, file_size
 from worker.engine.context import Changed, Context
-from worker.engine.errors import NoTrainableGraph, NoWeightsToPrune
-from worker.engine.model import Model, new_folder
+from worker.engine.model import Model, NoTrainableGraph, new_folder
 from worker.engine.onnx_graph.file import save
+from worker.engine.pruning.errors import NoWeightsToPrune
 from worker.engine.pruning.onnx_layers import float_initializers, onnx_layers, replace_initializers
 from worker.engine.pruning.sparsity import deflated_bytes, fits_pattern, input_norms, masks, scores
 from worker.engine.pruning.weighted_layers import WeightedLayer, chosen, weighted_layers

@@ -9,7 +9,6 @@ from app.spec.distill import taught_outputs
 from app.spec.quantize_aware import QuantizeAware
 from worker.engine.context import Changed, Context
 from worker.engine.data.batches import Batch
-from worker.engine.errors import TeacherMismatch
 from worker.engine.model import Model
 from worker.engine.quantization.aware.automatic import spared, told_with
 from worker.engine.quantization.aware.check import compare
@@ -20,7 +19,7 @@ from worker.engine.quantization.aware.subject import fold, plan_with, subject_of
 from worker.engine.training.distillation import DistillationLoss
 from worker.engine.training.loop import train
 from worker.engine.training.losses import Loss, label_loss, learning_output
-from worker.engine.training.teachers import Answers, Teacher
+from worker.engine.training.teachers import Answers, Teacher, TeacherMismatch
 
 
 def quantize_aware(step: QuantizeAware, model: Model, context: Context) -> Changed:

@@ -7,8 +7,8 @@ from onnx import GraphProto, NodeProto, TensorProto
 
 from app.spec.quantize import QuantizeDynamic
 from worker.engine.context import Changed, Context
-from worker.engine.errors import NothingToQuantize
 from worker.engine.model import Model
+from worker.engine.plan.errors import NothingToQuantize
 from worker.engine.plan.plan import DynamicPlan
 from worker.engine.plan.selection import is_plain_gemm, require_float32_weights, skipped_nodes
 

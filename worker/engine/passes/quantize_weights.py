@@ -12,7 +12,6 @@ from onnx import GraphProto, numpy_helper
 
 from app.spec.quantize import QuantizeWeights
 from worker.engine.context import Changed, Context
-from worker.engine.errors import CalibrationFailed
 from worker.engine.model import Model
 from worker.engine.plan.grids import (
     CodedWeight,
@@ -25,6 +24,7 @@ from worker.engine.plan.grids import (
 from worker.engine.plan.layout import Weight, chosen_weights
 from worker.engine.plan.packing import packed_bytes
 from worker.engine.plan.plan import WeightsPlan
+from worker.engine.quantization.errors import CalibrationFailed
 from worker.engine.quantization.sensitivity.report import (
     FILE,
     facts_of,

@@ -10,7 +10,7 @@ import onnx
 from onnx import GraphProto, NodeProto, TensorProto
 
 from app.spec.quantize import Skip
-from worker.engine.errors import NothingToQuantize
+from worker.engine.plan.errors import NothingToQuantize
 from worker.engine.plan.selection import is_plain_gemm, require_float32_weights, skipped_nodes
 
 SMALLEST = 512

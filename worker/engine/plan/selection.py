@@ -7,7 +7,16 @@ from collections.abc import Iterable
 from onnx import GraphProto, NodeProto, TensorProto, helper
 
 from app.spec.quantize import Skip
-from worker.engine.errors import NothingToQuantize, UnknownNode
+from worker.engine.errors import EngineError
+from worker.engine.plan.errors import NothingToQuantize
+
+
+class UnknownNode(EngineError):
+    """A pattern of a step's skip list matches no node or operator of the model."""
+
+    code = "step.unknown_node"
+    remedy = "Use a node name or operator type that occurs in the model; glob patterns such as '/head/*' are allowed."
+
 
 WEIGHTED = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
 """Operators with a weight operand, where nearly all time and size is."""

@@ -14,8 +14,16 @@ from pathlib import Path
 from typing import Any, Final
 
 from app.spec.targets import ToolchainName
-from worker.engine.errors import EngineError, LoadFailed, ToolchainFailed, ToolchainMissing, Unconvertible
-from worker.engine.progress import Progress
+from worker.engine.errors import EngineError, LoadFailed, Unconvertible
+from worker.engine.progress import Progress, ToolchainMissing
+
+
+class ToolchainFailed(EngineError):
+    """A converter or runtime gave up with an error of its own, crashed, or took too long."""
+
+    code = "toolchain.failed"
+    remedy = "Read the detail and the job's log; try a simpler recipe or another target for this model."
+
 
 FOLDER: Final = "toolchains"
 """Below a job's directory, with a numbered folder for each process."""

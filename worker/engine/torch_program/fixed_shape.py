@@ -8,7 +8,8 @@ from torch.export import Dim, ExportedProgram, ShapesCollection
 
 from app.spec.signature import Dimension, TensorSpec
 from worker.engine.data.synthetic import example_shapes
-from worker.engine.errors import ReexportFailed, Unconvertible
+from worker.engine.errors import Unconvertible
+from worker.engine.torch_program.errors import ReexportFailed
 from worker.engine.torch_program.program import EXAMPLE_ROWS, Program, forget_source, quiet
 
 Shapes = dict[str, tuple[int, ...]]

@@ -6,9 +6,10 @@ from pathlib import Path
 from app.admission import AdmissionError, admit_model
 from app.spec.signature import Signature, TensorSpec
 from app.spec.work import ModelFile
-from worker.engine.errors import InconsistentModel, LoadFailed, ToolchainFailed, Unconvertible
+from worker.engine.errors import LoadFailed, Unconvertible
 from worker.engine.progress import Progress
-from worker.engine.toolchains.process import Toolchain, started
+from worker.engine.toolchains.process import Toolchain, ToolchainFailed, started
+from worker.engine.torch_program.errors import InconsistentModel
 from worker.engine.torch_program.program import Program
 from worker.engine.torch_program.pt2 import load_program
 

@@ -21,7 +21,7 @@ from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from app.spec.signature import Dimension, Signature, TensorSpec
 from worker.engine.data.synthetic import example_batch
-from worker.engine.errors import ReexportFailed
+from worker.engine.torch_program.errors import ReexportFailed
 from worker.engine.torch_program.naming import with_names
 
 EXAMPLE_ROWS = 3

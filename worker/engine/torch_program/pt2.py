@@ -8,7 +8,8 @@ import torch
 from torch.export.graph_signature import TensorArgument
 
 from app.spec.signature import Signature
-from worker.engine.errors import InconsistentModel, LoadFailed
+from worker.engine.errors import LoadFailed
+from worker.engine.torch_program.errors import InconsistentModel
 from worker.engine.torch_program.program import Program, forget_source, quiet
 
 COPY_BYTES = 1 << 20

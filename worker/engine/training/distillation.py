@@ -10,10 +10,18 @@ from torch.nn import functional
 from app.spec.distill import Distill, FeatureMatch
 from app.spec.scores import TOKEN_AXES, class_axis
 from worker.engine.data.batches import Batch
-from worker.engine.errors import FeatureMismatch
+from worker.engine.errors import EngineError
 from worker.engine.training.features import FEATURE
 from worker.engine.training.losses import Loss, Outputs
 from worker.engine.training.teachers import ANSWER
+
+
+class FeatureMismatch(EngineError):
+    """Two features to be matched have shapes that no projection of channels brings together."""
+
+    code = "distill.feature_mismatch"
+    remedy = "Match values with as many axes: [rows, channels], [rows, tokens, channels], or images."
+
 
 Distance = Callable[[Tensor, Tensor], Tensor]
 """Of a student's from a teacher's scores, both `[rows, classes]`."""

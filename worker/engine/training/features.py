@@ -7,8 +7,16 @@ from typing import Any
 from torch import Tensor, fx
 from torch.utils._pytree import tree_leaves
 
-from worker.engine.errors import UnknownFeature
+from worker.engine.errors import EngineError
 from worker.engine.torch_program.program import Program
+
+
+class UnknownFeature(EngineError):
+    """A feature to be matched names no node of the graph."""
+
+    code = "distill.unknown_feature"
+    remedy = "Use the name of a node of the exported graph (print(exported.graph)), or of a node or value of the ONNX."
+
 
 FEATURE = "feature:"
 """Begins the names under which features are found among outputs."""

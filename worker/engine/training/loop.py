@@ -13,7 +13,7 @@ from app.spec.training import Training
 from app.spec.units import remaining
 from worker.engine.context import Context
 from worker.engine.data.batches import Batch, Source
-from worker.engine.errors import NanLoss, NothingToAugment
+from worker.engine.errors import EngineError
 from worker.engine.torch_program.modes import training_mode
 from worker.engine.torch_program.program import Program
 from worker.engine.training.augmentation import augmented, is_image
@@ -28,10 +28,19 @@ from worker.engine.training.checkpoint import (
     tensors_of,
 )
 from worker.engine.training.device import Precision, placed, random_devices
+from worker.engine.training.errors import NanLoss
 from worker.engine.training.losses import Loss, Outputs, Score, evaluate, learning_output
 from worker.engine.training.optimizer import Parameters, masks, optimizer_of, parameter_groups, rate_factor
 from worker.engine.training.result import Trained
 from worker.engine.training.rows import batch_size, epoch_order, split
+
+
+class NothingToAugment(EngineError):
+    """Augmentations were asked for, but no input of the model is a batch of images."""
+
+    code = "train.nothing_to_augment"
+    remedy = "Leave `augment` out: it changes float inputs of shape [rows, channels, height, width]."
+
 
 WORSE = (
     "No epoch was as good on the validation rows as the model before the step: lower the learning rate, or leave the "

@@ -16,14 +16,38 @@ from app.spec.training import Training
 from worker.engine.context import Context
 from worker.engine.data.batches import Batch, Source, filled_up
 from worker.engine.data.rows import Rows
-from worker.engine.errors import (
-    ClassWeightsMismatch,
-    LabelsMismatch,
-    NanLoss,
-    TrainingLabelsOutOfRange,
-    UnknownOutput,
-)
+from worker.engine.errors import EngineError
 from worker.engine.torch_program.program import Program
+from worker.engine.training.errors import NanLoss
+
+
+class LabelsMismatch(EngineError):
+    """The labels to learn from do not have the shape of the output that is trained."""
+
+    code = "train.labels_mismatch"
+    remedy = "Send one class number per row for scores [rows, classes], or values shaped like the output."
+
+
+class TrainingLabelsOutOfRange(EngineError):
+    """The labels to learn from name classes that the output that is trained does not have."""
+
+    code = "train.labels_out_of_range"
+    remedy = "Number the classes 0 to n-1, in the order of the model's output; name another one in `output`."
+
+
+class UnknownOutput(EngineError):
+    """A step that trains names an output that the model does not have."""
+
+    code = "train.unknown_output"
+    remedy = "Name one of the model's outputs in `output`, or leave it out: the first that the labels fit is trained."
+
+
+class ClassWeightsMismatch(EngineError):
+    """The list of class weights is not as long as the model has classes."""
+
+    code = "train.class_weights"
+    remedy = "Give one weight for each class, in the order of the model's output, or 'balanced'."
+
 
 Outputs = Mapping[str, Tensor]
 Loss = Callable[[Outputs, Batch], Tensor]

@@ -14,13 +14,21 @@ from app.spec.signature import Signature
 from worker.engine.context import Context
 from worker.engine.data.batches import Batch, Source, filled_up
 from worker.engine.data.npz import StoredArray
-from worker.engine.errors import TeacherMismatch
+from worker.engine.errors import EngineError
 from worker.engine.model import Model, new_folder
 from worker.engine.onnx_graph.file import save
 from worker.engine.onnx_graph.sessions import session
 from worker.engine.torch_program.program import Program
 from worker.engine.training.device import move
 from worker.engine.training.features import FEATURE, require_names, tapped
+
+
+class TeacherMismatch(EngineError):
+    """The teacher does not take what the student takes, or does not return what the student returns."""
+
+    code = "distill.teacher_mismatch"
+    remedy = "Give a teacher for the same inputs and classes, or match features with loss 'features'."
+
 
 CACHE_BYTES = 4 * 1024**3
 """Answers beyond this size are not kept on disk: the teacher is asked again."""

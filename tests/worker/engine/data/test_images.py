@@ -11,8 +11,8 @@ from PIL import Image, ImageOps
 
 from tests.support.engine.tables import rows_of
 from tests.support.pictures import PACKINGS, packed, picture, saved, zip_of
+from worker.engine.data.errors import BrokenImage, UnreadableData
 from worker.engine.data.images import UndecodableImage, decode
-from worker.engine.errors import BrokenImage, UnreadableData
 
 FLOAT = {"type": "to_float"}
 

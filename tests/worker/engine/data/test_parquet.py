@@ -15,9 +15,9 @@ from app.spec.data import DatasetSpec
 from app.spec.work import DataFile
 from tests.support.engine.tables import opened
 from tests.support.pictures import picture
+from worker.engine.data.errors import BrokenImage, UnreadableData
 from worker.engine.data.images import decode
 from worker.engine.data.rows import Rows
-from worker.engine.errors import BrokenImage, UnreadableData
 
 ROWS = 150
 

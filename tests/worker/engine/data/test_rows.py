@@ -12,8 +12,8 @@ import pytest
 
 from app.spec.data import DatasetSpec, split_bounds
 from tests.support.engine.orders import data_file
+from worker.engine.data.errors import UnreadableData
 from worker.engine.data.rows import Rows
-from worker.engine.errors import UnreadableData
 
 
 def everything(rows: Rows, size: int) -> tuple[dict[str, np.ndarray], np.ndarray]:

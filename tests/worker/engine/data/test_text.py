@@ -13,8 +13,8 @@ from app.spec.data import DatasetSpec
 from app.spec.work import DataFile
 from tests.support.texts import SENTENCES, archive, bert_tokenizer, minilm_tokenizer, words
 from worker.engine.data.rows import Rows
-from worker.engine.data.text import MAX_TEXT_CHARACTERS
-from worker.engine.errors import EngineError, TextUnusable, TokenizerUnusable
+from worker.engine.data.text import MAX_TEXT_CHARACTERS, TextUnusable, TokenizerUnusable
+from worker.engine.errors import EngineError
 
 LENGTH = 16
 PARTS = ("input_ids", "attention_mask", "token_type_ids")

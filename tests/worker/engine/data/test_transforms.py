@@ -9,7 +9,7 @@ from pydantic import TypeAdapter
 
 from app.spec.transforms import ResizeShorter, Transform
 from worker.engine.data import transforms
-from worker.engine.errors import UnreadableData
+from worker.engine.data.errors import UnreadableData
 
 CASES = [
     ({"type": "to_float"}, (3, 8, 8), "uint8"),

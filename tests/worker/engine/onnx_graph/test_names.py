@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from tests.support.engine.pruned_networks import as_program
-from worker.engine.errors import ExportFailed
+from worker.engine.onnx_graph.errors import ExportFailed
 from worker.engine.onnx_graph.export import export_onnx
 
 

@@ -10,8 +10,7 @@ from app.spec.sensitivity import AnalyzeSensitivity
 from tests.support.engine.orders import changed, context, model_of, outputs_of, rows_of, signature_of, sqnr_db
 from worker.engine.context import Changed
 from worker.engine.data.rows import Rows
-from worker.engine.errors import NoTrainableGraph
-from worker.engine.model import Model, new_folder
+from worker.engine.model import Model, NoTrainableGraph, new_folder
 from worker.engine.passes.table import apply_step
 from worker.engine.torch_program.pt2 import load_program
 

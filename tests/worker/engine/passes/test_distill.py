@@ -29,12 +29,15 @@ from tests.support.engine.trainings import (
 )
 from worker.engine.context import Changed, Context
 from worker.engine.data.rows import Rows
-from worker.engine.errors import FeatureMismatch, StudentMismatch, TeacherMismatch, UnknownFeature
 from worker.engine.model import Model, new_folder
+from worker.engine.passes.distill import StudentMismatch
 from worker.engine.passes.table import apply_step
 from worker.engine.progress import Unheard
 from worker.engine.torch_program.program import Program
 from worker.engine.torch_program.pt2 import load_program
+from worker.engine.training.distillation import FeatureMismatch
+from worker.engine.training.features import UnknownFeature
+from worker.engine.training.teachers import TeacherMismatch
 
 TEACHER = "mdl_" + "1" * 32
 

@@ -9,7 +9,7 @@ from app.spec.finetune import FineTune
 from examples import digits
 from tests.support.engine.orders import model_of
 from tests.support.engine.trainings import digits_model, digits_rows, top1, training_context
-from worker.engine.errors import NoTrainableGraph
+from worker.engine.model import NoTrainableGraph
 from worker.engine.passes.table import apply_step
 
 

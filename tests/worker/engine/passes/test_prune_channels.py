@@ -15,7 +15,6 @@ from tests.support.engine import blocks
 from tests.support.engine.pruned_networks import as_program, parameters, pruned
 from tests.support.engine.trainings import SIGNATURE, digits_rows, top1, training_context
 from worker.engine.context import Changed
-from worker.engine.errors import TrainingLabelsOutOfRange
 from worker.engine.model import Model, new_folder
 from worker.engine.passes.table import apply_step
 from worker.engine.pruning.channels.analysis import analyse
@@ -24,6 +23,7 @@ from worker.engine.pruning.channels.exactness import require_exact
 from worker.engine.pruning.channels.removal import removed
 from worker.engine.torch_program.program import Program
 from worker.engine.torch_program.pt2 import load_program
+from worker.engine.training.losses import TrainingLabelsOutOfRange
 
 IMAGE = {"image": torch.zeros(2, 1, 8, 8)}
 

@@ -18,10 +18,10 @@ from tests.support.engine.orders import model_of, outputs_of
 from tests.support.engine.trainings import BATCH, SIGNATURE, digits_model, digits_rows, top1, training_context
 from worker.engine.context import Changed
 from worker.engine.data.rows import Rows
-from worker.engine.errors import NoTrainableGraph, NoWeightsToPrune
-from worker.engine.model import Model, new_folder
+from worker.engine.model import Model, NoTrainableGraph, new_folder
 from worker.engine.passes.table import apply_step
 from worker.engine.pruning.channels.errors import UnknownLayer
+from worker.engine.pruning.errors import NoWeightsToPrune
 from worker.engine.torch_program.program import Program
 from worker.engine.torch_program.pt2 import load_program
 

@@ -17,9 +17,9 @@ from tests.support.engine.orders import executed, lowered, model_of, outputs_of,
 from tests.support.engine.trainings import digits_model, digits_rows, top1, training_context
 from worker.engine.context import Changed
 from worker.engine.data.rows import Rows
-from worker.engine.errors import NothingToQuantize, NoTrainableGraph
-from worker.engine.model import Model, new_folder
+from worker.engine.model import Model, NoTrainableGraph, new_folder
 from worker.engine.passes.table import apply_step
+from worker.engine.plan.errors import NothingToQuantize
 from worker.engine.torch_program.program import Program
 
 BATCH = Dimension(name="batch", min=1, max=4096)

@@ -11,9 +11,10 @@ from onnx import TensorProto, helper, numpy_helper
 from app.spec.quantize import QuantizeDynamic, QuantizeWeights, Skip
 from tests.support.engine import zoo
 from tests.support.engine.orders import changed, context, executed, lowered, outputs_of, signature_of, sqnr_db, upload
-from worker.engine.errors import NothingToQuantize, PlanNotSupported
+from worker.engine.errors import PlanNotSupported
 from worker.engine.model import open_model
 from worker.engine.passes.table import apply_step
+from worker.engine.plan.errors import NothingToQuantize
 
 TOKENS = np.random.default_rng(0).integers(0, 200, (32, 16))
 

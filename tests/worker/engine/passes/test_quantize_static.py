@@ -13,9 +13,11 @@ from app.spec.quantize import OBSERVERS, QuantizeStatic, Skip
 from tests.support.engine import zoo
 from tests.support.engine.orders import changed, context, executed, lowered, model_of, outputs_of, rows_of, sqnr_db
 from worker.engine.data.rows import Rows
-from worker.engine.errors import CalibrationFailed, NothingToQuantize, UnknownNode
 from worker.engine.model import Model
 from worker.engine.passes.table import apply_step
+from worker.engine.plan.errors import NothingToQuantize
+from worker.engine.plan.selection import UnknownNode
+from worker.engine.quantization.errors import CalibrationFailed
 from worker.engine.torch_program.program import Program
 
 

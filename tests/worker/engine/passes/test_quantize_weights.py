@@ -24,9 +24,11 @@ from tests.support.engine.orders import (
     upload,
 )
 from worker.engine.data.rows import Rows
-from worker.engine.errors import NothingToQuantize, PlanNotSupported, UnknownNode
+from worker.engine.errors import PlanNotSupported
 from worker.engine.model import open_model
 from worker.engine.passes.table import apply_step
+from worker.engine.plan.errors import NothingToQuantize
+from worker.engine.plan.selection import UnknownNode
 from worker.engine.targets.tensorrt.releases import RELEASES
 from worker.engine.targets.tensorrt.rules import require_rules
 

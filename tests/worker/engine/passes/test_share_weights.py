@@ -15,7 +15,7 @@ from examples import digits
 from tests.support.engine.orders import changed, executed, lowered, outputs_of, sqnr_db
 from tests.support.engine.trainings import digits_model, digits_rows, training_context
 from worker.engine.data.rows import Rows
-from worker.engine.errors import NoTrainableGraph
+from worker.engine.model import NoTrainableGraph
 from worker.engine.passes.table import apply_step
 from worker.engine.quantization.weights.shared_file import read_shared
 

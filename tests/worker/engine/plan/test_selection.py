@@ -10,7 +10,7 @@ from onnx import TensorProto, helper, numpy_helper
 from app.spec.base import Step
 from app.spec.quantize import QuantizeDynamic, QuantizeStatic, Skip
 from tests.support.engine.orders import changed, executed, lowered, outputs_of, rows_of, sqnr_db
-from worker.engine.errors import NothingToQuantize
+from worker.engine.plan.errors import NothingToQuantize
 
 RANDOM = np.random.default_rng(0)
 TYPES = {"float16": TensorProto.FLOAT16, "float64": TensorProto.DOUBLE, "float32": TensorProto.FLOAT}

@@ -10,9 +10,9 @@ from onnx import TensorProto, helper, numpy_helper
 from app.spec.quantize import QuantizeStatic
 from tests.support.engine.orders import context, lowered, model_of, outputs_of, rows_of
 from worker.engine.context import Changed
-from worker.engine.errors import CalibrationFailed
 from worker.engine.passes.table import apply_step
 from worker.engine.progress import LogLevel, Unheard
+from worker.engine.quantization.errors import CalibrationFailed
 
 Shapes = dict[str, tuple[int, list[int | str]]]
 RANDOM = np.random.default_rng(0)

@@ -21,9 +21,8 @@ from tests.support.engine.orders import data_file
 from tests.support.installation.stacks import embedded
 from tests.support.target_jobs import Done, finished
 from tests.support.toolchains import ENVIRONMENTS
-from worker.engine.errors import ToolchainMissing
 from worker.engine.model import open_model
-from worker.engine.progress import Unheard
+from worker.engine.progress import ToolchainMissing, Unheard
 from worker.engine.torch_program.keras import load_keras
 from worker.runtime.job_sandbox import JobSandbox, Limits, Listeners
 

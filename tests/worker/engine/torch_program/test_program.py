@@ -12,7 +12,7 @@ from app.admission import admit_model
 from app.spec.signature import Signature, TensorSpec
 from tests.support.engine import zoo
 from tests.support.engine.two_inputs import BATCH, SIGNATURE, rows
-from worker.engine.errors import ReexportFailed
+from worker.engine.torch_program.errors import ReexportFailed
 from worker.engine.torch_program.program import Program
 from worker.engine.torch_program.pt2 import load_program
 

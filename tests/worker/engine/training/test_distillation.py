@@ -10,8 +10,7 @@ from torch import Tensor
 from app.spec.distill import FeatureMatch
 from tests.support.engine.trainings import digits_rows, training_context
 from worker.engine.data.batches import Batch, Source
-from worker.engine.errors import FeatureMismatch
-from worker.engine.training.distillation import dist, feature_distance, kd, kd_standardized, projection
+from worker.engine.training.distillation import FeatureMismatch, dist, feature_distance, kd, kd_standardized, projection
 from worker.engine.training.teachers import ANSWER, Answers
 
 PAIR = FeatureMatch(student="a", teacher="b")

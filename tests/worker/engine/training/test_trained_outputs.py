@@ -20,10 +20,11 @@ from tests.support.engine.orders import data_file
 from tests.support.engine.trainings import BATCH, SIGNATURE, digits_rows, training_context
 from worker.engine.context import Changed
 from worker.engine.data.rows import Rows
-from worker.engine.errors import ClassWeightsMismatch, TeacherMismatch, TrainingLabelsOutOfRange, UnknownOutput
 from worker.engine.model import Model, new_folder
 from worker.engine.passes.table import apply_step
 from worker.engine.torch_program.program import Program
+from worker.engine.training.losses import ClassWeightsMismatch, TrainingLabelsOutOfRange, UnknownOutput
+from worker.engine.training.teachers import TeacherMismatch
 
 PLAN = {"epochs": 12, "batch": 16, "learning_rate": 0.01}
 

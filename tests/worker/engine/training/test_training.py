@@ -28,13 +28,13 @@ from tests.support.engine.trainings import (
 )
 from worker.engine.context import Context
 from worker.engine.data.rows import Rows
-from worker.engine.errors import ClassWeightsMismatch, NanLoss, TrainingLabelsOutOfRange
 from worker.engine.progress import Unheard
 from worker.engine.torch_program.modes import training_mode
 from worker.engine.torch_program.program import Program
 from worker.engine.training.device import Precision, move
+from worker.engine.training.errors import NanLoss
 from worker.engine.training.loop import train
-from worker.engine.training.losses import label_loss
+from worker.engine.training.losses import ClassWeightsMismatch, TrainingLabelsOutOfRange, label_loss
 from worker.engine.training.optimizer import rate_factor
 from worker.engine.training.result import Trained
 

@@ -6,13 +6,13 @@ from onnx import ModelProto
 from onnxruntime.quantization.calibrate import CalibrationMethod, TensorData, TensorsData
 from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
 
-from worker.engine.errors import NothingToQuantize
 from worker.engine.lowering.onnx.biases import add_missing_biases, correct_biases
 from worker.engine.lowering.onnx.floats import keep_floats
 from worker.engine.lowering.onnx.grids import limit_codes, limit_weights, narrow_weights, overrides
 from worker.engine.lowering.onnx.profiles import Profile
 from worker.engine.lowering.onnx.quantized_graph import QuantizedGraph, quantized_graph
 from worker.engine.onnx_graph.packed import store_packed
+from worker.engine.plan.errors import NothingToQuantize
 from worker.engine.plan.plan import Range, StaticPlan
 
 

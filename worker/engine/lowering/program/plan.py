@@ -11,11 +11,12 @@ from typing import Any
 import torch
 from torch import fx
 
-from worker.engine.errors import NothingToQuantize, PlanNotSupported
+from worker.engine.errors import PlanNotSupported
 from worker.engine.lowering.program.dynamic import carry_out_dynamic
 from worker.engine.lowering.program.static import carry_out_static
 from worker.engine.lowering.program.weights import carry_out_weights
 from worker.engine.model import Model
+from worker.engine.plan.errors import NothingToQuantize
 from worker.engine.plan.plan import DynamicPlan, StaticPlan, WeightsPlan
 from worker.engine.torch_program.program import Program
 

@@ -9,11 +9,11 @@ import torch
 from app.spec.scores import class_axis
 from worker.engine.data.batches import Source, filled_up
 from worker.engine.data.rows import Rows
-from worker.engine.errors import NanLoss, TrainingLabelsOutOfRange
 from worker.engine.progress import Progress
 from worker.engine.pruning.channels.analysis import Channels
 from worker.engine.pruning.channels.importance import Scores, by_elements
-from worker.engine.training.losses import LabelLoss, class_numbers, labelled_output
+from worker.engine.training.errors import NanLoss
+from worker.engine.training.losses import LabelLoss, TrainingLabelsOutOfRange, class_numbers, labelled_output
 
 BATCH = 32
 

@@ -11,11 +11,11 @@ from app.spec.quantize_aware import QuantizeAware
 from app.spec.targets import Target
 from worker.engine.context import Context
 from worker.engine.data.rows import Rows
-from worker.engine.errors import CalibrationFailed
 from worker.engine.lowering.onnx.placement import Placement
 from worker.engine.plan.clip_search import best_scale
 from worker.engine.plan.plan import Grid, Range
 from worker.engine.quantization.calibration import observe_numbers
+from worker.engine.quantization.errors import CalibrationFailed
 from worker.engine.quantization.observers import least_squares
 from worker.engine.quantization.statistics.collector import Collector
 from worker.engine.quantization.statistics.histogram import StreamedHistogram

@@ -9,11 +9,11 @@ import numpy as np
 
 from app.spec.signature import Signature
 from worker.engine.data.rows import Rows
-from worker.engine.errors import CalibrationFailed
 from worker.engine.measure.batching import BatchRange
 from worker.engine.measure.errors import MetricNotApplicable
 from worker.engine.measure.metrics.top_k import class_labels, within
 from worker.engine.measure.running import Arrays, Run, filled
+from worker.engine.quantization.errors import CalibrationFailed
 from worker.engine.quantization.statistics.batches import BATCH
 
 DROWNED = 1e30

@@ -13,12 +13,20 @@ from app.spec.quantize import Budget
 from app.spec.signature import Signature
 from worker.engine.context import Context
 from worker.engine.data.rows import Rows
-from worker.engine.errors import BudgetTooTight
+from worker.engine.errors import EngineError
 from worker.engine.model import new_folder
 from worker.engine.onnx_graph.file import save
 from worker.engine.quantization.sensitivity.greedy import Stage, stages
 from worker.engine.quantization.sensitivity.reference import OutputLoss, ReferenceOutputs
 from worker.engine.quantization.sensitivity.sweep import FLOAT, Choice, Divisible, Sweep, graph_runner, sweep
+
+
+class BudgetTooTight(EngineError):
+    """With skip 'auto' no layer could be quantized: each one alone costs more than the budget."""
+
+    code = "step.budget_too_tight"
+    remedy = "Allow more noise (a smaller sqnr_db) or more lost points, or train the model to be quantized."
+
 
 SWEEP_ROWS = 32
 """Noise is a mean over rows and outputs; what few rows leave open the measurement on other rows settles."""

@@ -6,8 +6,8 @@ import numpy as np
 from onnxruntime import InferenceSession
 
 from worker.engine.data.rows import Rows
-from worker.engine.errors import CalibrationFailed
 from worker.engine.onnx_graph.sessions import without_paths
+from worker.engine.quantization.errors import CalibrationFailed
 
 BATCH = 16
 """Rows run at once, where their activations are small."""

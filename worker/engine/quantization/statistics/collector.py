@@ -15,9 +15,9 @@ from onnxruntime import InferenceSession
 
 from worker.engine.context import Context
 from worker.engine.data.rows import Rows
-from worker.engine.errors import CalibrationFailed
 from worker.engine.onnx_graph.file import save
 from worker.engine.onnx_graph.sessions import session
+from worker.engine.quantization.errors import CalibrationFailed
 from worker.engine.quantization.statistics.batches import (
     GraphStopped,
     feeds_of,

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from worker.engine.errors import CalibrationFailed
 from worker.engine.plan.plan import Range
+from worker.engine.quantization.errors import CalibrationFailed
 from worker.engine.quantization.statistics.point import Observation, Reduction, smallest_and_largest
 
 MEMORY = 0.9

@@ -6,8 +6,8 @@ import numpy as np
 import torch
 from onnx import NodeProto
 
-from worker.engine.errors import CalibrationFailed
 from worker.engine.plan.layout import Weight, attribute
+from worker.engine.quantization.errors import CalibrationFailed
 from worker.engine.quantization.statistics.point import Observation, Reduction
 
 MOST_COLUMNS = 4608

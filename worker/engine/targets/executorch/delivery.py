@@ -8,9 +8,9 @@ from pathlib import Path
 from app.spec.signature import Signature
 from app.spec.targets import ExecuTorchTarget
 from app.spec.units import counted
-from worker.engine.errors import NothingToQuantize
 from worker.engine.lowering.program.plan import QuantizedProgram, quantized_program
 from worker.engine.model import Model
+from worker.engine.plan.errors import NothingToQuantize
 from worker.engine.plan.plan import DynamicPlan
 from worker.engine.targets.base import ExportContext, Exported
 from worker.engine.targets.toolchain_runtime import ToolchainRuntime

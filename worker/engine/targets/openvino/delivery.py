@@ -11,12 +11,12 @@ import onnx
 from app.spec.signature import Signature
 from app.spec.targets import OnnxTarget, OpenVinoTarget
 from worker.engine.data.rows import Rows
-from worker.engine.errors import CalibrationFailed
 from worker.engine.lowering.onnx.shared import lower_shared_as_floats
 from worker.engine.measure.batching import BatchRange
 from worker.engine.measure.running import filled
 from worker.engine.model import Model
 from worker.engine.plan.plan import SharedPlan
+from worker.engine.quantization.errors import CalibrationFailed
 from worker.engine.targets.base import ExportContext, Exported
 from worker.engine.targets.onnx.delivery import lower
 from worker.engine.targets.toolchain_runtime import ToolchainRuntime

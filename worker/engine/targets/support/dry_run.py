@@ -10,9 +10,10 @@ from app.errors import PareError
 from app.spec.compatibility import Compatibility
 from app.spec.report import Placement
 from app.spec.targets import AnyTarget
-from worker.engine.errors import ExportFailed, ToolchainMissing
+from worker.engine.onnx_graph.errors import ExportFailed
 from worker.engine.onnx_graph.types import inferred
 from worker.engine.plan.selection import WEIGHTED
+from worker.engine.progress import ToolchainMissing
 from worker.engine.targets.base import ArtifactProvenance, Deliver, ExportContext
 from worker.engine.targets.support.base import Look, Tally, table
 from worker.engine.targets.support.quantizing import Quantizing

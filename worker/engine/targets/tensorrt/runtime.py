@@ -18,13 +18,21 @@ import torch
 
 from app.spec.evaluate import Latency
 from app.spec.report import Placement, Size
-from worker.engine.errors import BuildFailed
+from worker.engine.errors import EngineError
 from worker.engine.measure.batching import AnyRows, BatchRange
 from worker.engine.measure.errors import ModelRunFailed
 from worker.engine.measure.running import Arrays
 from worker.engine.measure.runtime import Layers
 from worker.engine.measure.size import measure_size
 from worker.toolchains.turns import take_turns
+
+
+class BuildFailed(EngineError):
+    """TensorRT is installed on the worker, and builds no engine of the file that passed the rules."""
+
+    code = "target.build_failed"
+    remedy = "Build the delivered kind of file with trtexec --verbose to see why, and put the node it names on `skip`."
+
 
 Range = tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]
 WORKSPACE_BYTES = 1 << 30

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from app.spec.compatibility import Compatibility
 from app.spec.targets import TritonTarget
-from worker.engine.errors import ToolchainMissing
+from worker.engine.progress import ToolchainMissing
 from worker.engine.targets.support.base import Look, Tally, table
 from worker.engine.targets.triton.backends import BACKENDS
 

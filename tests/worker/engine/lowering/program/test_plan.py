@@ -14,9 +14,9 @@ from tests.support.engine import zoo
 from tests.support.engine.orders import lowered, model_of
 from tests.support.engine.planned_programs import AVERAGES, IMAGES, TOKENS, decibels, planned
 from tests.support.engine.pruned_networks import as_program
-from worker.engine.errors import NoTrainableGraph, PlanNotSupported
+from worker.engine.errors import PlanNotSupported
 from worker.engine.lowering.program.plan import quantized_program
-from worker.engine.model import Model, new_folder
+from worker.engine.model import Model, NoTrainableGraph, new_folder
 from worker.engine.plan.plan import Grid, StaticPlan, WeightsPlan
 
 

@@ -16,10 +16,10 @@ from tests.support.engine.orders import executed, lowered, outputs_of
 from tests.support.engine.trainings import digits_model, digits_rows, training_context
 from worker.engine.context import Changed
 from worker.engine.data.rows import Rows
-from worker.engine.errors import BudgetTooTight
 from worker.engine.measure.placement import placement_of
 from worker.engine.model import Model
 from worker.engine.passes.table import apply_step
+from worker.engine.quantization.sensitivity.search import BudgetTooTight
 
 FRAGILE = 128 * 64 * 9
 """Weights of the layer that is made fragile."""

@@ -10,8 +10,8 @@ from app.spec.quantize import Budget, QuantizeStatic
 from tests.support.engine.orders import changed, context, executed, lowered, model_of, outputs_of, rows_of, sqnr_db
 from worker.engine.context import Changed
 from worker.engine.data.rows import Rows
-from worker.engine.errors import BudgetTooTight
 from worker.engine.passes.table import apply_step
+from worker.engine.quantization.sensitivity.search import BudgetTooTight
 
 
 @pytest.fixture(scope="module")

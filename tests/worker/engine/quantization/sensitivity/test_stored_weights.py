@@ -15,7 +15,7 @@ from tests.support.engine import zoo
 from tests.support.engine.orders import changed, lowered, outputs_of, rows_of, sqnr_db
 from worker.engine.context import Changed
 from worker.engine.data.rows import Rows
-from worker.engine.errors import BudgetTooTight
+from worker.engine.quantization.sensitivity.search import BudgetTooTight
 
 FRAGILE = 2
 UNSEEN = np.random.default_rng(9).standard_normal((256, 64)).astype(np.float32)

@@ -12,10 +12,9 @@ from onnxruntime.quantization import quantize_static as ort_quantize_static
 from app.spec.quantize import QuantizeStatic
 from tests.support.engine.orders import changed, lowered, model_of, outputs_of, rows_of
 from worker.engine.data.rows import Rows
-from worker.engine.errors import RuleViolated
 from worker.engine.model import Model
 from worker.engine.targets.tensorrt.releases import RELEASES
-from worker.engine.targets.tensorrt.rules import require_rules
+from worker.engine.targets.tensorrt.rules import RuleViolated, require_rules
 
 TYPES = {TensorProto.UINT8: "uint8", TensorProto.INT8: "int8", TensorProto.INT32: "int32"}
 

@@ -7,10 +7,9 @@ import onnx
 import pytest
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
-from worker.engine.errors import RuleViolated
 from worker.engine.targets.tensorrt.operators import table
 from worker.engine.targets.tensorrt.releases import RELEASES
-from worker.engine.targets.tensorrt.rules import NODE_RULES, require_rules, violations
+from worker.engine.targets.tensorrt.rules import NODE_RULES, RuleViolated, require_rules, violations
 
 FLOAT, INT64 = TensorProto.FLOAT, TensorProto.INT64
 TRT10, TRT11 = RELEASES["trt10"], RELEASES["trt11"]

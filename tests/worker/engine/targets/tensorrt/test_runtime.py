@@ -11,9 +11,8 @@ import numpy as np
 import pytest
 import torch
 
-from worker.engine.errors import BuildFailed
 from worker.engine.measure.errors import ModelRunFailed
-from worker.engine.targets.tensorrt.runtime import Engine, Engines, build, placement_of, tensorrt_here
+from worker.engine.targets.tensorrt.runtime import BuildFailed, Engine, Engines, build, placement_of, tensorrt_here
 
 LAYERS = [
     {"LayerType": "CaskConvolution", "ParameterType": "Convolution", "Inputs": [{"Format/Datatype": "Int8 NC/32HW32"}]},

@@ -8,10 +8,18 @@ its `builtin_op_static_checkers.cpp`, "quantized types" and "opsets" are chapter
 
 from onnx import ModelProto
 
-from worker.engine.errors import RuleViolated
+from worker.engine.errors import EngineError
 from worker.engine.targets.tensorrt.releases import Release
 from worker.engine.targets.tensorrt.rules import graph, operators, quantization
 from worker.engine.targets.tensorrt.rules.view import Violation, views
+
+
+class RuleViolated(EngineError):
+    """The lowered model breaks a rule of the target's runtime."""
+
+    code = "target.rule_violated"
+    remedy = "Put the node named in the detail on the step's skip list."
+
 
 GRAPH_RULES = (graph.known_opset,)
 NODE_RULES = (*graph.NODE_RULES, *quantization.NODE_RULES, *operators.NODE_RULES)
