@@ -67,6 +67,7 @@ class AgentProxy:
         self._job, self._directory, self._should_stop = job, directory, should_stop
         self._threads: dict[int, threading.Thread] = {}
         self._keys: set[str] = set()
+        self._has_refused = False
         self._over = threading.Event()
 
     def __enter__(self) -> Self:
@@ -86,7 +87,9 @@ class AgentProxy:
     def ask(self, number: int, agent: str) -> None:
         """Take the task in folder `number` to `agent`. What is odd is ignored."""
         if number in self._threads or len(self._threads) >= MAX_TASKS:
-            log.warning("job_%s: task %d for an agent was asked for in vain", self._job.id.hex, number)
+            if not self._has_refused:  # once is enough: the child may ask as often as it likes
+                log.warning("job_%s: task %d for an agent was asked for in vain", self._job.id.hex, number)
+            self._has_refused = True
             return
         thread = threading.Thread(target=self._serve, args=(number, agent), name=f"agent-task-{number}", daemon=True)
         self._threads[number] = thread

@@ -39,6 +39,7 @@ class ToolchainHost:
         """Nothing is started before `start`."""
         self._directory, self._environments, self._watch = directory, environments, watch
         self._threads: dict[int, threading.Thread] = {}
+        self._has_refused = False
         self._over = threading.Event()
 
     def __enter__(self) -> Self:
@@ -53,7 +54,9 @@ class ToolchainHost:
         """Start the toolchain `name` in folder `number`, which the job's process has made. What is odd is ignored."""
         folder = self._directory / FOLDER / str(number)
         if number in self._threads or len(self._threads) >= MAX_PROCESSES or not _is_folder(folder):
-            log.warning("a job asked for toolchain process %d in vain", number)
+            if not self._has_refused:  # once is enough: it may ask as often as it likes
+                log.warning("a job asked for toolchain process %d in vain", number)
+            self._has_refused = True
             return
         thread = threading.Thread(target=self._serve, args=(folder, name), name=f"toolchain-{name}", daemon=True)
         self._threads[number] = thread
