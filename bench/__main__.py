@@ -32,6 +32,7 @@ NAMES = (
     "quantizer",
     "options",
     "calibration",
+    "passes",
     "pruning",
     "weights",
     "distillation",

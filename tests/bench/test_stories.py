@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from app.spec.evaluate import Latency
-from bench import calibration, digits, quantizer, requests, resnet50, streaming, upload
+from bench import calibration, digits, passes, quantizer, requests, resnet50, streaming, upload
 from bench.harness.client import Refused, connected
 from bench.harness.npz_stream import NpzStream
 from bench.harness.service import Service, alone, embedded
@@ -95,6 +95,16 @@ def test_calibration_reports_the_memory_of_a_fresh_process(
 
     assert seen["seconds"] > 0
     assert 0 < seen["peak_mb"] < 500
+
+
+@pytest.mark.parametrize(("observer", "apart"), [("minmax", 2), ("mse", 3)])
+def test_passes_over_the_rows_are_counted(
+    observer: str, apart: int, network: Path, rows: np.ndarray, tmp_path: Path
+) -> None:
+    figures = passes.rows_run("net", network, rows, tmp_path, observer, rounds=2)
+
+    assert [figure.value for figure in figures[:2]] == [apart * (len(rows) + 1), len(rows) + 1]
+    assert 0 < figures[2].low <= figures[2].high
 
 
 def test_convolutions_are_counted_in_the_graph_that_is_executed(
