@@ -73,10 +73,10 @@ class Parts:
     def drop(self, key: str, token: str) -> None:
         """Delete the upload, if it is there: at once by a rename, its parts after that."""
         if self.is_open(key, token):
-            doomed = self._incoming / f"{token}-{secrets.token_hex(8)}"
+            leftover = self._incoming / f"{token}-{secrets.token_hex(8)}"
             with suppress(FileNotFoundError):  # another caller was faster
-                (self.folder / token).rename(doomed)
-                shutil.rmtree(doomed, ignore_errors=True)
+                (self.folder / token).rename(leftover)
+                shutil.rmtree(leftover, ignore_errors=True)
 
     def begun_before(self, moment: datetime) -> Iterator[tuple[str, str]]:
         """Yield (key, token) of every upload older than `moment`."""

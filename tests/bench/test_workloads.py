@@ -7,7 +7,7 @@ import torch
 from bench.workloads import layers_of
 from tests.support.engine import zoo
 from tests.support.engine.orders import signature_of
-from worker.engine.devices.workload import Layers, published_layers, workload_of
+from worker.engine.devices.workload import LayerCosts, published_layers, workload_of
 from worker.engine.torch_program.architectures import torchvision
 
 
@@ -20,7 +20,7 @@ def test_an_onnx_file_is_read_as_the_published_networks_were(tmp_path: Path) -> 
     assert isinstance(width, int)
     network = torchvision().models.resnet18(weights=None).to("meta")
     rows = layers_of(network, width)
-    expected = Layers.of((macs, weights, given + out, fast) for macs, weights, given, out, fast in rows)
+    expected = LayerCosts.of((macs, weights, given + out, fast) for macs, weights, given, out, fast in rows)
     assert not workload.depthwise
     assert not len(workload.integer)
     for name in ("macs", "weights", "values", "fast"):

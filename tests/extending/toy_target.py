@@ -60,23 +60,23 @@ class GzippedRuntime(OnnxRuntime):
 
 
 @contextmanager
-def deliver_gzip(target: GzipTarget, model: Model, site: ExportContext) -> Iterator[Exported]:
+def deliver_gzip(target: GzipTarget, model: Model, context: ExportContext) -> Iterator[Exported]:
     """Write `model-gzip-<level>.onnx.gz`; it can be run as long as the context lasts. Raises `PlanNotSupported`."""
-    plain = save(lower(OnnxTarget(), model), site.scratch / "plain.onnx")[0]
-    packed = site.out / f"model-{target.label.replace('/', '-')}.onnx.gz"
+    plain = save(lower(OnnxTarget(), model), context.scratch / "plain.onnx")[0]
+    packed = context.out / f"model-{target.label.replace('/', '-')}.onnx.gz"
     with plain.open("rb") as source, gzip.open(packed, "wb", target.level) as copy:
         shutil.copyfileobj(source, copy)
-    with open_gzip(target, (packed,), site) as opened:
+    with open_gzip(target, (packed,), context) as opened:
         yield Exported(opened.files, opened.runtime, _usage(target, packed, model))
 
 
 @contextmanager
-def open_gzip(_target: GzipTarget, files: tuple[Path, ...], site: ExportContext) -> Iterator[Exported]:
+def open_gzip(_target: GzipTarget, files: tuple[Path, ...], context: ExportContext) -> Iterator[Exported]:
     """Open what was delivered, now or by an earlier job."""
-    plain = site.scratch / "unpacked.onnx"
+    plain = context.scratch / "unpacked.onnx"
     with gzip.open(files[0]) as source, plain.open("wb") as copy:
         shutil.copyfileobj(source, copy)
-    runtime = GzippedRuntime(site.original.graph, plain, site.threads, site.scratch, files[0])
+    runtime = GzippedRuntime(context.original.graph, plain, context.threads, context.scratch, files[0])
     yield Exported(files, runtime, usage="")
 
 

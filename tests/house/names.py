@@ -16,6 +16,14 @@ RETIRED = {
     r"\bworkshop\b|\btoolroom\b": "JobSandbox, toolchain_host",
     r"\bknowing\b|\bKnowledge\b": "fingerprints, CompatibilityService",
     r"\b[Yy]ardstick\b": "ReferenceOutputs",
+    r"\bstation\b|\b_?[Dd]esk\b": "worker_process, agent_proxy",
+    r"\b(WORKS|MAKERS|LOOKS)\b": "JOB_KINDS",
+    r"\bin_half\b|\bhas_halves\b": "to_float16, has_float16",
+    r"\bsave_flat\b|\btorch_program[./]flat\b": "save_fixed_shape, fixed_shape",
+    r"\bdoomed\b": "pruned_mask",
+    r"\bgrounds(_of)?\b": "decision_inputs",
+    r"\bsite: ExportContext|\bdelivery: Exported|\borigin: ArtifactProvenance": "context, exported, provenance",
+    r"\bplan: (Latency|Training)\b": "settings, config: a plan is a quantization plan",
     r"\bfrm\b": "source_state",
 }
 """A regular expression of what is retired (Perl's dialect, as `git grep -P` reads it), and what it is called now."""

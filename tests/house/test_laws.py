@@ -1,9 +1,12 @@
 """The laws of the house: no circle, no arrow upward, nothing of `app` but what is written down, no retired name."""
 
+import ast
+import re
+
 import pytest
 
 from tests.house import names, taken_of_app
-from tests.house.imports import Graph, Module, all_modules, circles, graph_of
+from tests.house.imports import REPOSITORY, Graph, Module, all_modules, circles, graph_of
 from tests.house.rooms import arrows_that_run_upward, floors, room_of, rooms_of
 
 
@@ -45,6 +48,18 @@ def test_the_agent_is_a_package_of_its_own(graph):
 @pytest.mark.parametrize(("retired", "now"), names.RETIRED.items())
 def test_no_retired_name_is_used(retired, now):
     assert names.uses(retired) == [], f"it is called {now}"
+
+
+@pytest.mark.parametrize("file", sorted((REPOSITORY / "app" / "spec").rglob("*.py")), ids=lambda file: file.stem)
+def test_values_of_the_contract_are_identifiers_and_not_sentences(file):
+    literals = [node for node in ast.walk(ast.parse(file.read_bytes())) if is_literal(node)]
+    values = [entry.value for node in literals for entry in ast.walk(node.slice) if isinstance(entry, ast.Constant)]
+
+    assert [value for value in values if isinstance(value, str) and not re.fullmatch(r"[\w.-]+", value)] == []
+
+
+def is_literal(node):
+    return isinstance(node, ast.Subscript) and isinstance(node.value, ast.Name) and node.value.id == "Literal"
 
 
 def test_late_and_relative_imports_are_counted(tmp_path):

@@ -16,7 +16,7 @@ from app.spec.device_report import NetworkFamily
 from app.spec.devices.published import PublishedDevice, PublishedRun, published
 from app.spec.units import counted
 from worker.engine.devices.errors import NotFitted
-from worker.engine.devices.workload import Layers, published_layers
+from worker.engine.devices.workload import LayerCosts, published_layers
 
 FAST: Final = 2.0
 """Multiplications that fast convolution saves: 2.25 or 4 by the size of its tiles, less what its transforms cost."""
@@ -107,7 +107,7 @@ class Roofline:
     rate: float
     overhead_s: float
 
-    def cost(self, layers: Layers) -> Cost:
+    def cost(self, layers: LayerCosts) -> Cost:
         """Seconds that the layers take."""
         compute, memory = work(self.device, self.family, layers)
         compute = compute / self.rate
@@ -115,7 +115,7 @@ class Roofline:
         return Cost(float(compute[~waits].sum()), float(memory[waits].sum()), self.overhead_s * len(layers))
 
 
-def work(device: PublishedDevice, family: Family, layers: Layers) -> tuple[np.ndarray, np.ndarray]:
+def work(device: PublishedDevice, family: Family, layers: LayerCosts) -> tuple[np.ndarray, np.ndarray]:
     """Multiplications of each layer, and seconds that its bytes take: none for what stays in the cache."""
     multiplied = layers.macs / np.where(layers.fast, FAST, 1.0) + family.per_value * layers.values
     moved = (layers.weights + layers.values) * (1 if family.integer else device.float_bytes)
@@ -138,7 +138,7 @@ def _squares(device: PublishedDevice, family: Family, seconds: Mapping[str, floa
     return squares.sum(axis=0)
 
 
-def _seconds(device: PublishedDevice, family: Family, layers: Layers, overhead: float) -> np.ndarray:
+def _seconds(device: PublishedDevice, family: Family, layers: LayerCosts, overhead: float) -> np.ndarray:
     """Seconds that the layers take at each of `RATES`, float64 `[len(RATES)]`."""
     multiplied, memory = work(device, family, layers)
     each: np.ndarray = np.maximum(multiplied / RATES[:, None], memory) + overhead

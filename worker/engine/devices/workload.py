@@ -30,7 +30,7 @@ UNLIKE = {
 
 
 @dataclass(frozen=True)
-class Layers:
+class LayerCosts:
     """Convolutions and matrix products, in order; one number for each layer in every array."""
 
     macs: np.ndarray
@@ -42,7 +42,7 @@ class Layers:
     """Bool: windows of 3 without stride, for which fast convolution (arXiv:1509.09308) multiplies less."""
 
     @classmethod
-    def of(cls, rows: Iterable[tuple[float, float, float, float]]) -> "Layers":
+    def of(cls, rows: Iterable[tuple[float, float, float, float]]) -> "LayerCosts":
         """From macs, weights, values and fast of each layer."""
         table = np.array(list(rows), np.float64).reshape(-1, 4)
         return cls(table[:, 0], table[:, 1], table[:, 2], table[:, 3] > 0)
@@ -55,8 +55,8 @@ class Layers:
 class Workload:
     """Of a whole network for one batch."""
 
-    floating: Layers
-    integer: Layers
+    floating: LayerCosts
+    integer: LayerCosts
     """Layers whose operands both come from integers."""
     depthwise: bool
 
@@ -72,11 +72,11 @@ class Workload:
 
 
 @lru_cache(maxsize=1)
-def published_layers() -> dict[str, Layers]:
+def published_layers() -> dict[str, LayerCosts]:
     """Of the networks whose latencies are published, by their names there."""
     table = json.loads(FILE.read_text(encoding="utf-8"))
     return {
-        name: Layers.of((macs, weights, given + made, fast) for macs, weights, given, made, fast in rows)
+        name: LayerCosts.of((macs, weights, given + made, fast) for macs, weights, given, made, fast in rows)
         for name, rows in table.items()
     }
 
@@ -108,7 +108,7 @@ def workload_of(path: Path, signature: Signature, batch: int) -> Workload:
         rows[integer].append((scale * (macs or 0), math.prod(weight), scale * values, _is_fast(node, weight)))
     if not convolves:
         raise NotFitted("Nothing like it is published: a network without convolutions.")
-    return Workload(Layers.of(rows[False]), Layers.of(rows[True]), depthwise)
+    return Workload(LayerCosts.of(rows[False]), LayerCosts.of(rows[True]), depthwise)
 
 
 def _known(name: str, node: NodeProto, shapes: Mapping[str, Shape]) -> tuple[int, ...]:

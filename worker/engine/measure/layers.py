@@ -1,7 +1,7 @@
 """Where the error comes from: signal to noise at every layer that both models still have.
 
 Quantizers keep the names of values, so a layer is found in both graphs by the name of its output. Where the
-delivered graph dequantizes that value again, the dequantized twin is compared: it is what the next layer sees.
+delivered graph dequantizes that value again, the dequantized value is compared: it is what the next layer sees.
 """
 
 from collections.abc import Callable, Iterator
@@ -32,7 +32,7 @@ Advance = Callable[[float], None]
 
 
 @dataclass(frozen=True)
-class Layer:
+class ComparedLayer:
     """One layer in both graphs."""
 
     name: str
@@ -68,14 +68,14 @@ def measure_layers(
     ), notes
 
 
-def matching_layers(before: onnx.GraphProto, after: onnx.GraphProto) -> tuple[list[Layer], int]:
+def matching_layers(before: onnx.GraphProto, after: onnx.GraphProto) -> tuple[list[ComparedLayer], int]:
     """The layers both graphs have, in the original's order, and how many layers the original has.
 
     A value counts as a layer's output if either graph computes it with a layer operator: fusing a convolution
     with its batch norm or activation moves the name on to a later value.
     """
     made_after = {name: node for node in after.node for name in node.output[:1]}
-    twins = _dequantized_twins(after)
+    dequantized_values = _dequantized_values(after)
     layers, candidates = [], 0
     for node in before.node:
         value = node.output[0]
@@ -84,11 +84,13 @@ def matching_layers(before: onnx.GraphProto, after: onnx.GraphProto) -> tuple[li
             continue
         maker = next((made for made in (node, _maker(value, made_after)) if made.op_type in LAYER_OPERATORS), None)
         if maker is not None:
-            layers.append(Layer(maker.name or value, maker.op_type, value, twins.get(value, value)))
+            layers.append(
+                ComparedLayer(maker.name or value, maker.op_type, value, dequantized_values.get(value, value))
+            )
     return layers, candidates
 
 
-def _dequantized_twins(graph: onnx.GraphProto) -> dict[str, str]:
+def _dequantized_values(graph: onnx.GraphProto) -> dict[str, str]:
     """Value name -> name of what DequantizeLinear(QuantizeLinear(value)) returns."""
     quantized = {node.output[0]: node.input[0] for node in graph.node if node.op_type == "QuantizeLinear"}
     return {
@@ -107,7 +109,7 @@ def _maker(value: str, made: dict[str, onnx.NodeProto]) -> onnx.NodeProto:
     return node
 
 
-def _notes(layers: list[Layer], candidates: int) -> tuple[str, ...]:
+def _notes(layers: list[ComparedLayer], candidates: int) -> tuple[str, ...]:
     notes = []
     if candidates and len(layers) < FEW * candidates:
         notes.append(
@@ -138,7 +140,12 @@ def _exposing(model: onnx.ModelProto, folder: Path, values: list[str], threads: 
 
 
 def _compare(
-    group: list[Layer], sums: dict[Layer, Likeness], before: Run, after: Run, rows: AnyRows, batch: BatchRange
+    group: list[ComparedLayer],
+    sums: dict[ComparedLayer, Likeness],
+    before: Run,
+    after: Run,
+    rows: AnyRows,
+    batch: BatchRange,
 ) -> None:
     size = batch.nearest(ROWS_AT_ONCE)
     batches: Iterator = islice(rows.batches(size), max(1, ROWS // size))

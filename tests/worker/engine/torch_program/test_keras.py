@@ -26,7 +26,7 @@ from worker.engine.progress import ToolchainMissing, Unheard
 from worker.engine.torch_program.keras import load_keras
 from worker.runtime.job_sandbox import JobSandbox, Limits, Listeners
 
-MAKER = Path(__file__).with_name("keras_models.py")
+MAKER = Path(__file__).parents[3] / "support" / "keras_models.py"
 pytestmark = pytest.mark.toolchain("keras")
 
 SPLITS = {"splits": {"calibration": 0.3, "test": 0.7}}

@@ -65,20 +65,20 @@ def fresh_program() -> Program:
     return digits_program(network())
 
 
-def trained(folder: Path, plan: Training, batches: int = 0) -> tuple[Trained, dict[str, Tensor], list[str]]:
+def trained(folder: Path, config: Training, batches: int = 0) -> tuple[Trained, dict[str, Tensor], list[str]]:
     """A training that is killed after some batches, or not."""
     program = fresh_program()
     module = program.graph_module()
     heard = Dying(batches)
     data = {"train": digits_rows(folder, slice(0, 200)), "validation": digits_rows(folder, slice(200, 300))}
     context = training_context(folder, data, keep=True, progress=heard)
-    done = train(program, module, plan, label_loss(plan, program, context), context, name="test", keep_seconds=0)
+    done = train(program, module, config, label_loss(config, program, context), context, name="test", keep_seconds=0)
     return done, dict(module.state_dict()), heard.messages
 
 
 @pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
 def test_a_killed_training_ends_with_the_same_weights(tmp_path: Path, optimizer: str) -> None:
-    plan = Training.model_validate(
+    config = Training.model_validate(
         {
             "epochs": 4,
             "batch": 32,
@@ -88,17 +88,17 @@ def test_a_killed_training_ends_with_the_same_weights(tmp_path: Path, optimizer:
             "augment": [{"type": "random_crop", "padding": 1}, {"type": "random_flip"}],
         }
     )
-    whole, weights, _ = trained(tmp_path / "whole", plan)
+    whole, weights, _ = trained(tmp_path / "whole", config)
 
     for batches in (3, 7 + 4, 7 + 5):  # in epoch 1; in epoch 2; in epoch 3, reached from the checkpoint of epoch 1
         with pytest.raises(Died):
-            trained(tmp_path / "killed", plan, batches)
-    resumed, again, messages = trained(tmp_path / "killed", plan)
+            trained(tmp_path / "killed", config, batches)
+    resumed, again, messages = trained(tmp_path / "killed", config)
 
     assert len(messages) < 4 * 7
     assert resumed.history == whole.history
     assert all(torch.equal(again[name], weights[name]) for name in weights)
-    finished, once_more, messages = trained(tmp_path / "killed", plan)
+    finished, once_more, messages = trained(tmp_path / "killed", config)
     assert not messages
     assert finished.history == whole.history
     assert all(torch.equal(once_more[name], weights[name]) for name in weights)
@@ -109,18 +109,18 @@ def rows(tmp_path: Path) -> dict[Role, Rows]:
     return {"train": digits_rows(tmp_path, slice(0, 200)), "validation": digits_rows(tmp_path, slice(200, 300))}
 
 
-def quickly(plan: Training, context: Context, net: nn.Module | None = None, **more: Any) -> tuple[Trained, Program]:
+def quickly(config: Training, context: Context, net: nn.Module | None = None, **more: Any) -> tuple[Trained, Program]:
     """A small training."""
     program = digits_program(net) if net else fresh_program()
     module = program.graph_module()
-    done = train(program, module, plan, label_loss(plan, program, context), context, name="test", **more)
+    done = train(program, module, config, label_loss(config, program, context), context, name="test", **more)
     return done, program
 
 
 def test_the_best_epoch_is_returned_in_eval_mode(tmp_path: Path, rows: dict[Role, Rows]) -> None:
-    plan = Training(epochs=8, learning_rate=0.02, batch=32)
+    config = Training(epochs=8, learning_rate=0.02, batch=32)
     context = training_context(tmp_path, rows)
-    done, program = quickly(plan, context)
+    done, program = quickly(config, context)
 
     best = max(done.history[1:], key=lambda epoch: (epoch["top1"], -(epoch["validation_loss"] or 0)))
     assert done.best == best
@@ -183,10 +183,10 @@ def test_pruned_weights_stay_zero(tmp_path: Path, rows: dict[Role, Rows]) -> Non
         pruned[3].weight.mul_((torch.rand_like(pruned[3].weight) > 0.5).float())
     zeros = pruned[3].weight == 0
     context = training_context(tmp_path, rows)
-    plan = Training(epochs=1, optimizer="sgd", learning_rate=0.05)
+    config = Training(epochs=1, optimizer="sgd", learning_rate=0.05)
 
-    kept, _ = quickly(plan, context, pruned, sparse={"3.weight"})
-    lost, _ = quickly(plan, context, pruned)
+    kept, _ = quickly(config, context, pruned, sparse={"3.weight"})
+    lost, _ = quickly(config, context, pruned)
 
     assert torch.equal(kept.module.get_parameter("3.weight") == 0, zeros)
     assert not (lost.module.get_parameter("3.weight") == 0).any()
@@ -200,8 +200,8 @@ def test_without_validation_rows_some_training_rows_are_held_out(tmp_path: Path,
 
 
 def test_training_stops_when_it_no_longer_helps(tmp_path: Path, rows: dict[Role, Rows]) -> None:
-    plan = Training(epochs=30, learning_rate=1e-9, schedule="constant", patience=2)
-    done, _ = quickly(plan, training_context(tmp_path, rows), digits.digits_cnn(0, 4).eval())
+    config = Training(epochs=30, learning_rate=1e-9, schedule="constant", patience=2)
+    done, _ = quickly(config, training_context(tmp_path, rows), digits.digits_cnn(0, 4).eval())
 
     assert len(done.history) - 1 < 30
     assert len(done.history) - 1 == done.best_epoch + 2
@@ -238,8 +238,8 @@ def test_rare_classes_count_as_much_as_frequent_ones_if_balanced(tmp_path: Path)
     context = training_context(tmp_path, {"train": unbalanced, "validation": unbalanced})
 
     def right_on_rare(weights: str | None) -> float:
-        plan = Training(epochs=4, learning_rate=0.003, class_weights=weights)
-        done, program = quickly(plan, context, digits.digits_cnn(0, 8))
+        config = Training(epochs=4, learning_rate=0.003, class_weights=weights)
+        done, program = quickly(config, context, digits.digits_cnn(0, 8))
         images, numbers = next(unseen.batches(500))
         answers = program.outputs_of(done.module, {"image": torch.from_numpy(images["image"])})["logits"].argmax(1)
         return float((answers.numpy() == numbers).mean())
@@ -249,8 +249,8 @@ def test_rare_classes_count_as_much_as_frequent_ones_if_balanced(tmp_path: Path)
 
 def test_smoothed_labels_make_for_smaller_scores(tmp_path: Path, rows: dict[Role, Rows]) -> None:
     def largest_score(smoothing: float) -> float:
-        plan = Training(epochs=8, batch=32, learning_rate=0.01, label_smoothing=smoothing)
-        done, program = quickly(plan, training_context(tmp_path, rows))
+        config = Training(epochs=8, batch=32, learning_rate=0.01, label_smoothing=smoothing)
+        done, program = quickly(config, training_context(tmp_path, rows))
         images, _ = next(rows["train"].batches(200))
         scores = program.outputs_of(done.module, {"image": torch.from_numpy(images["image"])})["logits"]
         return float(scores.detach().softmax(1).max(1).values.mean())
@@ -260,7 +260,7 @@ def test_smoothed_labels_make_for_smaller_scores(tmp_path: Path, rows: dict[Role
 
 def test_clipping_bounds_a_step(tmp_path: Path, rows: dict[Role, Rows]) -> None:
     def moved(clip_norm: float | None) -> float:
-        plan = Training(
+        config = Training(
             epochs=1,
             batch=200,
             optimizer="sgd",
@@ -271,7 +271,7 @@ def test_clipping_bounds_a_step(tmp_path: Path, rows: dict[Role, Rows]) -> None:
             clip_norm=clip_norm,
         )
         start = dict(network().named_parameters())
-        done, _ = quickly(plan, training_context(tmp_path, rows))
+        done, _ = quickly(config, training_context(tmp_path, rows))
         return (
             sum(float((one - start[name]).detach().square().sum()) for name, one in done.module.named_parameters())
             ** 0.5
@@ -282,7 +282,7 @@ def test_clipping_bounds_a_step(tmp_path: Path, rows: dict[Role, Rows]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("plan", "expected"),
+    ("config", "expected"),
     [
         ({"schedule": "constant"}, [1, 1, 1, 1]),
         ({"schedule": "cosine"}, [1, 0.8536, 0.5, 0.1464]),
@@ -290,8 +290,8 @@ def test_clipping_bounds_a_step(tmp_path: Path, rows: dict[Role, Rows]) -> None:
         ({"schedule": "cosine", "warmup_epochs": 2}, [0, 0.5, 1, 0.5]),
     ],
 )
-def test_the_learning_rate_follows_its_schedule(plan: dict, expected: list[float]) -> None:
-    made = Training.model_validate({"epochs": 4} | plan)
+def test_the_learning_rate_follows_its_schedule(config: dict, expected: list[float]) -> None:
+    made = Training.model_validate({"epochs": 4} | config)
 
     assert [rate_factor(made, epoch) for epoch in range(4)] == pytest.approx(expected, abs=1e-3)
 
@@ -301,9 +301,9 @@ def test_a_graph_for_one_batch_size_gets_that_size(tmp_path: Path, rows: dict[Ro
     signature = SIGNATURE.model_copy(update={"inputs": (shape,)})
     program = Program(torch.export.export(network().eval(), (torch.zeros(16, 1, 8, 8),)), signature)
     context = training_context(tmp_path, rows)
-    plan = Training(epochs=1, batch=64)
+    config = Training(epochs=1, batch=64)
 
-    done = train(program, program.graph_module(), plan, label_loss(plan, program, context), context, name="test")
+    done = train(program, program.graph_module(), config, label_loss(config, program, context), context, name="test")
 
     assert done.best["loss"] < done.history[0]["validation_loss"]
 
@@ -319,16 +319,16 @@ def test_values_are_learned_by_their_squared_error(tmp_path: Path) -> None:
     )
     program = Program(zoo.program(nn.Linear(5, 1), torch.zeros(2, 5)), signature)
     context = training_context(tmp_path, {"train": values})
-    plan = Training(epochs=20, learning_rate=0.1, weight_decay=0, batch=32)
+    config = Training(epochs=20, learning_rate=0.1, weight_decay=0, batch=32)
 
-    done = train(program, program.graph_module(), plan, label_loss(plan, program, context), context, name="test")
+    done = train(program, program.graph_module(), config, label_loss(config, program, context), context, name="test")
 
     assert done.best["top1"] is None
     assert done.best["validation_loss"] < 0.01 < 1 < done.history[0]["validation_loss"]
     assert len(done.charts) == 1
     diverging = Training(epochs=20, optimizer="sgd", learning_rate=10)
     with pytest.raises(NanLoss, match=r"loss of step \d+ \(epoch"):
-        train(program, program.graph_module(), diverging, label_loss(plan, program, context), context, name="test")
+        train(program, program.graph_module(), diverging, label_loss(config, program, context), context, name="test")
 
 
 def test_devices_in_a_graph_follow_its_weights() -> None:
@@ -347,20 +347,20 @@ def test_devices_in_a_graph_follow_its_weights() -> None:
 
 
 def test_float16_is_for_gpus_alone() -> None:
-    plan = Training(mixed_precision=True)
-    on_gpu, on_cpu = Precision.of(plan, "cuda"), Precision.of(plan, "cpu")
+    config = Training(mixed_precision=True)
+    on_gpu, on_cpu = Precision.of(config, "cuda"), Precision.of(config, "cpu")
 
     assert (on_gpu.half, on_cpu.half, Precision.of(Training(), "cuda").half) == (True, False, False)
-    assert (on_gpu.notes(plan), on_cpu.notes(Training())) == ((), ())
+    assert (on_gpu.notes(config), on_cpu.notes(Training())) == ((), ())
     with on_cpu.autocast():
         assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == torch.float32
 
 
 def test_without_a_gpu_mixed_precision_changes_nothing_and_says_so(tmp_path: Path, rows: dict[Role, Rows]) -> None:
-    plan = {"epochs": 2, "batch": 32, "learning_rate": 0.01}
+    config = {"epochs": 2, "batch": 32, "learning_rate": 0.01}
     context = training_context(tmp_path, rows)
-    half, _ = quickly(Training.model_validate(plan | {"mixed_precision": True}), context)
-    full, _ = quickly(Training.model_validate(plan), context)
+    half, _ = quickly(Training.model_validate(config | {"mixed_precision": True}), context)
+    full, _ = quickly(Training.model_validate(config), context)
 
     assert half.history == full.history
     weights = full.module.state_dict()

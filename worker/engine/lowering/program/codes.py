@@ -33,7 +33,7 @@ class Activation:
 
 
 @dataclass(frozen=True)
-class Weight:
+class QuantizedWeight:
     """An int8 weight in the layout of the operator that reads it; zero-points are 0."""
 
     codes: np.ndarray
@@ -48,18 +48,18 @@ class Weight:
         """The codes that converters are told of: with 8 bits the symmetric ones."""
         return (-HIGHEST, HIGHEST) if self.bits == 8 else (-(1 << (self.bits - 1)), (1 << (self.bits - 1)) - 1)
 
-    def transposed(self) -> "Weight":
+    def transposed(self) -> "QuantizedWeight":
         """Of the transposed matrix."""
         return replace(self, codes=np.ascontiguousarray(self.codes.T), axis=1 - self.axis)
 
 
-def rounded(weight: np.ndarray, axis: int) -> Weight:
+def rounded(weight: np.ndarray, axis: int) -> QuantizedWeight:
     """Symmetric codes -127 ... 127 with a scale for each channel, from its largest magnitude."""
     others = tuple(one for one in range(weight.ndim) if one != axis)
     largest = np.abs(weight).max(others, keepdims=True)
     scales = np.where(largest > 0, largest / HIGHEST, 1.0).astype(np.float32)
     codes = np.clip(np.rint(weight / scales), -HIGHEST, HIGHEST).astype(np.int8)
-    return Weight(codes, scales.reshape(-1), axis)
+    return QuantizedWeight(codes, scales.reshape(-1), axis)
 
 
 def constant(module: fx.GraphModule, name: str, values: np.ndarray) -> fx.Node:
@@ -73,7 +73,7 @@ def constant(module: fx.GraphModule, name: str, values: np.ndarray) -> fx.Node:
     return module.graph.get_attr(free)
 
 
-def dequantized(module: fx.GraphModule, name: str, weight: Weight) -> fx.Node:
+def dequantized(module: fx.GraphModule, name: str, weight: QuantizedWeight) -> fx.Node:
     """An int8 constant and its dequantize, at the insertion point."""
     codes = constant(module, f"{name}_codes", weight.codes)
     if len(weight.scales) == 1 < weight.codes.shape[weight.axis]:

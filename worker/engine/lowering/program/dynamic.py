@@ -9,7 +9,7 @@ import torch
 from onnx import GraphProto
 from torch import fx
 
-from worker.engine.lowering.program.codes import Weight, dequantized, quantize_at_run_time, rounded
+from worker.engine.lowering.program.codes import QuantizedWeight, dequantized, quantize_at_run_time, rounded
 from worker.engine.lowering.program.layers import Found, Places, found_at, weighted_nodes
 from worker.engine.lowering.program.places import nodes_by_value
 from worker.engine.onnx_graph.index import GraphIndex, attributes
@@ -46,7 +46,7 @@ def _linear_at(graph: GraphProto, places: Places, layer: onnx.NodeProto) -> Foun
     return found if found is not None and found.product.node.target is torch.ops.aten.linear.default else None
 
 
-def _weight(index: GraphIndex, found: Found) -> Weight:
+def _weight(index: GraphIndex, found: Found) -> QuantizedWeight:
     """`[outputs, inputs]`."""
     layer = found.layer
     values: np.ndarray = index.array(layer.input[1])
@@ -54,7 +54,7 @@ def _weight(index: GraphIndex, found: Found) -> Weight:
     return rounded(values.T if transposed else values, 0)
 
 
-def _quantize(module: fx.GraphModule, found: Found, weight: Weight) -> None:
+def _quantize(module: fx.GraphModule, found: Found, weight: QuantizedWeight) -> None:
     node = found.product.node
     with module.graph.inserting_before(node):
         operand = dequantized(module, str(found.product.weight.target), weight)

@@ -16,7 +16,7 @@ from torch import fx
 
 from worker.engine.lowering.onnx.biases import dequantized
 from worker.engine.lowering.onnx.placement import Layer
-from worker.engine.lowering.program.codes import Weight, constant
+from worker.engine.lowering.program.codes import QuantizedWeight, constant
 from worker.engine.lowering.program.codes import dequantized as weight_node
 from worker.engine.lowering.program.places import PRODUCTS, Product, product_at
 from worker.engine.onnx_graph.index import GraphIndex, attributes
@@ -87,7 +87,7 @@ def as_layers(nodes: list[NodeProto]) -> tuple[Layer, ...]:
 
 
 def transplant(
-    module: fx.GraphModule, found: Found, lowered: GraphIndex, node: NodeProto, codes: Weight | None = None
+    module: fx.GraphModule, found: Found, lowered: GraphIndex, node: NodeProto, codes: QuantizedWeight | None = None
 ) -> None:
     """Give a layer of the program the weight and the bias that `node`, the same layer, has in a lowered graph.
 
@@ -101,7 +101,9 @@ def transplant(
     graph = module.graph
     with graph.inserting_before(product.node):
         name = str(product.weight.target)
-        operand = weight_node(module, name, weight) if isinstance(weight, Weight) else constant(module, name, weight)
+        operand = (
+            weight_node(module, name, weight) if isinstance(weight, QuantizedWeight) else constant(module, name, weight)
+        )
         shift = None if bias is None else constant(module, f"{name}_bias", bias)
     target, args = product.node.target, _arguments(product)
     if node.op_type in ("Gemm", "MatMul"):
@@ -147,7 +149,7 @@ def _arguments(product: Product) -> tuple[Any, ...]:
     return (*args, *[None] * (3 - len(args))) if product.node.target not in PRODUCTS else (*args, None)
 
 
-def _weight(index: GraphIndex, node: NodeProto) -> Weight | np.ndarray:
+def _weight(index: GraphIndex, node: NodeProto) -> QuantizedWeight | np.ndarray:
     """As the program's operators take it: matrices are `[outputs, inputs]`."""
     transposed = _transposed(node)
     if index.is_float(node.input[1]):
@@ -156,7 +158,7 @@ def _weight(index: GraphIndex, node: NodeProto) -> Weight | np.ndarray:
     maker = index.maker[node.input[1]]
     codes, scales = index.array(maker.input[0]), index.array(maker.input[1]).reshape(-1)
     axis = int(str(attributes(maker).get("axis", 1))) % codes.ndim if scales.size > 1 else 0
-    weight = Weight(codes, scales.astype(np.float32), axis)
+    weight = QuantizedWeight(codes, scales.astype(np.float32), axis)
     return weight.transposed() if transposed else weight
 
 

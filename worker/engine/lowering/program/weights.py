@@ -4,7 +4,7 @@ import numpy as np
 import onnx
 from torch import fx
 
-from worker.engine.lowering.program.codes import Weight
+from worker.engine.lowering.program.codes import QuantizedWeight
 from worker.engine.lowering.program.layers import (
     Places,
     as_layers,
@@ -45,9 +45,11 @@ def carry_out_weights(plan: WeightsPlan, named: Program, module: fx.GraphModule)
     return len(done), tuple(name for name in plan.weights if name not in done)
 
 
-def _codes(weight: CodedWeight) -> Weight | None:
+def _codes(weight: CodedWeight) -> QuantizedWeight | None:
     """In the layout of the tensor; None where one scale for each output and zero-points of 0 do not say it all."""
     if weight.grid.zeros is not None or weight.codes.shape[1] != 1:
         return None
     rows = (weight.codes[:, 0, : weight.layout.columns].astype(np.int16) - weight.grid.shape.middle).astype(np.int8)
-    return Weight(weight.layout.tensor(rows), weight.grid.scale.reshape(-1), weight.layout.axes[0], weight.bits)
+    return QuantizedWeight(
+        weight.layout.tensor(rows), weight.grid.scale.reshape(-1), weight.layout.axes[0], weight.bits
+    )

@@ -31,14 +31,14 @@ class Student:
     products: dict[str, str] = field(default_factory=dict)
     """The parameter that is the weight of each layer, by the layer's output."""
 
-    def groups(self, plan: Training) -> list[dict[str, Any]]:
+    def groups(self, config: Training) -> list[dict[str, Any]]:
         """Parameters to train: weights, what has no weight decay, and scales."""
         scales = {id(one.log_ratio): one.log_ratio for one in self.module.modules() if isinstance(one, Quantizer)}
         own = [one for one in self.module.parameters() if id(one) not in scales and one.is_floating_point()]
         groups = [
-            {"params": [one for one in own if one.ndim > 1], "weight_decay": plan.weight_decay},
+            {"params": [one for one in own if one.ndim > 1], "weight_decay": config.weight_decay},
             {"params": [one for one in own if one.ndim <= 1], "weight_decay": 0.0},
-            {"params": list(scales.values()), "weight_decay": 0.0, "lr": SCALES_RATE * plan.learning_rate},
+            {"params": list(scales.values()), "weight_decay": 0.0, "lr": SCALES_RATE * config.learning_rate},
         ]
         return [group for group in groups if group["params"]]
 
