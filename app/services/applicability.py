@@ -74,7 +74,7 @@ def _check_precision(spec: JobSpec, info: ModelInfo) -> None:
     if not floats or "float32" in floats:
         return
     for position, step in enumerate(spec.steps):
-        if step.kind().startswith("quantize."):
+        if step.quantizes:
             raise StepNotApplicable(
                 f"{step.kind()} quantizes float32 weights; this model's inputs are {min(floats)}.",
                 pointer=f"/steps/{position}",

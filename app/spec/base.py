@@ -84,6 +84,8 @@ class Step(Tagged):
 
     needs: ClassVar[Needs] = Needs()
     """What every step of the kind needs."""
+    quantizes: ClassVar[bool] = False
+    """Whether it rounds float32 weights: a model of another precision has none."""
     makes_plan: ClassVar[bool] = False
     """A plan describes the weights as they are now: no step may change the model after it."""
 

@@ -106,6 +106,7 @@ class QuantizeStatic(Budgeted):
     )
 
     needs: ClassVar[Needs] = Needs(calibration=True)
+    quantizes: ClassVar[bool] = True
     makes_plan: ClassVar[bool] = True
 
     @model_validator(mode="after")
@@ -127,6 +128,7 @@ class QuantizeDynamic(Step):
     per_channel: bool = Field(True, description="One weight scale per output channel instead of one per tensor.")
     skip: Skip = Skip()
 
+    quantizes: ClassVar[bool] = True
     makes_plan: ClassVar[bool] = True
 
 
@@ -158,6 +160,7 @@ class QuantizeWeights(Budgeted):
         "the budget is kept, found by measuring each on calibration data.",
     )
 
+    quantizes: ClassVar[bool] = True
     makes_plan: ClassVar[bool] = True
 
     @model_validator(mode="after")

@@ -54,6 +54,7 @@ class QuantizeAware(Training, Budgeted):
     budget: Budget | None = Field(None, description="For skip 'auto': what the outputs may lose before training.")
 
     needs: ClassVar[Needs] = Needs(train=True, labels=True, trainable_graph=True)
+    quantizes: ClassVar[bool] = True
     makes_plan: ClassVar[bool] = True
 
     def distillation(self) -> Distill | None:

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import torch
 from torch import fx
 
+from app.spec.metrics import TOP1
 from app.spec.prune import PruneChannels
 from app.spec.quantize import QuantizeStatic
 from app.spec.sensitivity import AnalyzeSensitivity
@@ -46,11 +47,11 @@ def analyze_sensitivity(step: AnalyzeSensitivity, model: Model, context: Context
             "layers": len(findings),
             "most_sensitive": worst.layer,
             "lowest_sqnr_db": reading.sqnr_db,
-            **({} if reference_outputs.top1 is None else {"top1": reference_outputs.top1}),
+            **({} if reference_outputs.right_answers is None else {TOP1.name: reference_outputs.right_answers}),
         },
         charts=(layer_chart(findings),),
-        tables=(layer_table(findings, reference_outputs.top1),),
-        files={FILE: write(findings, reference_outputs.top1, context.scratch / FILE)},
+        tables=(layer_table(findings, reference_outputs.right_answers),),
+        files={FILE: write(findings, reference_outputs.right_answers, context.scratch / FILE)},
     )
 
 

@@ -98,5 +98,5 @@ def _within(budget: Budget, step: QuantizeStatic, changed: Changed, plan: Static
         facts={**changed.facts, **facts_of(chosen), "quantized_nodes": len(planned.nodes)},
         charts=(layer_chart(findings),),
         tables=tables_of(chosen, findings),
-        files={FILE: write(findings, chosen.float_top1, context.scratch / FILE)},
+        files={FILE: write(findings, chosen.float_right_answers, context.scratch / FILE)},
     )

@@ -81,7 +81,7 @@ def quantize_weights(step: QuantizeWeights, model: Model, context: Context) -> C
         facts={**changed.facts, **facts_of(chosen)},
         charts=(*changed.charts, layer_chart(findings)),
         tables=(*tables_of(chosen, findings), *changed.tables),
-        files={FILE: write(findings, chosen.float_top1, context.scratch / FILE)},
+        files={FILE: write(findings, chosen.float_right_answers, context.scratch / FILE)},
     )
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, fx, nn
 
+from app.spec.metrics import TOP1
 from app.spec.training import Training
 from app.spec.units import remaining
 from worker.engine.context import Context
@@ -222,7 +223,7 @@ class _Run:
 
     def _figures(self, trained: float | None, score: Score) -> dict[str, float | None]:
         rate = None if trained is None else self.optimizer.param_groups[0]["lr"]
-        return {"loss": trained, "validation_loss": score.loss, "top1": score.top1, "learning_rate": rate}
+        return {"loss": trained, "validation_loss": score.loss, TOP1.name: score.right_answers, "learning_rate": rate}
 
     def _set_learning_rate(self, step: int) -> None:
         factor = rate_factor(self.config, step / self.steps_in_epoch)
@@ -254,7 +255,7 @@ class _Run:
 
 
 def _rank(figures: Mapping[str, float | None]) -> tuple[float, float]:
-    return (figures["top1"] or 0.0, -(figures["validation_loss"] or 0.0))
+    return (figures[TOP1.name] or 0.0, -(figures["validation_loss"] or 0.0))
 
 
 def _seed(seed: int, epoch: int) -> int:

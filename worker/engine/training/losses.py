@@ -59,13 +59,13 @@ class Score:
     """How well a model does on some rows."""
 
     loss: float
-    top1: float | None
+    right_answers: float | None
     """Share of rows whose highest score is that of their label; None where labels are not class numbers."""
 
     @property
     def rank(self) -> tuple[float, float]:
         """The larger, the better: by the share of right answers, then by the loss."""
-        return (self.top1 or 0.0, -self.loss)
+        return (self.right_answers or 0.0, -self.loss)
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from torch import fx
 
+from app.spec.metrics import TOP1
 from app.spec.report import Chart, Series
 from worker.engine.context import Fact
 
@@ -15,7 +16,8 @@ class Trained:
 
     module: fx.GraphModule
     history: tuple[Mapping[str, float | None], ...]
-    """Of each epoch: `loss` in training (None for epoch 0, before it), `validation_loss`, `top1`, `learning_rate`."""
+    """Of each epoch: `loss` in training (None for epoch 0, before it), `validation_loss`, `learning_rate` and, by
+    the name of that metric, the share of right answers."""
     best_epoch: int
     rows: int
     validation_rows: int
@@ -33,8 +35,8 @@ class Trained:
         """What the best epoch achieved, as part of a sentence."""
         before, best = self.history[0], self.best
         where = f"epoch {self.best_epoch} of {len(self.history) - 1} was the best, with"
-        if before["top1"] is not None and best["top1"] is not None:
-            shares = f"{100 * best['top1']:.1f} % right answers (before: {100 * before['top1']:.1f} %)"
+        if (was := before[TOP1.name]) is not None and (now := best[TOP1.name]) is not None:
+            shares = f"{TOP1.level(now)} right answers (before: {TOP1.level(was)})"
             return f"{where} {shares} on {self.validation_rows} validation rows"
         loss = f"a loss of {best['validation_loss']:.3g} (before: {before['validation_loss']:.3g})"
         return f"{where} {loss} on {self.validation_rows} validation rows"
@@ -50,8 +52,8 @@ class Trained:
             "validation_rows": self.validation_rows,
             "loss": self.best["loss"],
             "validation_loss": self.best["validation_loss"],
-            "validation_top1_before": self.history[0]["top1"],
-            "validation_top1": self.best["top1"],
+            f"validation_{TOP1.name}_before": self.history[0][TOP1.name],
+            f"validation_{TOP1.name}": self.best[TOP1.name],
         }
         return {name: value for name, value in figures.items() if value is not None}
 
@@ -68,6 +70,6 @@ class Trained:
             return Chart(title=title, kind="line", x_label="epoch", y_label=label, x=epochs, series=lines)
 
         losses = chart("Loss", "loss", training="loss", validation="validation_loss")
-        if self.best["top1"] is None:
+        if self.best[TOP1.name] is None:
             return (losses,)
-        return (losses, chart("Right answers on the validation rows", "share", validation="top1"))
+        return (losses, chart("Right answers on the validation rows", "share", validation=TOP1.name))

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from app.spec.metrics import TOP1
 from app.spec.quantize_aware import QuantizeAware
 from worker.engine.context import Changed, Context
 from worker.engine.lowering.onnx.profiles import PROFILES
@@ -77,8 +78,8 @@ def told_with(changed: Changed, chosen: Chosen, plan: StaticPlan, context: Conte
     """The report of a training with what was chosen before it, what that cost then, and what it costs now."""
     lowered = save(lower_static(plan, PROFILES["x86"]), context.scratch / "trained.onnx")[0]
     trained, findings = chosen.reference_outputs.read(graph_runner(lowered, context)), findings_of(chosen.sweep)
-    lost = points_lost(chosen.float_top1, trained.top1)
-    after = {"trained_sqnr_db": trained.sqnr_db} | ({} if lost is None else {"trained_top1_points_lost": lost})
+    lost = points_lost(chosen.float_right_answers, trained.right_answers)
+    after = {"trained_sqnr_db": trained.sqnr_db} | ({} if lost is None else {f"trained_{TOP1.name}_points_lost": lost})
     return Changed(
         changed.model,
         f"{changed.summary} Before training: {summary_of(chosen)}",
@@ -86,5 +87,5 @@ def told_with(changed: Changed, chosen: Chosen, plan: StaticPlan, context: Conte
         charts=(*changed.charts, layer_chart(findings)),
         tables=(*tables_of(chosen, findings, trained), *changed.tables),
         notes=(*changed.notes, TRAINED_NOTE),
-        files={**changed.files, FILE: write(findings, chosen.float_top1, context.scratch / FILE)},
+        files={**changed.files, FILE: write(findings, chosen.float_right_answers, context.scratch / FILE)},
     )

@@ -28,7 +28,7 @@ class OutputLoss:
 
     noise: float
     """Power of the difference relative to that of the original's outputs, as a mean over the outputs."""
-    top1: float | None
+    right_answers: float | None
     """Share of rows whose label has the highest score of the first output that they fit; None without class labels."""
 
     @property
@@ -62,7 +62,7 @@ class ReferenceOutputs:
             hits = self._hits(outputs, labels)
             self._labelled = self._labelled and hits is not None
             right += hits or 0
-        self.top1 = right / len(rows) if self._labelled else None
+        self.right_answers = right / len(rows) if self._labelled else None
 
     def read(self, changed: Run) -> OutputLoss:
         """Run another model with the same inputs and outputs. Raises `ModelRunFailed`."""

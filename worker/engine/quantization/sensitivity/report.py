@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from app.spec.metrics import TOP1
 from app.spec.report import MOST_POINTS, Chart, Table
 from app.spec.units import counted
 from worker.engine.context import Fact
@@ -40,18 +41,18 @@ def findings_of(found: Sweep) -> tuple[Finding, ...]:
     )
 
 
-def layer_table(findings: Sequence[Finding], top1: float | None = None, chosen: Sequence[str] = ()) -> Table:
-    """One row for each layer. `top1` is the original's; `chosen` what each layer got."""
+def layer_table(findings: Sequence[Finding], right_answers: float | None = None, chosen: Sequence[str] = ()) -> Table:
+    """One row for each layer. `right_answers` is the original's; `chosen` what each layer got."""
     done = tuple(findings[0].readings)
     columns = ["Layer", "Operator", "Weights", *(f"{one}, dB" for one in done)]
     rows = [
         [one.layer, one.operator, one.weights, *(round(reading.sqnr_db, 2) for reading in one.readings.values())]
         for one in findings
     ]
-    if top1 is not None:
+    if right_answers is not None:
         columns += [f"{one}, top-1 points lost" for one in done]
         for row, one in zip(rows, findings, strict=True):
-            row += [points_lost(top1, reading.top1) for reading in one.readings.values()]
+            row += [points_lost(right_answers, reading.right_answers) for reading in one.readings.values()]
     if chosen:
         columns.append("Chosen")
         for row, name in zip(rows, chosen, strict=True):
@@ -68,7 +69,7 @@ def layer_chart(findings: Sequence[Finding]) -> Chart:
     return layer_bars(title, "dB", [one.layer for one in findings], values)
 
 
-def write(findings: Sequence[Finding], top1: float | None, path: Path) -> Path:
+def write(findings: Sequence[Finding], right_answers: float | None, path: Path) -> Path:
     """Write every finding as JSON: decibels, and the top-1 that is left where there are labels."""
     layers = [
         {
@@ -76,12 +77,13 @@ def write(findings: Sequence[Finding], top1: float | None, path: Path) -> Path:
             "operator": one.operator,
             "weights": one.weights,
             "readings": {
-                done: {"sqnr_db": reading.sqnr_db, "top1": reading.top1} for done, reading in one.readings.items()
+                done: {"sqnr_db": reading.sqnr_db, TOP1.name: reading.right_answers}
+                for done, reading in one.readings.items()
             },
         }
         for one in findings
     ]
-    path.write_text(json.dumps({"top1": top1, "layers": layers}, indent=1), encoding="utf-8")
+    path.write_text(json.dumps({TOP1.name: right_answers, "layers": layers}, indent=1), encoding="utf-8")
     return path
 
 
@@ -102,8 +104,8 @@ def facts_of(chosen: Chosen) -> dict[str, Fact]:
         "predicted_sqnr_db": decibels(chosen.predicted),
         "measured_sqnr_db": chosen.measured.sqnr_db,
     }
-    lost = points_lost(chosen.float_top1, chosen.measured.top1)
-    return facts if lost is None else {**facts, "measured_top1_points_lost": lost}
+    lost = points_lost(chosen.float_right_answers, chosen.measured.right_answers)
+    return facts if lost is None else {**facts, f"measured_{TOP1.name}_points_lost": lost}
 
 
 def summary_of(chosen: Chosen) -> str:
@@ -143,7 +145,7 @@ def predictions(chosen: Chosen, trained: OutputLoss | None = None) -> Table:
                 name,
                 None if noise is None else round(decibels(noise), 2),
                 round(read.sqnr_db, 2),
-                points_lost(chosen.float_top1, read.top1),
+                points_lost(chosen.float_right_answers, read.right_answers),
             )
             for name, noise, read in rows
         ),

@@ -55,9 +55,9 @@ class Chosen:
     """Of the rows that it was measured on."""
 
     @property
-    def float_top1(self) -> float | None:
+    def float_right_answers(self) -> float | None:
         """Top-1 of the float model on these rows; None without class labels."""
-        return self.reference_outputs.top1
+        return self.reference_outputs.right_answers
 
     def layers_with(self, bits: int) -> frozenset[str]:
         """Names of the layers that got so many bits."""
@@ -100,7 +100,7 @@ class Search(ABC):
     def measured(self, choice: Choice, reference_outputs: ReferenceOutputs) -> OutputLoss:
         """What the lowered graph does: its codes exactly, in floating point, whatever this machine's kernels are."""
         if all(bits == FLOAT for bits in choice.values()):
-            return OutputLoss(0.0, reference_outputs.top1)
+            return OutputLoss(0.0, reference_outputs.right_answers)
         path = save(self.lowered(choice), self.context.scratch / "lowered.onnx")[0]
         return reference_outputs.read(graph_runner(path, self.context))
 
@@ -150,18 +150,18 @@ def _within_points(
     search: Search, whole: OutputLoss, points: float, reference_outputs: ReferenceOutputs
 ) -> tuple[Stage, OutputLoss]:
     """The first stage that loses no more top-1, by bisection: a point is no sum of noises, but falls with them."""
-    if reference_outputs.top1 is None:
+    if reference_outputs.right_answers is None:
         raise BudgetTooTight(
             "Top-1 cannot be measured: the labels are no classes of the first output.",
             remedy="Give the budget in decibels (sqnr_db), or labels from 0 to the number of scores less one.",
         )
-    least = reference_outputs.top1 - points / 100 - ROUNDING
+    least = reference_outputs.right_answers - points / 100 - ROUNDING
     readings = {0: whole}
 
     def keeps(place: int) -> bool:
         if place not in readings:
             readings[place] = search.measured(search.stages[place].choice, reference_outputs)
-        return (readings[place].top1 or 0.0) >= least
+        return (readings[place].right_answers or 0.0) >= least
 
     place = 0 if keeps(0) else bisect_left(range(len(search.stages)), True, key=keeps)
     return search.stages[place], readings[place]

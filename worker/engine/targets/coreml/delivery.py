@@ -14,7 +14,7 @@ from worker.engine.lowering.program.values import with_shared_values
 from worker.engine.model import Model
 from worker.engine.plan.plan import SharedPlan
 from worker.engine.targets.base import ExportContext, Exported
-from worker.engine.targets.coreml.converted import NotRunnable
+from worker.engine.targets.coreml.runtime import NotRunnable
 from worker.engine.targets.toolchain_runtime import ToolchainRuntime
 from worker.engine.targets.usage import example_rows, usage
 from worker.engine.toolchains.process import Toolchain, started

@@ -13,6 +13,7 @@ from worker.engine.model import Model
 from worker.engine.plan.errors import NothingToQuantize
 from worker.engine.plan.plan import DynamicPlan
 from worker.engine.targets.base import ExportContext, Exported
+from worker.engine.targets.executorch.runtime import executorch_runtime
 from worker.engine.targets.toolchain_runtime import ToolchainRuntime
 from worker.engine.targets.usage import example_rows, usage
 from worker.engine.toolchains.process import Toolchain, started
@@ -37,7 +38,7 @@ def deliver_executorch(target: ExecuTorchTarget, model: Model, context: ExportCo
             Path(shutil.copyfile(executorch.folder / made, context.out / made.replace(artifact[0], name)))
             for made in artifact
         )
-        runtime = _runtime(executorch, baseline, artifact, context, _left(quantized))
+        runtime = executorch_runtime(executorch, baseline, artifact, context, _left(quantized))
         yield Exported(files, runtime, _usage(target, files, runtime, model.signature), exact)
 
 
@@ -48,7 +49,7 @@ def open_executorch(target: ExecuTorchTarget, files: tuple[Path, ...], context: 
         baseline = _converted(executorch, context.original.program, target.batch, "original")
         for file in files:
             shutil.copyfile(file, executorch.folder / file.name)
-        runtime = _runtime(executorch, baseline, tuple(file.name for file in files), context)
+        runtime = executorch_runtime(executorch, baseline, tuple(file.name for file in files), context)
         yield Exported(files, runtime, usage="")
 
 
@@ -74,25 +75,6 @@ def _converted(executorch: Toolchain, program: Program, batch: int, stem: str) -
         outputs=[tensor.name for tensor in program.signature.outputs],
     )
     return tuple(made["files"])
-
-
-def _runtime(
-    executorch: Toolchain, baseline: tuple[str, ...], artifact: tuple[str, ...], context: ExportContext, *notes: str
-) -> ToolchainRuntime:
-    """Both files; what lies beside them is not deployed, and does not count as their size."""
-    version = executorch.do("version")["version"]
-    if any(tensor.shape and not isinstance(tensor.shape[0], int) for tensor in context.original.signature.inputs):
-        most = counted(executorch.do("rows", artifact=artifact[0])["rows"], "row")
-        notes = (f"The file takes up to {most}: larger batches were run and timed as several calls.", *notes)
-    return ToolchainRuntime(
-        executorch,
-        f"ExecuTorch {version}",
-        baseline[:1],
-        artifact[:1],
-        context.threads,
-        notes=tuple(note for note in notes if note),
-        profiled=True,
-    )
 
 
 def _left(quantized: QuantizedProgram | None) -> str:

@@ -6,13 +6,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from app.spec.signature import Signature
 from app.spec.targets import LiteRtTarget
 from app.spec.units import counted
 from worker.engine.lowering.program.plan import quantized_program
 from worker.engine.model import Model
 from worker.engine.plan.plan import StaticPlan
 from worker.engine.targets.base import ExportContext, Exported
+from worker.engine.targets.litert.runtime import litert_runtime
 from worker.engine.targets.toolchain_runtime import ToolchainRuntime
 from worker.engine.targets.usage import NUMPY, usage
 from worker.engine.toolchains.process import Toolchain, started
@@ -27,29 +27,25 @@ def deliver_litert(target: LiteRtTarget, model: Model, context: ExportContext) -
     Raises the toolchain's errors, `ReexportFailed` and those of `quantized_program`.
     """
     with started("litert", context.directory, context.progress) as litert:
-        version = litert.do("version")["version"]
         baseline = _converted(litert, context.original.program, target.batch, "original")
-        exact, notes = model is context.original, _at_once(target, model.signature)
-        artifact = baseline
+        exact, artifact = model is context.original, baseline
+        notes: tuple[str, ...] = ()
         if not exact:
-            program, about = _carried_out(model)
+            program, notes = _carried_out(model)
             artifact = _converted(litert, program, target.batch, "artifact", static=isinstance(model.plan, StaticPlan))
-            notes += about
         name = f"model-{target.label.replace('/', '-')}.tflite"
         file = Path(shutil.copyfile(litert.folder / artifact, context.out / name))
-        runtime = ToolchainRuntime(litert, f"LiteRT {version}", (baseline,), (artifact,), context.threads, notes)
-        yield Exported((file,), runtime, _usage(target, file, version, model), exact)
+        runtime = litert_runtime(litert, baseline, artifact, target, context, *notes)
+        yield Exported((file,), runtime, _usage(target, file, runtime, model), exact)
 
 
 @contextmanager
 def open_litert(target: LiteRtTarget, files: tuple[Path, ...], context: ExportContext) -> Iterator[Exported]:
     """Open it with LiteRT, beside the original converted anew. Raises the toolchain's errors and `ReexportFailed`."""
     with started("litert", context.directory, context.progress) as litert:
-        version = litert.do("version")["version"]
         baseline = _converted(litert, context.original.program, target.batch, "original")
         shutil.copyfile(files[0], litert.folder / files[0].name)
-        notes = _at_once(target, context.original.signature)
-        runtime = ToolchainRuntime(litert, f"LiteRT {version}", (baseline,), (files[0].name,), context.threads, notes)
+        runtime = litert_runtime(litert, baseline, files[0].name, target, context)
         yield Exported(files, runtime, usage="")
 
 
@@ -76,14 +72,8 @@ def _converted(litert: Toolchain, program: Program, batch: int, stem: str, *, st
     )
 
 
-def _at_once(target: LiteRtTarget, signature: Signature) -> tuple[str, ...]:
-    if all(isinstance(tensor.shape[0], int) for tensor in signature.inputs if tensor.shape):
-        return ()
-    at_once = counted(target.batch, "row")
-    return (f"The file takes {at_once} at a time: larger batches were run and timed as several calls.",)
-
-
-def _usage(target: LiteRtTarget, file: Path, version: str, model: Model) -> str:
+def _usage(target: LiteRtTarget, file: Path, runtime: ToolchainRuntime, model: Model) -> str:
+    version = runtime.name.rpartition(" ")[2]
     static = isinstance(model.plan, StaticPlan)
     shapes = fixed_shapes(model.program, target.batch)
     rows = "\n".join(

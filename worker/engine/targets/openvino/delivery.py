@@ -19,6 +19,7 @@ from worker.engine.plan.plan import SharedPlan
 from worker.engine.quantization.errors import CalibrationFailed
 from worker.engine.targets.base import ExportContext, Exported
 from worker.engine.targets.onnx.delivery import lower
+from worker.engine.targets.openvino.runtime import openvino_runtime
 from worker.engine.targets.toolchain_runtime import ToolchainRuntime
 from worker.engine.targets.usage import example_rows, usage
 from worker.engine.toolchains.process import Toolchain, started
@@ -31,32 +32,29 @@ CALIBRATION_ROWS, CALIBRATION_BATCH = 300, 16
 def deliver_openvino(target: OpenVinoTarget, model: Model, context: ExportContext) -> Iterator[Exported]:
     """Write `model-openvino-<precision>.xml` and `….bin`. Raises the toolchain's errors."""
     with started("openvino", context.directory, context.progress) as openvino:
-        version = openvino.do("version")["version"]
         stem = f"model-{target.label.replace('/', '-')}"
         baseline = _converted(openvino, onnx.load(context.original.graph), "original", "fp32")
         rows = _calibration(openvino, model.signature, context.calibration) if target.needs_calibration else []
         artifact = _converted(openvino, _lowered(model), stem, target.precision, nncf=target.nncf, rows=rows)
         files = tuple(Path(shutil.copyfile(openvino.folder / name, context.out / name)) for name in artifact)
-        runtime = ToolchainRuntime(openvino, f"OpenVINO {version}", baseline, artifact, context.threads)
+        runtime = openvino_runtime(openvino, baseline, artifact, context)
         exact = model is context.original and target.precision == "fp32" and target.nncf is None
-        yield Exported(files, runtime, _usage(target, files, version, model.signature), exact)
+        yield Exported(files, runtime, _usage(target, files, runtime, model.signature), exact)
 
 
 @contextmanager
 def open_openvino(_target: OpenVinoTarget, files: tuple[Path, ...], context: ExportContext) -> Iterator[Exported]:
     """Open it with OpenVINO, beside the original converted anew. Raises the toolchain's errors."""
     with started("openvino", context.directory, context.progress) as openvino:
-        version = openvino.do("version")["version"]
         baseline = _converted(openvino, onnx.load(context.original.graph), "original", "fp32")
         for file in files:
             shutil.copyfile(file, openvino.folder / file.name)
-        artifact = tuple(file.name for file in files)
-        yield Exported(
-            files, ToolchainRuntime(openvino, f"OpenVINO {version}", baseline, artifact, context.threads), usage=""
-        )
+        runtime = openvino_runtime(openvino, baseline, tuple(file.name for file in files), context)
+        yield Exported(files, runtime, usage="")
 
 
-def _usage(target: OpenVinoTarget, files: tuple[Path, ...], version: str, signature: Signature) -> str:
+def _usage(target: OpenVinoTarget, files: tuple[Path, ...], runtime: ToolchainRuntime, signature: Signature) -> str:
+    version = runtime.name.rpartition(" ")[2]
     code = f"""
 import numpy as np
 import openvino

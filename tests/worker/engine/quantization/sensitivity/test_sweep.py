@@ -58,7 +58,7 @@ def test_stages_go_from_narrow_to_float_with_ever_less_noise(swept: tuple[Sweep,
     assert all(later.noise <= earlier.noise for earlier, later in pairwise(every))
     assert every[-1].noise == 0
     assert measured(every[-1]) == 300
-    assert reference_outputs.top1 > 0.97
+    assert reference_outputs.right_answers > 0.97
     assert set(next(stages(found, dict.fromkeys(found.subject.layers, 8))).choice.values()) == {8}
 
 
@@ -136,7 +136,7 @@ def test_right_answers_are_those_of_the_output_that_the_labels_fit(digits_test: 
         count = len(feeds["image"])
         return {"guess": np.zeros(count, np.int64), "scores": np.tile(np.eye(10, dtype=np.float32)[3], (count, 1))}
 
-    threes = ReferenceOutputs(model, digits_test, SIGNATURE, tmp_path).top1
+    threes = ReferenceOutputs(model, digits_test, SIGNATURE, tmp_path).right_answers
 
     assert threes is not None
     assert 0.05 < threes < 0.2
