@@ -8,6 +8,7 @@ from pydantic.json_schema import models_json_schema
 
 from app.api.problems import MEDIA_TYPE, Problem
 from app.spec.architecture import NamedWeights
+from app.spec.metrics import TOP1
 
 REF = "#/components/schemas/{model}"
 
@@ -53,7 +54,7 @@ JOB_EXAMPLE: dict[str, Any] = {
     },
     "steps": [{"type": "quantize.static", "observer": "percentile"}],
     "targets": [{"format": "onnx", "profile": "x86"}],
-    "evaluate": {"limits": {"max_drop": {"top1": 0.01}}, "latency": {"batch": [1, 16]}},
+    "evaluate": {"limits": {"max_drop": {TOP1.name: 0.01}}, "latency": {"batch": [1, 16]}},
 }
 
 
