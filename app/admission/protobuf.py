@@ -77,7 +77,7 @@ class Walker:
             yield number, value
 
     def _varint(self, position: int, end: int) -> tuple[int, int]:
-        value = shift = 0
+        value, shift = 0, 0
         while position < end:
             byte = self.data[position]
             position += 1

@@ -38,7 +38,7 @@ def walk_tar(file: BinaryIO, size: int, *, max_members: int = MAX_MEMBERS) -> It
     That no two have the same name is known after the last. Raises `Broken`, `UnsafeMember`, `TooManyMembers`.
     """
     names = array("q")
-    position = headers = 0
+    position, headers = 0, 0
     said: dict[str, str] = {}
     while block := _block(file, position, size):
         headers += 1

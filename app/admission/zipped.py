@@ -91,7 +91,7 @@ class Directory:
         Raises `Broken`, `UnsafeMember`, `Inflating`.
         """
         spans, names = array("q"), array("q")
-        total = inflated = packed = 0
+        total, inflated, packed = 0, 0, 0
         for record, raw, extra in self._records():
             member, begin = self._member(record, raw, extra)
             spans.extend((begin, member.start + member.packed))
@@ -111,7 +111,7 @@ class Directory:
 
     def chunks(self, member: Member) -> Iterator[bytes]:
         """Yield the content in pieces of at most 1 MiB; its length and CRC are checked, so is its end."""
-        done = crc = 0
+        done, crc = 0, 0
         for piece in self._stored(member) if member.stored else self._inflated(member):
             done += len(piece)
             if done > member.size:

@@ -53,7 +53,7 @@ async def json_body(request: Request, model: type[Body]) -> Body:
     try:
         return model.model_validate_json(text)
     except ValidationError as error:
-        found = [{**one, "loc": ("body", *one["loc"])} for one in error.errors(include_url=False)]
+        found = [{**fault, "loc": ("body", *fault["loc"])} for fault in error.errors(include_url=False)]
         raise RequestValidationError(found, body=_parsed(text)) from error
 
 

@@ -77,7 +77,7 @@ def _bounds(wanted: re.Match[str], size: int) -> tuple[int, int]:
 def _matches(condition: str | None, etag: str) -> bool:
     if condition is None:
         return False
-    return condition.strip() == "*" or etag in (one.strip().removeprefix("W/") for one in condition.split(","))
+    return condition.strip() == "*" or etag in (known.strip().removeprefix("W/") for known in condition.split(","))
 
 
 def _safe(name: str) -> str:

@@ -68,13 +68,13 @@ def _labels(
         Query(max_length=32, description="`name:value`; repeat for several.", examples=[["team:edge"]]),
     ] = None,
 ) -> dict[str, str]:
-    found = {}
-    for one in label or ():
-        name, colon, value = one.partition(":")
+    labels = {}
+    for pair in label or ():
+        name, colon, value = pair.partition(":")
         if not colon or not LABEL_NAME.fullmatch(name) or not LABEL_VALUE.fullmatch(value):
             raise RequestInvalid("A label is written name:value.", pointer="query/label")
-        found[name] = value
-    return found
+        labels[name] = value
+    return labels
 
 
 LabelQuery = Annotated[dict[str, str], Depends(_labels)]

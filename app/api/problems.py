@@ -106,12 +106,12 @@ async def _pare(request: Request, error: Exception) -> JSONResponse:
 async def _validation(request: Request, error: Exception) -> JSONResponse:
     if not isinstance(error, RequestValidationError):
         raise error
-    found = error.errors()[:MAX_ERRORS]
-    if any(one["type"] == "json_invalid" and one["loc"][0] == "body" for one in found):
+    faults = error.errors()[:MAX_ERRORS]
+    if any(fault["type"] == "json_invalid" and fault["loc"][0] == "body" for fault in faults):
         return answer(request, RequestMalformed("The body is not valid JSON."))
-    if found[0]["loc"] == ("body",) and not is_json(request):
+    if faults[0]["loc"] == ("body",) and not is_json(request):
         return answer(request, UnsupportedMediaType("The body is not declared as JSON."))
-    errors = [FieldError(pointer=_pointer(one["loc"], error.body), message=_message(one)) for one in found]
+    errors = [FieldError(pointer=_pointer(fault["loc"], error.body), message=_message(fault)) for fault in faults]
     summary = errors[0].message if len(errors) == 1 else f"{len(errors)} fields are wrong."
     return answer(request, RequestInvalid(summary), errors)
 

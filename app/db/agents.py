@@ -30,8 +30,8 @@ def by_credential(session: Session, sha256: str) -> Agent | None:
 
 def seen(session: Session, agent: UUID, facts: dict[str, Any] | None = None) -> None:
     """Note that an agent was heard of, and what it now says of itself."""
-    told = {} if facts is None else {"facts": facts}
-    session.execute(update(Agent).where(Agent.id == agent).values(seen_at=from_now(), **told))
+    changed = {} if facts is None else {"facts": facts}
+    session.execute(update(Agent).where(Agent.id == agent).values(seen_at=from_now(), **changed))
 
 
 def revoke(session: Session, tenant: str, agent: UUID) -> bool:

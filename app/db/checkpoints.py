@@ -59,7 +59,9 @@ def drop_old(session: Session) -> None:
 
 def last_step(session: Session, job: UUID) -> list[Artifact]:
     """Make the artifact that shows a failed job's program after its last finished step; none if none left one."""
-    steps = [(int(found[1]), one) for one in of(session, job) if (found := STEP.fullmatch(one.name))]
+    steps = [
+        (int(number[1]), checkpoint) for checkpoint in of(session, job) if (number := STEP.fullmatch(checkpoint.name))
+    ]
     if not steps:
         return []
     _, last = max(steps, key=lambda step: step[0])

@@ -86,12 +86,14 @@ def lines(report: Report) -> list[str]:
 
 def notes(report: Report) -> list[str]:
     """What the devices' figures leave out, each sentence once."""
-    told: dict[tuple[str, str], list[str]] = {}
+    artifacts_of: dict[tuple[str, str], list[str]] = {}
     for target in report.targets:
         for run in target.devices:
             for note in run.notes:
-                told.setdefault((run.device.title, note), []).append(figures.title(target))
-    return [f"{device}, {', '.join(dict.fromkeys(artifacts))}: {note}" for (device, note), artifacts in told.items()]
+                artifacts_of.setdefault((run.device.title, note), []).append(figures.title(target))
+    return [
+        f"{device}, {', '.join(dict.fromkeys(artifacts))}: {note}" for (device, note), artifacts in artifacts_of.items()
+    ]
 
 
 def _with(figure: str, detail: str) -> str:
@@ -185,11 +187,11 @@ def _machine(run: DeviceRun) -> str:
 
 
 def _extras(run: DeviceRun) -> str:
-    told = (
+    parts = (
         None if run.load_ms is None else f"loads in {duration(run.load_ms)}",
         None if run.peak_memory_bytes is None else f"{file_size(run.peak_memory_bytes)} at its peak",
         None if run.temperature_c is None else f"{run.temperature_c:.0f} °C",
         "throttled" if run.throttled else None,
         None if run.power_w is None else f"{run.power_w:.1f} W",
     )
-    return ", ".join(part for part in told if part)
+    return ", ".join(part for part in parts if part)

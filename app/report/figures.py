@@ -103,16 +103,16 @@ def agreement(output: OutputParity) -> str:
 
 def slowest(profile: Profile) -> list[tuple[OperatorTime, float]]:
     """The operators that take most of the time, slowest first, each with its share of all of it."""
-    total = sum(one.microseconds for one in profile.operators) or 1.0
-    ranked = sorted(profile.operators, key=lambda one: -one.microseconds)[:SLOWEST]
-    return [(one, one.microseconds / total) for one in ranked if one.microseconds]
+    total = sum(operator.microseconds for operator in profile.operators) or 1.0
+    ranked = sorted(profile.operators, key=lambda operator: -operator.microseconds)[:SLOWEST]
+    return [(operator, operator.microseconds / total) for operator in ranked if operator.microseconds]
 
 
 def profiled(profile: Profile) -> str:
     """How the times were taken, and what all operators took by engine."""
     engines: dict[str, float] = {}
-    for one in profile.operators:
-        engines[one.engine] = engines.get(one.engine, 0.0) + one.microseconds
+    for operator in profile.operators:
+        engines[operator.engine] = engines.get(operator.engine, 0.0) + operator.microseconds
     shares = ", ".join(f"{engine} {amount:,.0f} µs" for engine, amount in engines.items())
     return (
         f"By the runtime's own events, the mean of {profile.runs} calls at batch {profile.batch} on "

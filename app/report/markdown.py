@@ -36,8 +36,8 @@ def _devices(report: Report) -> Iterator[str]:
 
 
 def _failure(failure: TargetFailure) -> str:
-    told = markdown(f"{failure.detail} {failure.remedy}")
-    return f"- **{failure.target.title}** (`{failure.code}`): {told}"
+    reason = markdown(f"{failure.detail} {failure.remedy}")
+    return f"- **{failure.target.title}** (`{failure.code}`): {reason}"
 
 
 def _target(target: TargetReport) -> Iterator[str]:

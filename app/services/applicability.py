@@ -24,7 +24,7 @@ def check_steps(spec: JobSpec, info: ModelInfo, data: Mapping[Role, DatasetInfo]
             place = target.label
             if not target.supports(step.kind()):
                 raise StepNotApplicable(f"{step.kind()} cannot be delivered for {place}.", pointer=pointer)
-            if refused := sorted(one for one in step.demands() if not target.supports(one)):
+            if refused := sorted(demand for demand in step.demands() if not target.supports(demand)):
                 raise StepNotApplicable(
                     f"{step.kind()} cannot be delivered for {place}: it has no {refused[0]}.",
                     pointer=pointer,

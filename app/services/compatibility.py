@@ -47,14 +47,14 @@ class CompatibilityService:
         uuid = parse("mdl", public_id)
         with self._database.read() as session:  # most answers are known, and reading holds up nobody
             looks = _looks(session, uploads.of(session, Model, tenant, uuid), targets)
-            known = [one for look in looks for one in look.known()]
+            known = [table for look in looks for table in look.known()]
         if any(look.is_new for look in looks):
             with self._database.write() as session:
                 looks = _looks(session, uploads.of(session, Model, tenant, uuid, lock="use"), targets)
-                known = [one for look in looks for one in look.known(begin=True)]
+                known = [table for look in looks for table in look.known(begin=True)]
             self._wake()
         places = {target: place for place, target in enumerate(targets)}
-        return sorted(known, key=lambda one: places[one.target])
+        return sorted(known, key=lambda table: places[table.target])
 
 
 def _looks(session: Session, model: Model | None, targets: Sequence[AnyTarget]) -> list["_Look"]:
@@ -124,8 +124,8 @@ class _Look:
 
     def _rests_on(self) -> frozenset[str] | None:
         """What live workers would base an answer on; None if none of them could give one."""
-        found = [row.facts.get("knowledge", {}).get(self._needs or OWN) for row in self._alive]
-        return frozenset(one for one in found if one) or None
+        fingerprints = [row.facts.get("knowledge", {}).get(self._needs or OWN) for row in self._alive]
+        return frozenset(fingerprint for fingerprint in fingerprints if fingerprint) or None
 
     def _is_fresh(self, job: Job) -> bool:
         """Whether some live worker would say the same; without any, what was once found out is the best there is."""

@@ -66,12 +66,12 @@ def _given(session: Session, tenant: str, name: str, model: UUID, pointer: str) 
     if job.model_id != model:
         raise ArtifactUnfit(f"{name} was made from another model.", pointer=pointer)
     target = JobSpec.model_validate(job.spec).targets[named.target]
-    beside = [one for one in jobs.artifacts_of(session, job) if (one.target, one.kind) == (named.target, "model")]
+    beside = [file for file in jobs.artifacts_of(session, job) if (file.target, file.kind) == (named.target, "model")]
     first = next(_loadable(job, target), named.name)
-    return Given(name, job, target, tuple(sorted(beside, key=lambda one: (one.name != first, one.name))))
+    return Given(name, job, target, tuple(sorted(beside, key=lambda file: (file.name != first, file.name))))
 
 
 def _loadable(job: Job, target: Target) -> Iterator[str]:
     """The file that the origin's report names: the one that is loaded."""
     report = Report.model_validate(job.report)
-    return (one.artifact for one in report.targets if one.target == target)
+    return (delivered.artifact for delivered in report.targets if delivered.target == target)

@@ -168,4 +168,4 @@ def _find(session: Session, tenant: str, public_id: str) -> Job:
 
 
 def _ended(state: JobState) -> str:
-    return {"succeeded": "succeeded", "failed": "failed"}.get(state, "been canceled")
+    return "been canceled" if state == "canceled" else state

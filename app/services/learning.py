@@ -60,7 +60,7 @@ def _output(step: Training, info: ModelInfo, data: Mapping[Role, DatasetInfo], p
     labels = data["train"].arrays.get(LABELS) if "train" in data else None
     output = trained_output(info.signature, labels, step.output)
     if output is None:
-        names = ", ".join(f"'{one.name}'" for one in info.signature.outputs)
+        names = ", ".join(f"'{output.name}'" for output in info.signature.outputs)
         raise StepNotApplicable(
             f"The model has no output '{step.output}'; its outputs are {names}.",
             pointer=f"{pointer}/output",
@@ -70,7 +70,7 @@ def _output(step: Training, info: ModelInfo, data: Mapping[Role, DatasetInfo], p
 
 
 def _check_augmentation(step: Training, info: ModelInfo, pointer: str) -> None:
-    images = [one for one in info.signature.inputs if len(one.shape) == IMAGE_AXES and one.dtype in FLOATS]
+    images = [tensor for tensor in info.signature.inputs if len(tensor.shape) == IMAGE_AXES and tensor.dtype in FLOATS]
     if step.augment and not images:
         raise StepNotApplicable(
             "No input of the model is a batch of images: there is nothing to augment.",

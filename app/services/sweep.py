@@ -92,7 +92,7 @@ class Sweeper(PeriodicTask):
         before, removed = time.time() - age.total_seconds(), 0
         for folder in self._settings.scratch.glob(f"{SPOOL_PREFIX}*"):
             with suppress(FileNotFoundError):  # it ends at this moment, in good order
-                if max(one.stat().st_mtime for one in (folder, *folder.iterdir())) < before:
+                if max(path.stat().st_mtime for path in (folder, *folder.iterdir())) < before:
                     shutil.rmtree(folder)
                     removed += 1
         return removed

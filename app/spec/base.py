@@ -96,7 +96,7 @@ class Step(Tagged):
             field = type(self).model_fields[name]
             if getattr(self, name) == field.default:
                 continue
-            for condition in (one for one in field.metadata if isinstance(one, OnlyWith)):
+            for condition in (note for note in field.metadata if isinstance(note, OnlyWith)):
                 if getattr(self, condition.attribute) not in condition.values:
                     raise ValueError(f"{name} does nothing here: it needs {condition.told}; leave it out")
         return self

@@ -123,7 +123,7 @@ def taught_outputs(step: Distill, teacher: Signature, student: Signature, output
     """
     if step.loss == "features":
         return {}
-    ours = {one.name: one for one in student.outputs}
+    ours = {output.name: output for output in student.outputs}
     wanted = list(ours) if step.outputs == "all" else list(step.outputs or (output,))
     if unknown := [name for name in wanted if name not in ours]:
         return f"The student has no output '{unknown[0]}' (but {_listed(student.outputs)})."
@@ -151,9 +151,12 @@ def in_place_of(model: Signature, fresh: Signature) -> Signature:
     """A new network's signature with the names that the model's inputs and outputs have."""
     names = fitting_inputs(fresh, model) or {}
     return Signature(
-        inputs=tuple(one.model_copy(update={"name": names.get(one.name, one.name)}) for one in fresh.inputs),
+        inputs=tuple(
+            tensor.model_copy(update={"name": names.get(tensor.name, tensor.name)}) for tensor in fresh.inputs
+        ),
         outputs=tuple(
-            one.model_copy(update={"name": other.name}) for one, other in zip(fresh.outputs, model.outputs, strict=True)
+            output.model_copy(update={"name": other.name})
+            for output, other in zip(fresh.outputs, model.outputs, strict=True)
         ),
     )
 
@@ -170,12 +173,12 @@ def student_mismatch(fresh: Signature, model: Signature) -> str | None:
 
 
 def _paired(wanted: list[str], teacher: Signature, student: Signature) -> dict[str, TensorSpec] | None:
-    theirs = {one.name: one for one in teacher.outputs}
+    theirs = {output.name: output for output in teacher.outputs}
     if all(name in theirs for name in wanted):
         return {name: theirs[name] for name in wanted}
     if len(wanted) == len(teacher.outputs) == 1:
         return {wanted[0]: teacher.outputs[0]}
-    places = {one.name: place for place, one in enumerate(student.outputs)}
+    places = {output.name: place for place, output in enumerate(student.outputs)}
     if any(places[name] >= len(teacher.outputs) for name in wanted):
         return None
     return {name: teacher.outputs[places[name]] for name in wanted}

@@ -161,9 +161,9 @@ class Chart(Frozen):
 
     @model_validator(mode="after")
     def _series_fit(self) -> "Chart":
-        for one in self.series:
-            if len(one.values) != len(self.x):
-                raise ValueError(f"series {one.name} has {len(one.values)} values for {len(self.x)} places")
+        for series in self.series:
+            if len(series.values) != len(self.x):
+                raise ValueError(f"series {series.name} has {len(series.values)} values for {len(self.x)} places")
         return self
 
 

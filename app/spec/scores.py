@@ -33,8 +33,8 @@ def fits(output: TensorSpec, labels: ArraySpec) -> bool:
 def trained_output(signature: Signature, labels: ArraySpec | None, named: str | None) -> TensorSpec | None:
     """The output of that name, None if there is none; without a name the first that fits the labels, else the first."""
     if named is not None:
-        return next((one for one in signature.outputs if one.name == named), None)
-    fitting = (one for one in signature.outputs if labels is not None and fits(one, labels))
+        return next((output for output in signature.outputs if output.name == named), None)
+    fitting = (output for output in signature.outputs if labels is not None and fits(output, labels))
     return next(fitting, signature.outputs[0])
 
 

@@ -111,10 +111,10 @@ def get_model_compatibility(
     again.
     """
     known = services.compatibility.of(caller.tenant, model_id, named(target))
-    if any(one.status == "pending" for one in known):
+    if any(table.status == "pending" for table in known):
         response.status_code = 202
         response.headers["Retry-After"] = "2"
-    return CompatibilitiesOut(data=[CompatibilityOut.of(one) for one in known])
+    return CompatibilitiesOut(data=[CompatibilityOut.of(table) for table in known])
 
 
 @router.head("/{model_id}/content", include_in_schema=False)

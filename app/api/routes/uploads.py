@@ -98,7 +98,7 @@ def complete_upload(
     uploads.complete(
         caller.tenant,
         uploads.get(caller.tenant, upload_id),
-        [Part(number=one.number, etag=one.etag) for one in body.parts],
+        [Part(number=part.number, etag=part.etag) for part in body.parts],
     )
     return _show(request, uploads, services, uploads.get(caller.tenant, upload_id))
 
