@@ -92,7 +92,7 @@ def test_nobody_sees_the_job(parts: Components, tmp_path: Path) -> None:
     hidden = public("job", inspection(parts, model))
 
     assert parts.jobs.page("t", limit=10, after=None, labels={}, status=None) == ([], False)
-    for look in (parts.jobs.one, parts.jobs.cancel, parts.jobs.retry, parts.jobs.artifacts):
+    for look in (parts.jobs.get, parts.jobs.cancel, parts.jobs.retry, parts.jobs.artifacts):
         with pytest.raises(NotFound):
             look("t", hidden)
 
