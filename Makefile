@@ -16,6 +16,9 @@ TORCH ?=
 TORCH_INDEX ?=
 TORCH_PIN := $(shell grep -oE 'torch==[0-9.]+' pyproject.toml | head -n 1)
 
+# What `make test-fast` looks at.
+FAST := tests/app tests/house tests/docs tests/packaging tests/hostile $(addprefix tests/worker/engine/,data onnx_graph plan measure)
+
 # Image options: see docker/README.md.
 BASE ?= python:3.11-slim-bookworm
 TARGETS ?= api worker
@@ -47,8 +50,8 @@ demo: $(DEMO) ## One real job through the HTTP API, its report and artifact in .
 test: $(ALL) ## Set up and run the tests, but for the slow ones (PYTEST_ARGS='tests/app/api -x' for less)
 	$(PYTEST) -m 'not slow and not extended' $(PYTEST_ARGS)
 
-test-fast: $(ALL) ## Two minutes: what needs no server, no job and no long export
-	$(PYTEST) -m 'fast' $(PYTEST_ARGS)
+test-fast: $(ALL) ## The service and the arithmetic of the engine, in two minutes: no servers, toolchains or trainings
+	$(PYTEST) $(FAST) -m 'not slow and not extended and not real_stack and not toolchain' $(PYTEST_ARGS)
 
 test-ci: $(ALL) ## What CI runs: everything but the extended tests; toolchains and servers must be there
 	$(PYTEST) -m 'not extended' $(PYTEST_ARGS)

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import onnxruntime
+import pytest
 
 from app.spec.report import Report
 from tests.support.installation.service import environment
@@ -26,6 +27,7 @@ def demo(stack: Stack, output: Path) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.slow
 def test_the_demo_shows_a_real_gain_and_leaves_report_and_artifact(stack: Stack, tmp_path: Path) -> None:
     done = demo(stack, tmp_path / "out")
 
@@ -43,6 +45,7 @@ def test_the_demo_shows_a_real_gain_and_leaves_report_and_artifact(stack: Stack,
     assert session.get_outputs()[0].name == "logits"
 
 
+@pytest.mark.slow
 def test_the_demo_fails_where_there_was_no_gain(stack: Stack, tmp_path: Path) -> None:
     # The same program with a bound that no int8 model meets.
     changed = tmp_path / "demo.py"

@@ -30,6 +30,7 @@ def client(tmp_path: Path) -> Iterator[Client]:
         yield installation.client
 
 
+@pytest.mark.slow
 def test_digits_in_integers_on_six_devices(client: Client, digits: Path, tmp_path: Path) -> None:
     model = client.upload_model((digits / "digits.onnx").read_bytes(), "digits")
     data = client.upload_dataset((digits / "digits.npz").read_bytes(), DIGITS_SPLITS, "digits")

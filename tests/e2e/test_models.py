@@ -58,6 +58,7 @@ def delivered(stack: Stack, model: str, pictures: np.ndarray) -> np.ndarray:
     return session.run(["logits"], {"image": pictures})[0]
 
 
+@pytest.mark.slow
 def test_weights_become_a_model_and_a_delivered_file(stack: Stack, tmp_path: Path) -> None:
     torch.manual_seed(0)
     network = construct(RESNET)

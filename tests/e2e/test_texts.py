@@ -42,6 +42,7 @@ def test_sentences_train_and_test_a_model_through_the_service(client: Client, fi
     require_learned(Report.model_validate_json(client.http.get(f"/jobs/{job}/report").content))
 
 
+@pytest.mark.slow
 def test_sentences_train_and_test_a_model_from_the_command_line(files: Path, tmp_path: Path) -> None:
     description = REVIEW_JOB | {
         "model": str(files / "classifier.pt2"),

@@ -24,6 +24,7 @@ def installation(tmp_path: Path) -> Iterator[Installation]:
         yield made
 
 
+@pytest.mark.slow
 def test_jobs_survive_a_stop_and_a_kill(installation: Installation) -> None:
     client = installation.client
     heavy, rows = client.upload_model(heavy_classifier()), client.upload_dataset(npz_bytes(), TINY_SPLITS)

@@ -42,7 +42,7 @@ def test_help_is_the_default_and_lists_every_target() -> None:
         ("test", "-m pytest"),
         ("bench", "-m bench"),
         ("toolchains", "-m worker toolchains install"),
-        ("test-fast", "-m pytest -n 2 -m 'fast'"),
+        ("test-fast", "-m pytest -n 2 tests/app tests/house"),
         ("test-ci", "-m pytest -n 2 -m 'not extended'"),
         ("test-slow", "-m pytest -n 2 -m 'extended'"),
         ("test-targets", "-m pytest -n 2 -m 'toolchain"),

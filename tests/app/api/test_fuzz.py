@@ -40,6 +40,7 @@ def operations(fuzzed_url: str) -> list[APIOperation]:
     return [found.ok() for found in schema.get_all_operations()]
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_every_operation_answers_as_documented(operations: list[APIOperation]) -> None:
     for operation in operations:

@@ -1,8 +1,9 @@
 """Networks as programs, and what pruning them comes to."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -44,18 +45,45 @@ def _spec(name: str, tensor: Tensor) -> TensorSpec:
 
 
 def torchvision_program(name: str, size: int = 64) -> Program:
-    """A network of torchvision with random weights, in which every parameter shows at the output.
+    """A network of torchvision with random weights, in which every parameter shows at the output."""
+    torch.manual_seed(0)
+    arguments = {"image_size": size} if name.startswith("vit") else {}
+    return _settled(getattr(zoo.torchvision().models, name)(weights=None, **arguments), size)
+
+
+def family_program(name: str) -> Program:
+    """The smallest network of one of `FAMILIES`, for images of 32 x 32, of torchvision's own blocks."""
+    torch.manual_seed(0)
+    return _settled(FAMILIES[name](zoo.torchvision().models), 32, scale=5.0)
+
+
+FAMILIES: Mapping[str, Callable[[Any], nn.Module]] = {
+    "resnet": lambda models: models.ResNet(models.resnet.BasicBlock, [1, 1, 1, 1], num_classes=10),
+    "bottleneck": lambda models: models.ResNet(models.resnet.Bottleneck, [1, 1, 1, 1], num_classes=10),
+    "densenet": lambda models: models.DenseNet(8, (2, 2, 2, 2), 16, num_classes=10),
+    "convnext": lambda models: models.ConvNeXt(
+        [models.convnext.CNBlockConfig(32, 64, 2), models.convnext.CNBlockConfig(64, None, 2)], num_classes=10
+    ),
+    "mobilenet": lambda models: models.MobileNetV2(num_classes=10, width_mult=0.25),
+    "efficientnet": lambda models: models.EfficientNet(
+        [models.efficientnet.MBConvConfig(*block) for block in ((1, 3, 1, 16, 16, 1), (4, 3, 2, 16, 24, 2))],
+        0.0,
+        num_classes=10,
+    ),
+    "transformer": lambda models: models.VisionTransformer(32, 8, 2, 4, 64, 128, num_classes=10),
+}
+
+
+def _settled(network: nn.Module, size: int, scale: float = 0.2) -> Program:
+    """The network as a program, its weights such that all of them matter.
 
     torchvision starts a vision transformer's head at zero and ConvNeXt's layer scales at 1e-6: with those, whatever is
     done to the layers before makes no difference. Without the statistics of some images in its batch norms a deep
     network's values would vanish or explode.
     """
-    torch.manual_seed(0)
-    arguments = {"image_size": size} if name.startswith("vit") else {}
-    network = getattr(zoo.torchvision().models, name)(weights=None, **arguments).eval()
-    for parameter_name, parameter in network.named_parameters():
+    for parameter_name, parameter in network.eval().named_parameters():
         if "layer_scale" in parameter_name or parameter_name.startswith("heads.head"):
-            nn.init.normal_(parameter, std=0.2)
+            nn.init.normal_(parameter, std=scale)
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.momentum = 1.0

@@ -40,6 +40,7 @@ def has_vnni(job: Done) -> bool:
     return bool({"avx512_vnni", "avx_vnni"} & set(job.report.machine.cpu_flags))
 
 
+@pytest.mark.slow
 def test_integers_saturate_on_avx2_and_the_legacy_profile_cures_it(job_sandbox: JobSandbox, tmp_path: Path) -> None:
     """VPMADDUBSW adds two products of bytes into 16 bits. ONNX Runtime multiplies s8s8 by it too, shifted to u8s8."""
     two_valued.save(tmp_path)
@@ -110,6 +111,7 @@ def test_an_instruction_that_the_cpu_lacks_is_told_by_name(digits_folder: Path, 
     assert large.rows == 512
 
 
+@pytest.mark.slow
 @pytest.mark.toolchain("litert")
 def test_litert_runs_there_too(done: Callable[..., Done]) -> None:
     job = done(targets=[{"format": "litert"}], evaluate=evaluate("cortex-a53"))

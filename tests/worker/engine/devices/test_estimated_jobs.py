@@ -18,7 +18,7 @@ def estimated(of_network: Callable[..., Done], name: str, **spec: object) -> Dev
 
 
 def test_a_depthwise_network_is_known_as_one(of_network: Callable[..., Done]) -> None:
-    cell = estimated(of_network, "mobilenet_v2")
+    cell = estimated(of_network, "small_mobilenet")
 
     assert cell.estimate is not None
     assert cell.estimate.family == "depthwise"
@@ -47,8 +47,9 @@ def test_another_format_is_estimated_by_the_same_layers(done: Callable[..., Done
 
 
 def test_what_cannot_run_there_is_not_estimated(of_network: Callable[..., Done]) -> None:
-    for target in ({"format": "tensorrt"}, {"format": "torchscript"}):
-        cell = estimated(of_network, "resnet18" if target["format"] == "tensorrt" else "mobilenet_v2", targets=[target])
+    networks = {"tensorrt": "small_resnet", "torchscript": "small_mobilenet"}
+    for target, network in networks.items():
+        cell = estimated(of_network, network, targets=[{"format": target}])
 
         assert cell.failure is not None
         assert cell.failure.code == "device.no_runtime"

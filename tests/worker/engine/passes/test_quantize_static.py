@@ -62,7 +62,7 @@ def opened(name: str, form: str, graph: Path, directory: Path) -> Model:
 
 
 @pytest.mark.parametrize("form", ["onnx", "pt2"])
-@pytest.mark.parametrize("name", ["resnet18", pytest.param("resnet50", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("name", ["resnet18", pytest.param("resnet50", marks=pytest.mark.extended)])  # moved: resnet50
 def test_every_convolution_of_a_resnet_is_integer(name, form, request, photos: np.ndarray, tmp_path: Path) -> None:
     """From the image to the logits: outputs of convolutions and residual additions, too."""
     graph = request.getfixturevalue(name)

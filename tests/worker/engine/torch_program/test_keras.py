@@ -154,6 +154,7 @@ def test_without_the_toolchain_the_answer_says_so(made: Path, tmp_path: Path) ->
         load_keras(order.model, tmp_path, tmp_path, Unheard())
 
 
+@pytest.mark.slow
 @pytest.mark.toolchain("litert")
 def test_from_upload_to_artifacts_over_http(made: Path, tmp_path: Path) -> None:
     settings = {"toolchains_dir": ENVIRONMENTS.root.absolute(), "child_memory_bytes": 6 << 30}

@@ -38,6 +38,7 @@ class Dying(Heard):
         self.kept.append(name)
 
 
+@pytest.mark.slow
 def test_a_chain_of_steps_survives_its_workers(digits_folder: Path, tmp_path: Path) -> None:
     for name in ("digits.pt2", "digits.onnx"):
         (tmp_path / name).write_bytes((digits_folder / name).read_bytes())

@@ -14,6 +14,7 @@ EXECUTORCH = [{"format": "executorch"}]
 pytestmark = pytest.mark.toolchain("executorch")
 
 
+@pytest.mark.slow
 def test_an_export_computes_the_same(done: Callable[..., Done]) -> None:
     exported = done(targets=EXECUTORCH, evaluate={"latency": {"batch": [4], "runs": 20, "budget_s": 1}})
 
@@ -71,6 +72,7 @@ def test_networks_compute_the_same(name: str, of_network: Callable[..., Done]) -
     assert logits.sqnr_db > 80
 
 
+@pytest.mark.slow
 def test_matrix_products_are_quantized_while_the_model_runs(of_network: Callable[..., Done]) -> None:
     target = of_network("small_vit", steps=[{"type": "quantize.dynamic"}], targets=EXECUTORCH).target("executorch")
 

@@ -24,6 +24,7 @@ print(json.dumps(answer))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.toolchain("litert")
 def test_an_agent_runs_a_litert_file(done: Callable[..., Done], digits_folder: Path, tmp_path: Path) -> None:
     exported = done(targets=[{"format": "litert", "batch": BATCH}])

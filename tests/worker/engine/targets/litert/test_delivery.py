@@ -67,6 +67,7 @@ def test_a_dynamic_plan_has_integer_weights(done: Callable[..., Done]) -> None:
     assert target.parity[0].top1_agreement >= 0.99
 
 
+@pytest.mark.slow
 def test_a_transformer_runs_on_integer_kernels(of_network: Callable[..., Done]) -> None:
     quantized = of_network("small_vit", steps=[{"type": "quantize.dynamic"}], targets=[{"format": "litert"}])
 

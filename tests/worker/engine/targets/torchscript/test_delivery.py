@@ -126,6 +126,7 @@ def test_what_torchscript_has_no_form_for_is_refused() -> None:
         scripted(exported)
 
 
+@pytest.mark.slow
 def test_a_cpp_program_builds_against_libtorch_and_computes_the_same(done: Callable[..., Done]) -> None:
     if shutil.which("cmake") is None or shutil.which("g++") is None:
         pytest.skip("SKIPPED targets: cmake and g++ are not installed")
