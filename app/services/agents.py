@@ -43,6 +43,10 @@ class TokenRequest(Frozen):
     ttl_s: int = Field(3600, ge=1, le=7 * DAY, description="The token is void after this.")
 
 
+MOST_ATTEMPTS = 2**31 - 1
+"""What a column of the database holds."""
+
+
 class Enrolment(Frozen):
     """The body of `POST /agents/enrol`."""
 
@@ -53,7 +57,7 @@ class Enrolment(Frozen):
 class Outcome(Frozen):
     """The body of `POST /agents/self/tasks/{id}/result`: what was measured, or why not."""
 
-    attempt: int = Field(ge=1)
+    attempt: int = Field(ge=1, le=MOST_ATTEMPTS)
     measurement: AgentMeasurement | None = None
     failure: AgentFailure | None = None
 

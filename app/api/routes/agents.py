@@ -18,7 +18,7 @@ from app.api.problems import problems
 from app.api.resources import AgentOut, EnrolledOut, PageOut, TokenOut
 from app.ids import NotFound
 from app.services.agent_errors import AgentUnauthorized, OutputsMissing, TaskGone, TokenRefused
-from app.services.agents import Enrolment, Outcome, TokenRequest
+from app.services.agents import MOST_ATTEMPTS, Enrolment, Outcome, TokenRequest
 from app.spec.agents import MOST_OUTPUT_BYTES, AgentFacts, AgentTask
 
 router = APIRouter(prefix="/agents", tags=["agents"])
@@ -43,7 +43,7 @@ class AttemptIn(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    attempt: int = Field(ge=1, le=2**31)
+    attempt: int = Field(ge=1, le=MOST_ATTEMPTS)
 
 
 @router.post(
@@ -127,7 +127,7 @@ def renew_lease(agents: Agents, me: Me, task_id: str, body: AttemptIn) -> None:
     ),
 )
 async def send_outputs(
-    request: Request, services: Services, me: Me, task_id: str, attempt: Annotated[int, Query(ge=1, le=2**31)]
+    request: Request, services: Services, me: Me, task_id: str, attempt: Annotated[int, Query(ge=1, le=MOST_ATTEMPTS)]
 ) -> None:
     """Send what the artifact computed, as an agent, before the result that names its digest."""
     async with arrival(request, services.settings, name="outputs", labels={}, limit=MOST_OUTPUT_BYTES) as outputs:
