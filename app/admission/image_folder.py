@@ -4,6 +4,7 @@ The pictures stay where they are: an index of 30 bytes for each says where. Admi
 reads the same index, so that both see the same rows in the same order, which is that of the archive.
 """
 
+import contextlib
 from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from app.admission.names import is_litter
 from app.admission.sniff import Kind
 from app.admission.tarred import walk_tar
 from app.admission.zipped import DEFLATED, STORED, Directory, Member
-from app.spec.data import IMAGE, LABELS, ArraySpec, DatasetInfo, DatasetSpec
+from app.spec.data import IMAGE, LABELS, SPLIT_ROLES, ArraySpec, DatasetInfo, DatasetSpec
 from app.spec.signature import Dimension
 
 
@@ -46,19 +47,9 @@ class FolderLayout(AdmissionError):
 MAX_IMAGES = 1_000_000
 MAX_IMAGE_BYTES = 64 << 20
 MAX_CLASSES = 32_767
+MAX_FOLDERS = 4 * MAX_CLASSES
 MAX_CLASS_NAMES = 256 << 10
 """Characters in the names of all classes together: they are shown with the data set."""
-SPLITS = {
-    "train": "train",
-    "training": "train",
-    "val": "validation",
-    "valid": "validation",
-    "validation": "validation",
-    "test": "test",
-    "testing": "test",
-    "calibration": "calibration",
-}
-"""Folders that are taken for a split, and its name."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +70,7 @@ class Index:
     split: np.ndarray
     """Position in `splits`, int8; 0 everywhere if there are none."""
     classes: tuple[str, ...]
-    """Sorted names of the class folders."""
+    """Sorted names of the class folders, those without a picture among them: a class keeps its number."""
     splits: tuple[str, ...]
 
     def __len__(self) -> int:
@@ -111,7 +102,7 @@ class ImageFolder:
         Raises `Broken`, `UnsafeMember`, `TooManyMembers`, `Inflating`, `FolderLayout`, `NoRows`, `ImageTooLarge`.
         """
         if self._index is None:
-            self._index = _indexed(self._pictures())
+            self._index = _indexed(self._members())
         return self._index
 
     def first(self) -> str:
@@ -134,7 +125,14 @@ class ImageFolder:
         return next(member.name for number, member in enumerate(self._pictures()) if number == row)
 
     def _pictures(self) -> Iterator[Member]:
-        walked = walk_tar(self._file, self._size, max_members=2 * MAX_IMAGES) if self._zip is None else self._zip.walk()
+        return (member for member in self._members() if not member.name.endswith("/"))
+
+    def _members(self) -> Iterator[Member]:
+        """Pictures, and folders, whose names end in "/"."""
+        if self._zip is None:
+            walked = walk_tar(self._file, self._size, max_members=2 * MAX_IMAGES, folders=True)
+        else:
+            walked = self._zip.walk(folders=True)
         return (member for member in walked if not is_litter(member.name.removeprefix("./")))
 
     def _chunks(self, row: int) -> Iterator[bytes]:
@@ -205,28 +203,47 @@ class _Layout:
             raise FolderLayout(f"{name[:80]!r} is not in the folder {self._top[:80]!r} with the others.")
         split = 0
         if self._splits:
-            known = SPLITS.get(folders[0].lower())
+            known = SPLIT_ROLES.get(folders[0].lower())
             if known is None:
                 raise FolderLayout(f"{folders[0][:80]!r} is no split; other folders beside it are.")
             split = self.splits.setdefault(known, len(self.splits))
         return split, self.classes.setdefault(folders[-1], len(self.classes))
 
+    def place_empty(self, name: str) -> None:
+        """Number the class of a folder that may hold no picture; one that fits no class is left out."""
+        folders = name.removeprefix("./").split("/")[:-1]
+        if len(folders) == self._depth and not folders[-1].startswith("."):
+            with contextlib.suppress(FolderLayout):
+                self.place(name)
+
     def _begin(self, folders: list[str], name: str) -> None:
         if not 1 <= len(folders) <= 3:
             raise FolderLayout(f"{name[:80]!r} is in {len(folders)} folders.")
         self._depth = len(folders)
-        self._splits = len(folders) > 1 and folders[-2].lower() in SPLITS
+        self._splits = len(folders) > 1 and folders[-2].lower() in SPLIT_ROLES
         if len(folders) == 3 and not self._splits:
-            raise FolderLayout(f"{folders[1][:80]!r} is no split ({', '.join(SPLITS)}).")
+            raise FolderLayout(f"{folders[1][:80]!r} is no split ({', '.join(SPLIT_ROLES)}).")
         self._top = folders[0] if len(folders) == 2 + self._splits else None
 
 
-def _indexed(pictures: Iterator[Member]) -> Index:
+def _apart(members: Iterator[Member], folders: list[str]) -> Iterator[Member]:
+    """The pictures; names of folders are added to `folders`."""
+    for member in members:
+        if not member.name.endswith("/"):
+            yield member
+            continue
+        folders.append(member.name)
+        if len(folders) > MAX_FOLDERS:
+            raise FolderLayout(f"There are more than {MAX_FOLDERS} folders.")
+
+
+def _indexed(members: Iterator[Member]) -> Index:
     layout = _Layout()
+    folders: list[str] = []
     start, packed, size = array("q"), array("q"), array("q")
     crc, deflated, label, split = array("L"), array("b"), array("h"), array("b")
     characters = 0
-    for member in pictures:
+    for member in _apart(members, folders):
         if member.size > MAX_IMAGE_BYTES:
             raise ImageTooLarge(f"{member.name[:80]!r} has {member.size} bytes, {MAX_IMAGE_BYTES} are allowed.")
         known = len(layout.classes)
@@ -244,6 +261,10 @@ def _indexed(pictures: Iterator[Member]) -> Index:
             column.append(value)
     if not start:
         raise NoRows("The archive holds no pictures.")
+    for name in folders:
+        layout.place_empty(name)
+    if len(layout.classes) > MAX_CLASSES or sum(map(len, layout.classes)) > MAX_CLASS_NAMES:
+        raise FolderLayout(f"There are more than {MAX_CLASSES} classes, or their names are too long.")
     classes = sorted(layout.classes)
     order = np.empty(len(classes), np.int16)
     order[[layout.classes[name] for name in classes]] = np.arange(len(classes))
@@ -282,7 +303,7 @@ def read_image_folder(folder: ImageFolder, spec: DatasetSpec) -> DatasetInfo:
             spec.image or IMAGE: ArraySpec(dtype="uint8", shape=(rows, 3, height, width)),
             LABELS: ArraySpec(dtype="int64", shape=(rows,)),
         },
-        label_range=(0, len(index.classes) - 1),
+        label_range=(int(index.label.min()), int(index.label.max())),
         classes=index.classes,
         splits={name: int((index.split == number).sum()) for number, name in enumerate(index.splits)},
     )

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 MAX_PIXELS = 1 << 25
 """33 megapixels: 100 MB as RGB bytes, 400 MB as the floats that preprocessing works on."""
 MAX_SEGMENTS = 1_000
+MAX_EXIF_BYTES = 1 << 20
 
 _PNG = b"\x89PNG\r\n\x1a\n"
 _PNG_DEPTHS: dict[int, frozenset[int]] = {
@@ -27,7 +28,9 @@ _FRAMES = frozenset({0xC0, 0xC1, 0xC2})
 """Baseline, extended and progressive, Huffman-coded. Lossless, hierarchical and arithmetic frames are rare."""
 _OTHER_FRAMES = frozenset({0xC3, 0xC5, 0xC6, 0xC7, 0xC9, 0xCA, 0xCB, 0xCD, 0xCE, 0xCF})
 _STANDALONE = frozenset({0x01, *range(0xD0, 0xD9)})
-_ORIENTATION, _SHORT = 0x0112, 3
+_ORIENTATION = 0x0112
+_INTEGERS = {1: "B", 3: "H", 4: "L", 6: "b", 8: "h", 9: "l"}
+"""TIFF 6.0, section 2: BYTE, SHORT, LONG and the signed ones. Writers take any of them, and decoders read any."""
 TRANSPOSED = frozenset({5, 6, 7, 8})
 """Exif orientations that exchange width and height."""
 
@@ -58,7 +61,7 @@ def read_head(read: Read, skip: Callable[[int], None]) -> ImageHead:
     """Read the header of a PNG or JPEG file; raises `NotAnImage`."""
     start = read(2)
     if start == _PNG[:2]:
-        return _png(start + read(len(_PNG) - 2), read)
+        return _png(start + read(len(_PNG) - 2), read, skip)
     if start == bytes((0xFF, _SOI)):
         return _jpeg(read, skip)
     raise NotAnImage("empty" if not start else "neither a PNG nor a JPEG file")
@@ -81,7 +84,7 @@ def head_of(content: bytes) -> ImageHead:
     return read_head(read, skip)
 
 
-def _png(signature: bytes, read: Read) -> ImageHead:
+def _png(signature: bytes, read: Read, skip: Callable[[int], None]) -> ImageHead:
     length, header = read(4), read(_IHDR.size)
     if signature != _PNG or len(header) != _IHDR.size or length != b"\0\0\0\x0d":
         raise NotAnImage("a damaged PNG file")
@@ -92,7 +95,19 @@ def _png(signature: bytes, read: Read) -> ImageHead:
         raise NotAnImage("a damaged PNG file")
     if depth not in _PNG_DEPTHS[colour]:
         raise NotAnImage(f"a PNG file of {depth} bits per channel")
-    return ImageHead(width, height)
+    return ImageHead(width, height, _png_orientation(read, skip))
+
+
+def _png_orientation(read: Read, skip: Callable[[int], None]) -> int:
+    """The orientation in the Exif chunk that may stand before the pixels (PNG 3rd edition, 11.3.4.5)."""
+    for _ in range(MAX_SEGMENTS):
+        length, kind = int.from_bytes(read(4), "big"), read(4)
+        if kind in {b"", b"IDAT", b"IEND"}:
+            break
+        if kind == b"eXIf" and length <= MAX_EXIF_BYTES:
+            return _tiff_orientation(read(length)) or 1
+        skip(length + 4)  # and its checksum
+    return 1
 
 
 def _jpeg(read: Read, skip: Callable[[int], None]) -> ImageHead:
@@ -141,9 +156,10 @@ def _frame(data: bytes, orientation: int) -> ImageHead:
 
 def _orientation(segment: bytes) -> int | None:
     """The orientation in an Exif segment; None if it is another segment, or says nothing sensible."""
-    if segment[:6] != b"Exif\0\0":
-        return None
-    tiff = segment[6:]
+    return _tiff_orientation(segment[6:]) if segment[:6] == b"Exif\0\0" else None
+
+
+def _tiff_orientation(tiff: bytes) -> int | None:
     order = {b"II*\0": "<", b"MM\0*": ">"}.get(tiff[:4])
     if order is None or len(tiff) < 8:
         return None
@@ -152,7 +168,8 @@ def _orientation(segment: bytes) -> int | None:
         return None
     (entries,) = struct.unpack_from(f"{order}H", tiff, first)
     for entry in range(first + 2, min(first + 2 + 12 * entries, len(tiff) - 11), 12):
-        tag, kind, count, value = struct.unpack_from(f"{order}HHLH", tiff, entry)
+        tag, kind, count = struct.unpack_from(f"{order}HHL", tiff, entry)
         if tag == _ORIENTATION:
-            return value if kind == _SHORT and count == 1 and 1 <= value <= 8 else None
+            value = struct.unpack_from(f"{order}{_INTEGERS.get(kind, 'H')}", tiff, entry + 8)[0]
+            return value if kind in _INTEGERS and count == 1 and 1 <= value <= 8 else None
     return None

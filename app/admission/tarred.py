@@ -32,10 +32,11 @@ def read_tar(file: BinaryIO, size: int) -> dict[str, Member]:
     return found
 
 
-def walk_tar(file: BinaryIO, size: int, *, max_members: int = MAX_MEMBERS) -> Iterator[Member]:
+def walk_tar(file: BinaryIO, size: int, *, max_members: int = MAX_MEMBERS, folders: bool = False) -> Iterator[Member]:
     """Yield the plain files in the order of the archive; memory is 8 bytes for each.
 
-    That no two have the same name is known after the last. Raises `Broken`, `UnsafeMember`, `TooManyMembers`.
+    `folders` yields them as well; their names end in "/". That no two have the same name is known after the last.
+    Raises `Broken`, `UnsafeMember`, `TooManyMembers`.
     """
     names = array("q")
     position, headers = 0, 0
@@ -60,6 +61,8 @@ def walk_tar(file: BinaryIO, size: int, *, max_members: int = MAX_MEMBERS) -> It
             if kind != _DIRECTORY and not name.endswith("/"):
                 names.append(hash(name.removeprefix("./")))
                 yield Member(name, STORED, 0, position, length, length)
+            elif folders:
+                yield Member(f"{name.removesuffix('/')}/", STORED, 0, position, 0, 0)
         position += -(-length // BLOCK) * BLOCK
     if len(np.unique(np.array(names))) < len(names):
         raise Broken("two members have the same name")

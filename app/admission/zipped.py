@@ -85,8 +85,10 @@ class Directory:
         if self._size > max_members * DIRECTORY_BYTES_EACH:
             raise Broken("the directory of the archive is larger than its members explain")
 
-    def walk(self) -> Iterator[Member]:
+    def walk(self, *, folders: bool = False) -> Iterator[Member]:
         """Yield the plain files in the order of the directory; only after the last one they are known to be sound.
+
+        `folders` yields them as well; their names end in "/".
 
         Raises `Broken`, `UnsafeMember`, `Inflating`.
         """
@@ -101,7 +103,7 @@ class Directory:
                 raise Inflating(f"it holds more than the {self._max_inflated_bytes} bytes allowed when inflated")
             if not member.stored:
                 inflated, packed = inflated + member.size, packed + member.packed
-            if not member.name.endswith("/"):
+            if folders or not member.name.endswith("/"):
                 yield member
         if inflated > BOMB_BYTES and inflated > packed * BOMB_RATIO:
             raise Inflating(f"{packed} compressed bytes would inflate to {inflated}")

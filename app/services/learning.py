@@ -11,10 +11,11 @@ from app.spec.data import LABELS, DatasetInfo
 from app.spec.distill import Distill, in_place_of, student_mismatch, teacher_mismatch
 from app.spec.job import Role
 from app.spec.quantize_aware import QuantizeAware
-from app.spec.scores import are_class_numbers, class_axis, trained_output
+from app.spec.scores import are_class_numbers, class_axis, comparable, trained_output
 from app.spec.share import ShareWeights
 from app.spec.signature import FLOATS, ModelInfo, Signature, TensorSpec
 from app.spec.training import Training
+from app.spec.transforms import written
 
 LEARNED_FROM: tuple[Role, ...] = ("train", "validation")
 IMAGE_AXES = 4
@@ -30,8 +31,8 @@ def check_training(step: Step, info: ModelInfo, data: Mapping[Role, DatasetInfo]
         step, pointer = step.tune, f"{pointer}/tune"
     if not isinstance(step, Training):
         return
-    _check_augmentation(step, info, pointer)
     output = _output(step, info, data, pointer)
+    _check_augmentation(step, info, output, data, pointer)
     if step.requires().labels:
         for role in LEARNED_FROM:
             if role in data:
@@ -69,13 +70,26 @@ def _output(step: Training, info: ModelInfo, data: Mapping[Role, DatasetInfo], p
     return output
 
 
-def _check_augmentation(step: Training, info: ModelInfo, pointer: str) -> None:
+def _check_augmentation(
+    step: Training, info: ModelInfo, output: TensorSpec, data: Mapping[Role, DatasetInfo], pointer: str
+) -> None:
     images = [tensor for tensor in info.signature.inputs if len(tensor.shape) == IMAGE_AXES and tensor.dtype in FLOATS]
     if step.augment and not images:
         raise StepNotApplicable(
             "No input of the model is a batch of images: there is nothing to augment.",
             pointer=f"{pointer}/augment",
             remedy="Leave `augment` out: it changes float inputs of shape [rows, channels, height, width].",
+        )
+    labels = data["train"].arrays.get(LABELS) if "train" in data else None
+    if not step.augment or labels is None or not step.requires().labels or len(output.shape) < IMAGE_AXES:
+        return
+    sizes = {one.shape[-2:] for one in images}
+    if not any(comparable(size, labels.shape[-2:]) for size in sizes):
+        raise StepNotApplicable(
+            f"The labels of the output '{output.name}' have {written(labels.shape[-2:])} places, the images "
+            f"{' or '.join(written(size) for size in sizes)}: they cannot be moved along.",
+            pointer=f"{pointer}/augment",
+            remedy="Leave `augment` out, or give labels of the images' height and width.",
         )
 
 

@@ -3,17 +3,20 @@
 from collections.abc import Iterator
 
 from app.services.errors import DataMismatch, NoBatchAxis, SplitUnknown
-from app.spec.data import LABELS, DatasetInfo, DatasetSpec, array_for, split_names
+from app.spec.data import LABELS, SPLIT_ROLES, DatasetInfo, DatasetSpec, array_for, split_names
 from app.spec.signature import Signature, TensorSpec, allows
 from app.spec.tokenize import Tokenize
 from app.spec.transforms import Shape, TransformMismatch, varies, written
 
 
 def resolve_split(role: str, wanted: str | None, info: DatasetInfo, spec: DatasetSpec) -> str | None:
-    """Find the split a reference means: the one named, else the one called like the role, else all rows (None)."""
+    """Find the split a reference means: the one named, else the one called like the role, else all rows (None).
+
+    The usual other names of roles count, too: `val` and `valid` are validation rows.
+    """
     names = split_names(info, spec)
     if wanted is None:
-        return role if role in names else None
+        return next((name for name in names if SPLIT_ROLES.get(name, name) == role), None)
     if wanted not in names:
         raise SplitUnknown(
             f"The data set has no split '{wanted}' (declared: {', '.join(names) or 'none'}).",

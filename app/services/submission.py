@@ -6,7 +6,6 @@ from sqlalchemy.orm import Session
 
 from app.db import workers
 from app.db.tables import Dataset, Model
-from app.ids import public
 from app.services.devices import check_devices
 from app.services.evaluation import given, require_own_targets
 from app.services.job_checks import DatasetFacts, check_job
@@ -72,7 +71,7 @@ def no_worker(session: Session, queue: str) -> str | None:
 
 def _facts(row: Dataset) -> DatasetFacts:
     return DatasetFacts(
-        id=public("ds", row.id),
+        id=row.sha256,
         spec=DatasetSpec.model_validate(row.spec),
         info=DatasetInfo.model_validate(row.info),
     )

@@ -11,10 +11,22 @@ from app.spec.tokenize import Tokenize, TokenizerInfo
 from app.spec.transforms import Shape, Transform
 
 LABELS = "y"
-"""The array that holds the labels; every other array is a model input of that name."""
+"""The array that holds the labels, unless a model has an input of that name; every other array is such an input."""
 
 IMAGE = "image"
 """The array that holds the pictures of an image folder, unless the data set names another."""
+
+SPLIT_ROLES = {
+    "train": "train",
+    "training": "train",
+    "val": "validation",
+    "valid": "validation",
+    "validation": "validation",
+    "test": "test",
+    "testing": "test",
+    "calibration": "calibration",
+}
+"""Usual names of splits, declared or of folders, and the role that each is meant for."""
 
 SplitName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,31}$")]
 
@@ -98,6 +110,11 @@ class DatasetInfo(Frozen):
     """What encodes the text, where that is declared; the arrays it makes are among `arrays`."""
     splits: dict[SplitName, int] = Field(default_factory=dict)
     """Rows of each split that the archive itself makes with its folders."""
+
+
+def labels_in(arrays: Collection[str], inputs: Collection[str]) -> bool:
+    """Whether `y` holds labels for a model with these inputs: an input of that name is fed by it."""
+    return LABELS in arrays and LABELS not in inputs
 
 
 def split_names(info: DatasetInfo, spec: DatasetSpec) -> tuple[str, ...]:

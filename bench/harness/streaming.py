@@ -8,6 +8,7 @@ import os
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from app.admission import admit_dataset
@@ -54,7 +55,7 @@ def reading(path: Path) -> Callable[[], None]:
 
     def read() -> None:
         rows = Rows.open(path.parent, file, ["image"])
-        shuffled = Rows(rows.arrays, rows.preprocess, np.random.default_rng(0).permutation(rows.indices))
+        shuffled = replace(rows, indices=np.random.default_rng(0).permutation(rows.indices))
         for _ in shuffled.batches(BATCH):
             pass
 

@@ -40,11 +40,12 @@ def zip_of(files: Mapping[str, bytes], *, deflated: bool = False) -> bytes:
 
 
 def tar_of(files: Mapping[str, bytes]) -> bytes:
-    """An uncompressed tar of these files."""
+    """An uncompressed tar of these files; names that end in "/" are folders."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as archive:
         for name, content in files.items():
             info = tarfile.TarInfo(name)
+            info.type = tarfile.DIRTYPE if name.endswith("/") else tarfile.REGTYPE
             info.size = len(content)
             archive.addfile(info, io.BytesIO(content))
     return buffer.getvalue()

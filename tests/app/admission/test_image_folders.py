@@ -1,8 +1,10 @@
 """Archives of pictures are admitted by the headers of their pictures, in memory that does not depend on their size."""
 
 import io
+import struct
 import tracemalloc
 import zipfile
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -199,3 +201,31 @@ def test_an_archive_of_more_than_20_000_pictures(given: Any) -> None:
             archive.writestr(f"{number % 100:02}/{number}.png", one)
     info = given(buffer.getvalue())
     assert (info.rows, len(info.classes)) == (21_000, 100)
+
+
+@pytest.mark.parametrize("how", PACKINGS)
+@pytest.mark.parametrize("top", ["", "pets/"])
+def test_a_class_without_pictures_keeps_its_number(given: Any, how: str, top: str) -> None:
+    files = {f"{top}birds/": b"", f"{top}.git/": b"", **{f"{top}{name}": content for name, content in TWO.items()}}
+
+    info = given(packed({top: b"", **files} if top else files, how))
+
+    assert info.classes == ("birds", "cats", "dogs")
+    assert info.label_range == (1, 2)
+    assert info.rows == 3
+
+
+@pytest.mark.parametrize("kind", [1, 3, 4, 6, 8, 9])
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_an_orientation_of_any_integer_type_is_read(kind: int, order: str) -> None:
+    formats = {1: "B", 3: "H", 4: "L", 6: "b", 8: "h", 9: "l"}
+    value = struct.pack(f"{order}{formats[kind]}", 6).ljust(4, b"\0")
+    mark = b"II*\0" if order == "<" else b"MM\0*"
+    tiff = mark + struct.pack(f"{order}LHHHL", 8, 1, 0x0112, kind, 1) + value + bytes(4)
+    jpeg, png = picture(4, 8, form="JPEG"), picture(4, 8)
+    exif = b"\xff\xe1" + struct.pack(">H", len(tiff) + 8) + b"Exif\0\0" + tiff
+    chunk = struct.pack(">L", len(tiff)) + b"eXIf" + tiff + struct.pack(">L", zlib.crc32(b"eXIf" + tiff))
+
+    assert head_of(jpeg[:2] + exif + jpeg[2:]).shown == (8, 4)
+    assert head_of(png[:33] + chunk + png[33:]).shown == (8, 4)
+    assert head_of(png).shown == (4, 8)

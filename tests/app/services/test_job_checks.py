@@ -74,6 +74,36 @@ def test_rows_that_test_and_calibration_share_are_told() -> None:
     assert check_job(job(), PROGRAM, {}, {"calibration": other, "test": whole})[1] == ()
 
 
+def test_rows_that_choose_the_best_epoch_are_not_those_that_train() -> None:
+    spec = job(
+        data={role: {"dataset": ROWS} for role in ("train", "validation")},
+        steps=[{"type": "finetune", "epochs": 1}],
+    )
+    named = DatasetFacts(ROWS, DatasetSpec(splits={"train": 0.8, "val": 0.2}), FACTS.info)
+    again = DatasetFacts(ROWS, DatasetSpec(splits={"train": 0.5, "validation": 0.5}), FACTS.info)
+    whole = DatasetFacts(ROWS, DatasetSpec(), FACTS.info)
+
+    assert "best epoch" not in " ".join(warnings(spec, facts=named)), "`val` is taken for validation"
+    assert "'train' and 'validation' are the same rows: the best epoch" in " ".join(warnings(spec, facts=whole))
+    told = check_job(spec, PROGRAM, {}, {"train": named, "validation": again})[1]
+    assert "one file with different splits" in " ".join(told)
+
+
+def test_an_input_called_like_the_labels_takes_their_array() -> None:
+    def tensor(name: str) -> TensorSpec:
+        return TensorSpec(name=name, dtype="float32", shape=(BATCH, 4))
+
+    signature = Signature(inputs=(tensor("x"), tensor("y")), outputs=(tensor("scores"),))
+    model = PROGRAM.model_copy(update={"signature": signature})
+    arrays = {name: ArraySpec(dtype="float32", shape=(100, 4)) for name in "xy"}
+    facts = DatasetFacts(ROWS, FACTS.spec, FACTS.info.model_copy(update={"arrays": arrays, "label_range": None}))
+
+    (warning,) = warnings(job(), model, facts)
+    assert "has no labels" in warning
+    trained = job(data={"train": {"dataset": ROWS}}, steps=[{"type": "finetune", "epochs": 1}])
+    assert "has no array 'y'" in refused(NeedsData, trained, model, facts)
+
+
 def test_a_split_that_is_not_there_is_refused_by_its_place() -> None:
     spec = job(data={"calibration": {"dataset": ROWS, "split": "train"}})
 

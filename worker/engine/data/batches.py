@@ -8,7 +8,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from app.spec.data import LABELS
 from worker.engine.data.rows import Batch as StoredBatch
 from worker.engine.data.rows import Rows
 
@@ -67,7 +66,7 @@ class Source:
 
     def label_blocks(self) -> Iterator[np.ndarray]:
         """The labels alone, `[rows, ...]`, some rows at a time; nothing if there are none."""
-        stored = self._rows.arrays.get(LABELS)
+        stored = self._rows.labels
         if stored is None:
             return
         for start in range(0, len(self), LABEL_ROWS):

@@ -7,7 +7,7 @@ from types import MappingProxyType
 
 import numpy as np
 
-from app.spec.data import LABELS, array_for, split_bounds
+from app.spec.data import LABELS, array_for, labels_in, split_bounds
 from app.spec.transforms import Transform
 from app.spec.work import DataFile
 from worker.engine.data import transforms
@@ -26,10 +26,11 @@ class Rows:
     """Rows of a data set: iterated as often as wanted, always in the same order, never in memory at once."""
 
     arrays: Mapping[str, Column]
-    """By the names of the model's inputs; the labels as `y`."""
+    """By the names of the model's inputs."""
     preprocess: Mapping[str, tuple[Transform, ...]]
     indices: np.ndarray
     """Positions in the data set, int64."""
+    labels: Column | None = None
 
     @classmethod
     def open(cls, directory: Path, file: DataFile, inputs: Collection[str] | None = None) -> "Rows":
@@ -39,17 +40,19 @@ class Rows:
         """
         opened = open_columns(directory / file.path, file, directory / SCRATCH, inputs)
         columns, preprocess = opened.columns, file.spec.preprocess
-        if inputs is not None:
+        labels = columns[LABELS] if labels_in(columns, inputs or ()) else None
+        if inputs is None:
+            columns = {name: column for name, column in columns.items() if name != LABELS}
+        else:
             feeds = {name: array_for(name, inputs, columns, file.info.format, file.spec) for name in inputs}
             if missing := sorted(name for name, column in feeds.items() if column is None):
                 raise UnreadableData(f"The data set has no array named {', '.join(missing)}.")
-            feeds |= {LABELS: LABELS} if LABELS in columns else {}
             columns = {name: columns[column] for name, column in feeds.items() if column is not None}
             preprocess = {name: preprocess[column] for name, column in feeds.items() if column in preprocess}
-        lengths = {len(column) for column in columns.values()}
+        lengths = {len(column) for column in (*columns.values(), *([] if labels is None else [labels]))}
         if len(lengths) != 1:
             raise UnreadableData("The arrays of the data set differ in their number of rows.")
-        return cls(columns, dict(preprocess), split_rows(lengths.pop(), file, opened.splits))
+        return cls(columns, dict(preprocess), split_rows(lengths.pop(), file, opened.splits), labels)
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -58,8 +61,8 @@ class Rows:
         """Yield every row once, `size` at a time; the last batch may be smaller."""
         for start in range(0, len(self.indices), size):
             rows = self.indices[start : start + size]
-            inputs = {name: self._input(name, rows) for name in self.arrays if name != LABELS}
-            yield inputs, self.arrays[LABELS].take(rows) if LABELS in self.arrays else None
+            inputs = {name: self._input(name, rows) for name in self.arrays}
+            yield inputs, None if self.labels is None else self.labels.take(rows)
 
     def sample(self, count: int, seed: int) -> "Rows":
         """At most `count` of these rows, drawn without replacement; all of them, in order, if there are no more."""

@@ -21,6 +21,7 @@ from worker.engine.torch_program.architectures import build
 from worker.engine.torch_program.program import Program
 from worker.engine.training.distillation import DistillationLoss, projection
 from worker.engine.training.features import FEATURE, tapped
+from worker.engine.training.logits import squashed_outputs
 from worker.engine.training.loop import train
 from worker.engine.training.losses import label_loss, learning_output
 from worker.engine.training.teachers import Answers, Teacher, TeacherMismatch
@@ -61,7 +62,15 @@ def distill(step: Distill, model: Model, context: Context) -> Changed:
     answers = known if not (step.augment or step.features) else _asked(teacher)
     labels = label_loss(step, program, context) if step.share < 1 else None
     projections = _projections(step, forward, teacher, program, context)
-    loss = DistillationLoss(step, taught, answers, labels, projections)
+    loss = DistillationLoss(
+        step,
+        taught,
+        answers,
+        labels,
+        projections,
+        squashed=squashed_outputs(program),
+        taught_squashed=teacher.squashed,
+    )
     sparse = model.sparse if step.student is None else frozenset()
     trained = train(program, module, step, loss, context, name=step.type, sparse=sparse, forward=forward)
     return Changed(

@@ -17,6 +17,7 @@ from worker.engine.quantization.aware.scales import activation_grids, widths_of
 from worker.engine.quantization.aware.student import student_of
 from worker.engine.quantization.aware.subject import fold, plan_with, subject_of, with_weights
 from worker.engine.training.distillation import DistillationLoss
+from worker.engine.training.logits import squashed_outputs
 from worker.engine.training.loop import train
 from worker.engine.training.losses import Loss, label_loss, learning_output
 from worker.engine.training.teachers import Answers, Teacher, TeacherMismatch
@@ -84,4 +85,5 @@ def _loss(step: QuantizeAware, model: Model, context: Context) -> Loss:
     answers: Callable[[Batch], Mapping[str, Tensor]] = Answers(teacher, context)
     if step.augment:  # the stored answers are those for rows as they are
         answers = lambda batch: teacher(batch.inputs)  # noqa: E731
-    return DistillationLoss(teaching, taught, answers, labels, {})
+    squashed = squashed_outputs(program)
+    return DistillationLoss(teaching, taught, answers, labels, {}, squashed=squashed, taught_squashed=teacher.squashed)

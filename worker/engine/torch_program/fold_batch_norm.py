@@ -28,7 +28,8 @@ def fold_batch_norms(module: fx.GraphModule) -> int:
     `y = g (w x + b - m) / sqrt(v + e) + h` becomes a layer with the weight `w s` and the bias `(b - m) s + h`, where
     `s = g / sqrt(v + e)`. The statistics stay what they are: later training moves weight and bias only. The layer keeps
     the names of its parameters; one without a bias gets one beside its weight. Left alone are batch norms in training
-    mode, behind a layer whose result or parameters something else uses, too, or behind grouped transposed convolutions.
+    mode, over another axis than the layer's (tokens, behind a linear layer on `[rows, tokens, channels]`), behind a
+    layer whose result or parameters something else uses, too, or behind grouped transposed convolutions.
     """
     readers = Counter(str(node.target) for node in module.graph.find_nodes(op="get_attr") for _ in node.users)
     folded = 0
@@ -45,6 +46,8 @@ def fold_batch_norms(module: fx.GraphModule) -> int:
 
 def _foldable(norm: fx.Node, layer: fx.Node, readers: Counter[str]) -> bool:
     training = norm.args[5]
+    if layer.target is ATEN.linear.default and layer.meta["val"].ndim != 2:
+        return False
     if layer.target not in OUTPUT_AXIS or len(layer.users) > 1 or training or None in norm.args[3:5]:
         return False
     grouped = OUTPUT_AXIS[layer.target] and layer.args[TRANSPOSED_GROUPS : TRANSPOSED_GROUPS + 1] not in ((), (1,))

@@ -17,13 +17,16 @@ def training_mode(module: fx.GraphModule) -> Iterator[None]:
     """Let operators that were exported for inference train within the block.
 
     Those that were exported in training mode (batch norm without running statistics, dropout that is always on) stay
-    in it afterwards. torchao's `move_exported_model_to_train` would reset momentum and eps of batch norms.
+    in it afterwards. A batch norm that sees one value of each channel, as behind a linear layer in a graph for one row,
+    goes on with the statistics that it has: one value has no variance.
+
+    torchao's `move_exported_model_to_train` would reset momentum and eps of batch norms.
     """
     flipped = [
         (node, argument)
         for graph in _graphs(module)
         for node in graph.graph.nodes
-        if (argument := _mode(node)) is not None and not _argument(node, argument)
+        if (argument := _mode(node)) is not None and not _argument(node, argument) and _has_variance(node)
     ]
     _set(module, flipped, training=True)
     try:
@@ -55,6 +58,14 @@ def _mode(node: fx.Node) -> tuple[int, str] | None:
         if argument.name in MODE_ARGUMENTS and isinstance(argument.type, torch.BoolType):
             return index, argument.name
     return None
+
+
+def _has_variance(node: fx.Node) -> bool:
+    """Whether batch statistics of this operator, if it has such, are of more than one value."""
+    if node.target is not torch.ops.aten.batch_norm.default:
+        return True
+    shape = node.meta["val"].shape
+    return any(size != 1 for size in (shape[0], *shape[2:]))
 
 
 def _argument(node: fx.Node, place: tuple[int, str]) -> object:

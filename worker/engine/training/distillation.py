@@ -12,6 +12,7 @@ from app.spec.scores import TOKEN_AXES, class_axis
 from worker.engine.data.batches import Batch
 from worker.engine.errors import EngineError
 from worker.engine.training.features import FEATURE
+from worker.engine.training.logits import Squash, as_logits
 from worker.engine.training.losses import Loss, Outputs
 from worker.engine.training.teachers import ANSWER
 
@@ -37,11 +38,21 @@ class DistillationLoss(nn.Module):
         teacher: Callable[[Batch], Mapping[str, Tensor]],
         labels: Loss | None,
         projections: Mapping[FeatureMatch, nn.Module],
+        *,
+        squashed: Mapping[str, Squash],
+        taught_squashed: Mapping[str, Squash],
     ) -> None:
-        """`outputs` are the student's with those of the teacher they are to give; without `labels` alpha must be 1."""
+        """`outputs` are the student's with those of the teacher they are to give; without `labels` alpha must be 1.
+
+        `squashed` and `taught_squashed` are the outputs of student and teacher that are probabilities.
+        """
         super().__init__()
         self._step, self._outputs, self._teacher, self._labels = step, dict(outputs), teacher, labels
         self._distance = distance(step)
+        self._squashes = {
+            ours: _both_as_scores(step, squashed.get(ours), taught_squashed.get(other))
+            for ours, other in outputs.items()
+        }
         self._pairs = tuple(projections)
         self.projections = nn.ModuleList(projections.values())
 
@@ -59,10 +70,17 @@ class DistillationLoss(nn.Module):
 
     def _of_outputs(self, distance: Distance, outputs: Outputs, taught: Mapping[str, Tensor]) -> Tensor:
         """Averaged, so that alpha means the same for any number of them."""
-        pairs = self._outputs.items()
-        return torch.stack(
-            [distance(outputs[ours].float(), taught[f"{ANSWER}{other}"]) for ours, other in pairs]
-        ).mean()
+        distances = []
+        for ours, other in self._outputs.items():
+            squash, taught_squash = self._squashes[ours]
+            scores = as_logits(outputs[ours], squash)
+            distances.append(distance(scores, as_logits(taught[f"{ANSWER}{other}"], taught_squash)))
+        return torch.stack(distances).mean()
+
+
+def _both_as_scores(step: Distill, squash: Squash | None, taught: Squash | None) -> tuple[Squash | None, Squash | None]:
+    """What to undo on both sides: nothing where values of the same kind are compared as they are."""
+    return (None, None) if step.loss == "mse" and squash == taught else (squash, taught)
 
 
 def distance(step: Distill) -> Distance | None:

@@ -30,6 +30,7 @@ from worker.engine.training.checkpoint import (
 )
 from worker.engine.training.device import Precision, placed, random_devices
 from worker.engine.training.errors import NanLoss
+from worker.engine.training.logits import squashed_outputs
 from worker.engine.training.losses import Loss, Outputs, Score, evaluate, learning_output
 from worker.engine.training.optimizer import Parameters, masks, optimizer_of, parameter_groups, rate_factor
 from worker.engine.training.result import Trained
@@ -43,9 +44,9 @@ class NothingToAugment(EngineError):
     remedy = "Leave `augment` out: it changes float inputs of shape [rows, channels, height, width]."
 
 
-WORSE = (
-    "No epoch was as good on the validation rows as the model before the step: lower the learning rate, or leave the "
-    "step out."
+KEPT = (
+    "No epoch was better on the validation rows than the model before the step, which is handed on: lower the learning "
+    "rate, or leave the step out."
 )
 KEEP_SECONDS = 10.0
 """Between two checkpoints at least, so that short epochs do not spend their time on writing."""
@@ -68,7 +69,11 @@ def train(  # noqa: PLR0913  # the optional ones are for steps that train more t
     """Train `module`, a graph of `program`, on the rows of the role `train`, and return it with its best weights.
 
     The best epoch is the one with the most right answers, then the lowest loss, on the rows of the role `validation`
-    or, without such, on a tenth of the training rows that is held out.
+    or, without such, on a tenth of the training rows that is held out. The model before the training is epoch 0, and
+    is handed on where no other is better.
+
+    An optimizer step takes the rows of `config.batch`. A graph of a smaller fixed batch is run several times for it,
+    and the gradients are added up.
 
     `loss` may be an `nn.Module`, whose parameters are trained, too. `name` says which step trains, and tells its
     checkpoints from those of others that begin with the same weights and config. Zeros of the parameters `sparse` stay
@@ -104,10 +109,12 @@ def train(  # noqa: PLR0913  # the optional ones are for steps that train more t
         key = digest(run.tensors, name, config.model_dump_json(), str(context.seed), str(len(training)))
         reached = run.go(TrainingCheckpoint(context.checkpoints, key), keep_seconds)
     notes = (*notes, *run.precision.notes(config))
-    if _rank(reached.history[reached.best_epoch]) < _rank(reached.history[0]):
-        notes = (*notes, WORSE)
+    if reached.best_epoch == 0:
+        notes = (*notes, KEPT)
     if reached.ended and reached.epoch < config.epochs:
         notes = (*notes, f"Stopped after epoch {reached.epoch}: {config.patience} epochs without a better one.")
+    if squash := squashed_outputs(program).get(output):
+        notes = (*notes, f"Output '{output}' is a {squash}: it was trained as the probabilities that it gives.")
     if others := [f"'{one.name}'" for one in program.signature.outputs if one.name != output]:
         notes = (
             *notes,
@@ -142,12 +149,13 @@ class _Run:
         self.optimizer = optimizer_of(self.groups, self.config)
         self.precision = Precision.of(self.config, self.context.device)
         self.scaler = self.precision.scaler()
-        self.steps_in_epoch = max(1, len(list(self._order(1))))
+        self.batches_in_epoch = max(1, len(list(self._order(1))))
+        self.batches_in_step = max(1, self.config.batch // self.batch) if self.fixed else 1
         self.best: dict[str, Tensor] = {}
 
     def go(self, checkpoint: TrainingCheckpoint, keep_seconds: float) -> Reached:
         """Take the epochs that are left and put the best weights into the modules."""
-        reached = self._resume(checkpoint) or Reached(history=[self._figures(None, self._evaluate())])
+        reached = self._resume(checkpoint) or self._begin()
         began, began_with, kept = time.monotonic(), reached.epoch, time.monotonic()
         while not reached.ended:
             reached.epoch += 1
@@ -159,6 +167,11 @@ class _Run:
         restore(self.tensors, self.best)
         return reached
 
+    def _begin(self) -> Reached:
+        """The model before the training is the best so far."""
+        self.best = copied(self.tensors)
+        return Reached(history=[self._figures(None, self._evaluate())])
+
     def _epoch(self, reached: Reached, began: float, began_with: int) -> float:
         """Take every training row once; the mean loss."""
         epoch = reached.epoch
@@ -166,26 +179,35 @@ class _Run:
         random = np.random.default_rng([self.context.seed, epoch, 1])
         total, rows = 0.0, 0
         with training_mode(self.module):
-            for step, order in enumerate(self._order(epoch)):
+            for number, order in enumerate(self._order(epoch)):
                 batch = next(self.training.batches(order, len(order), self.context.device))
                 batch = augmented(batch, self.config.augment, random)
-                value = self._step(batch, (epoch - 1) * self.steps_in_epoch + step)
+                value = self._accumulate(batch, epoch, number)
                 total, rows = total + value * len(batch), rows + len(batch)
-                done = epoch - 1 + (step + 1) / self.steps_in_epoch
+                done = epoch - 1 + (number + 1) / self.batches_in_epoch
                 left = (time.monotonic() - began) / (done - began_with) * (self.config.epochs - done)
                 message = f"epoch {epoch} of {self.config.epochs}, loss {total / rows:.3g}, {remaining(left)}"
                 self.context.progress.advance(done / self.config.epochs, message)
         return total / rows
 
-    def _step(self, batch: Batch, step: int) -> float:
-        self._set_learning_rate(step)
-        self.optimizer.zero_grad(set_to_none=True)
+    def _accumulate(self, batch: Batch, epoch: int, number: int) -> float:
+        """Add a batch's gradients to those of its optimizer step, and take the step after its last batch; the loss."""
+        first = number - number % self.batches_in_step
+        last = min(first + self.batches_in_step, self.batches_in_epoch) - 1
+        if number == first:
+            self._set_learning_rate((epoch - 1) * self.batches_in_epoch + number)
+            self.optimizer.zero_grad(set_to_none=True)
         with self.precision.autocast():
             loss = self.loss(self.forward(batch.inputs), batch)
         value = float(loss.detach())
         if not math.isfinite(value):
-            raise NanLoss(f"The loss of step {step + 1} (epoch {step // self.steps_in_epoch + 1}) is {value}.")
-        self.scaler.scale(loss).backward()
+            raise NanLoss(f"The loss of batch {number + 1} of epoch {epoch} is {value}.")
+        self.scaler.scale(loss / (last - first + 1)).backward()
+        if number == last:
+            self._step()
+        return value
+
+    def _step(self) -> None:
         if self.config.clip_norm is not None:
             self.scaler.unscale_(self.optimizer)
             trained = [one for group in self.optimizer.param_groups for one in group["params"]]
@@ -197,12 +219,11 @@ class _Run:
                 parameter.mul_(mask)
         if self.after_step is not None:
             self.after_step()
-        return value
 
     def _judge(self, reached: Reached, trained: float) -> None:
         """Evaluate the epoch, keep its weights if it is the best, and decide whether it is the last."""
         score = self._evaluate()
-        if not self.best or score.rank > _rank(reached.history[reached.best_epoch]):
+        if score.rank > _rank(reached.history[reached.best_epoch]):
             reached.best_epoch, self.best = reached.epoch, copied(self.tensors)
         reached.history.append(self._figures(trained, score))
         waited = reached.epoch - reached.best_epoch
@@ -225,8 +246,8 @@ class _Run:
         rate = None if trained is None else self.optimizer.param_groups[0]["lr"]
         return {"loss": trained, "validation_loss": score.loss, TOP1.name: score.right_answers, "learning_rate": rate}
 
-    def _set_learning_rate(self, step: int) -> None:
-        factor = rate_factor(self.config, step / self.steps_in_epoch)
+    def _set_learning_rate(self, batch: int) -> None:
+        factor = rate_factor(self.config, batch / self.batches_in_epoch)
         for group, given in zip(self.optimizer.param_groups, self.groups, strict=True):
             group["lr"] = factor * given.get("lr", self.config.learning_rate)
 

@@ -1,7 +1,7 @@
 """What training minimizes, and how well a model does on rows of a role."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -19,6 +19,7 @@ from worker.engine.data.rows import Rows
 from worker.engine.errors import EngineError
 from worker.engine.torch_program.program import Program
 from worker.engine.training.errors import NanLoss
+from worker.engine.training.logits import Squash, as_logits, squashed_outputs
 
 
 class LabelsMismatch(EngineError):
@@ -49,6 +50,8 @@ class ClassWeightsMismatch(EngineError):
     remedy = "Give one weight for each class, in the order of the model's output, or 'balanced'."
 
 
+IGNORED = -100
+"""The class number of places that have no label; `torch.nn.functional.cross_entropy` leaves it out."""
 Outputs = Mapping[str, Tensor]
 Loss = Callable[[Outputs, Batch], Tensor]
 """A scalar to be minimized, for the model's outputs by name. An `nn.Module` has parameters that are trained, too."""
@@ -76,6 +79,8 @@ class LabelLoss:
     weights: Tensor | None = None
     """Of each class, `[classes]`."""
     smoothing: float = 0.0
+    squash: Squash | None = None
+    """What the graph ends in, if the output is not scores but their softmax or sigmoid."""
 
     def __call__(self, outputs: Outputs, batch: Batch) -> Tensor:
         """The mean over the rows. Raises `LabelsMismatch`."""
@@ -84,14 +89,21 @@ class LabelLoss:
             raise LabelsMismatch("The rows have no labels to learn from.")
         classes = class_numbers(scores, labels)
         if classes is not None:
-            weights = None if self.weights is None else self.weights.to(scores.device)
-            return functional.cross_entropy(_classes_second(scores), classes, weights, label_smoothing=self.smoothing)
+            return self._of_classes(_classes_second(as_logits(scores, self.squash)), classes)
         if scores.numel() != labels.numel():
             raise LabelsMismatch(
                 f"Output '{self.output}' has the shape {list(scores.shape[1:])} per row, the labels "
                 f"{list(labels.shape[1:])}."
             )
         return functional.mse_loss(scores, labels.float().reshape(scores.shape))
+
+    def _of_classes(self, scores: Tensor, classes: Tensor) -> Tensor:
+        """Cross-entropy, averaged by the weights of the labels; 0 where none of them has a weight."""
+        weights = None if self.weights is None else self.weights.to(scores.device)
+        total = functional.cross_entropy(scores, classes, weights, reduction="sum", label_smoothing=self.smoothing)
+        labels = classes[classes != IGNORED]
+        weight = total.new_tensor(labels.numel()) if weights is None else weights[labels].sum()
+        return torch.where(weight > 0, total / weight.clamp_min(torch.finfo(weight.dtype).tiny), 0 * total)
 
 
 def class_numbers(scores: Tensor, labels: Tensor) -> Tensor | None:
@@ -136,7 +148,8 @@ def _labels(rows: Rows) -> ArraySpec | None:
 def label_loss(config: Training, program: Program, context: Context) -> LabelLoss:
     """The loss that a config asks for. Raises `UnknownOutput`, `TrainingLabelsOutOfRange`, `ClassWeightsMismatch`."""
     output, labels = learning_output(config, program, context), _labels(context.data["train"])
-    loss = LabelLoss(output.name, smoothing=config.label_smoothing)
+    squash = squashed_outputs(program).get(output.name)
+    loss = LabelLoss(output.name, smoothing=config.label_smoothing, squash=squash)
     if labels is None or not are_class_numbers(output, labels):
         return loss
     classes = output.shape[class_axis(len(output.shape))]
@@ -146,7 +159,7 @@ def label_loss(config: Training, program: Program, context: Context) -> LabelLos
     class_counts(context, "validation", classes)
     if config.class_weights is None or counts is None:
         return loss
-    return LabelLoss(output.name, _class_weights(config, counts), config.label_smoothing)
+    return replace(loss, weights=_class_weights(config, counts))
 
 
 def class_counts(context: Context, role: Literal["train", "validation"], classes: int) -> np.ndarray | None:

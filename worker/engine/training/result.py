@@ -34,7 +34,10 @@ class Trained:
     def outcome(self) -> str:
         """What the best epoch achieved, as part of a sentence."""
         before, best = self.history[0], self.best
-        where = f"epoch {self.best_epoch} of {len(self.history) - 1} was the best, with"
+        epochs = len(self.history) - 1
+        where = f"epoch {self.best_epoch} of {epochs} was the best, with"
+        if not self.best_epoch:
+            where = f"none of {epochs} epochs was better than the model before, which is kept, with"
         if (was := before[TOP1.name]) is not None and (now := best[TOP1.name]) is not None:
             shares = f"{TOP1.level(now)} right answers (before: {TOP1.level(was)})"
             return f"{where} {shares} on {self.validation_rows} validation rows"

@@ -37,12 +37,12 @@ def batch_size(program: Program, config: Training) -> int:
 def epoch_order(count: int, batch: int, seed: int, epoch: int, *, fixed: bool) -> Iterator[np.ndarray]:
     """Rows of each batch of an epoch. A last batch of one row has no variance for batch norms: it is left out.
 
-    `fixed`: every batch has the size `batch`; the last one is filled up.
+    `fixed`: every batch has the size `batch`, which may be 1; the last one is filled up.
     """
     order = np.random.default_rng([seed, epoch]).permutation(count)
     if fixed:
         order = filled_up(order, batch)
     for start in range(0, len(order), batch):
         rows = order[start : start + batch]
-        if start == 0 or len(rows) > 1:
+        if fixed or start == 0 or len(rows) > 1:
             yield rows

@@ -21,6 +21,7 @@ from worker.engine.onnx_graph.sessions import session
 from worker.engine.torch_program.program import Program
 from worker.engine.training.device import move
 from worker.engine.training.features import FEATURE, require_names, tapped
+from worker.engine.training.logits import squashed_outputs
 
 
 class TeacherMismatch(EngineError):
@@ -57,6 +58,8 @@ class Teacher:
         first = model.signature.inputs[0].shape[0]
         self._rows = first if isinstance(first, int) else None
         source = model.source
+        self.squashed = squashed_outputs(source)
+        """Its outputs that are probabilities, by name."""
         self._run = (
             _program(source, outputs, features, context.device)
             if isinstance(source, Program)

@@ -125,3 +125,16 @@ def test_memory_does_not_grow_with_the_array(save, tmp_path: Path) -> None:
     total, grown_mib = map(int, ran.stdout.split())
     assert total == 2000 * 128 * 256
     assert grown_mib < 16
+
+
+def test_an_input_called_y_is_fed_by_the_array_y(tmp_path: Path) -> None:
+    values = np.arange(12, dtype=np.float32).reshape(4, 3)
+    np.savez(tmp_path / "rows.npz", x=values, y=-values)
+    file = data_file("rows.npz", DatasetSpec())
+
+    inputs, labels = next(Rows.open(tmp_path, file, ["x", "y"]).batches(4))
+    assert np.array_equal(inputs["y"], -values)
+    assert labels is None
+    inputs, labels = next(Rows.open(tmp_path, file, ["x"]).batches(4))
+    assert list(inputs) == ["x"]
+    assert np.array_equal(labels, -values)

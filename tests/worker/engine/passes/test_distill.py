@@ -93,7 +93,8 @@ def test_an_onnx_teacher_teaches_the_same(teacher: Model, digits_folder: Path, t
     step = Distill.model_validate(
         {
             "teacher": TEACHER,
-            "epochs": 1,
+            "epochs": 3,
+            "learning_rate": 0.01,
             "features": [{"student": "relu_1", "teacher": "relu_2"}],
         }
     )

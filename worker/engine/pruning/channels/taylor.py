@@ -13,6 +13,7 @@ from worker.engine.progress import Progress
 from worker.engine.pruning.channels.analysis import Channels
 from worker.engine.pruning.channels.importance import Scores, by_elements
 from worker.engine.training.errors import NanLoss
+from worker.engine.training.logits import squashed_outputs
 from worker.engine.training.losses import LabelLoss, TrainingLabelsOutOfRange, class_numbers, labelled_output
 
 BATCH = 32
@@ -29,7 +30,8 @@ def by_taylor(channels: Channels, rows: Rows, progress: Progress, output: str | 
     for one in weights.values():
         one.requires_grad_(True)
     effects = {name: torch.zeros_like(one) for name, one in weights.items()}
-    loss = LabelLoss(labelled_output(program.signature, rows, output).name)
+    labelled = labelled_output(program.signature, rows, output).name
+    loss = LabelLoss(labelled, squash=squashed_outputs(program).get(labelled))
     rows_fixed = program.signature.inputs[0].shape[0]
     batch = rows_fixed if isinstance(rows_fixed, int) else BATCH
     order = filled_up(np.arange(len(rows)), batch) if isinstance(rows_fixed, int) else np.arange(len(rows))
