@@ -9,7 +9,7 @@ JOBS ?= 2
 PYTEST := $(BIN)/python -m pytest -n $(JOBS)
 
 # TORCH=cpu|cuda is the build of torch to have; empty keeps the one that is there, and takes the CPU's if none is.
-# Where pip would take another, nothing is fetched and a hint says what to do.
+# Where pip knows the CUDA build alone, empty takes that, with a hint; a build that is named is insisted on.
 TORCH ?=
 # A package index for torch alone that has the build you want: PyTorch's install page names one for CPU builds and
 # one per CUDA version. Empty: pip's own configuration, which on Linux often knows the CUDA build only.

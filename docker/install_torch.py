@@ -1,8 +1,10 @@
 """`install_torch.py torch==VERSION [cpu|cuda] [--index URL]`: the CPU build of torch, unless CUDA's is asked for.
 
 On Linux a package index may well have a CUDA build alone under the plain version: gigabytes, for a machine that may
-have no such GPU. So pip is asked what it would take, which costs it a few kilobytes of metadata, and another build
-than the one wanted ends in a hint. A build that is installed already stays, unless another one is asked for.
+have no such GPU. So pip is asked what it would take, which costs it a few kilobytes of metadata, and the CPU's build is
+taken where there is one. Where there is none, CUDA's is taken with a hint, as it works everywhere; a build that was
+asked for by name and is not offered ends in the hint. A build that is installed already stays, unless another one is
+asked for.
 """
 
 import argparse
@@ -20,9 +22,8 @@ GPU_LIBRARIES = ("nvidia-", "cuda-")
 GPU_VERSIONS = ("cu", "rocm", "xpu")
 """How the local part of a version begins: 2.13.0+cu130."""
 HINTS = {
-    "cpu": "Say TORCH_INDEX=URL with the index that PyTorch's install page names for your platform and "
-    "CPU; or TORCH=cuda to have gigabytes of CUDA with it.",
-    "cuda": "Say TORCH_INDEX=URL with the index that PyTorch's install page names for your CUDA version.",
+    "cpu": "TORCH_INDEX=URL with the index that PyTorch's install page names for CPU has the small one.",
+    "cuda": "TORCH_INDEX=URL with the index that PyTorch's install page names for your CUDA version has it.",
 }
 
 
@@ -36,7 +37,7 @@ def main() -> None:
     there = installed(options.pin)
     if there is None or there != (options.build or there):
         upgrade_pip()
-        chosen = choose(options.pin, options.build or "cpu", options.index)
+        chosen = choose(options.pin, options.build, options.index)
         ran = pip_install("--quiet", *index_flags(options.index), chosen)
         if ran.returncode:
             sys.exit(f"pip could not install {chosen}:\n{ran.stderr}")
@@ -44,8 +45,9 @@ def main() -> None:
     print(f"torch {metadata.version('torch')} ({there})")
 
 
-def choose(pin: str, wanted: str, index: str) -> str:
-    """The first requirement by which pip would take the build that is wanted."""
+def choose(pin: str, named: str | None, index: str) -> str:
+    """The first requirement by which pip would take the build that is named, else the CPU's, else any."""
+    wanted = named or "cpu"
     # A version with a local part is preferred to the plain one, so that `==` finds +cpu, `===` the plain one beside it.
     asked = (f"{pin}+cpu", pin) if wanted == "cpu" else (pin, pin.replace("==", "==="))
     answers = []
@@ -56,6 +58,9 @@ def choose(pin: str, wanted: str, index: str) -> str:
         answers.append((build, said))
     if all(build is None for build, _ in answers):
         sys.exit(f"pip finds no {pin}: {answers[-1][1]}")
+    if named is None:
+        print(f"Of {pin}, pip finds a CUDA build alone, and takes it: gigabytes. {HINTS['cpu']}", file=sys.stderr)
+        return pin
     sys.exit(f"Of {pin}, pip would take another build than {wanted}: nothing was fetched. {HINTS[wanted]}")
 
 

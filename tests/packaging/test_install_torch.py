@@ -120,12 +120,23 @@ def test_of_two_builds_the_cpus_is_taken(index: Index, python: Path) -> None:
     assert wheels(index) == [CPU_WHEEL]
 
 
-def test_where_only_cuda_is_offered_nothing_is_fetched_and_a_hint_is_given(index: Index, python: Path) -> None:
+def test_where_only_cuda_is_offered_it_is_taken_with_a_hint(index: Index, python: Path) -> None:
     index.add(PLAIN_WHEEL, CUDA_LIBRARY.format(sys.platform))
+    index.add("9.1", name="nvidia_cudnn")
     ran = install(python, PIP_INDEX_URL=index.url)
-    assert ran.returncode == 1
+    assert ran.stdout == "torch 2.13.0 (cuda)\n", ran.stderr
+    assert "a CUDA build alone" in ran.stderr
     assert "TORCH_INDEX=URL" in ran.stderr
-    assert "TORCH=cuda" in ran.stderr
+
+
+def test_a_cpu_build_that_is_insisted_on_and_not_offered_ends_before_anything_is_fetched(
+    index: Index, python: Path
+) -> None:
+    index.add(PLAIN_WHEEL, CUDA_LIBRARY.format(sys.platform))
+    ran = install(python, "cpu", PIP_INDEX_URL=index.url)
+    assert ran.returncode == 1
+    assert "nothing was fetched" in ran.stderr
+    assert "TORCH_INDEX=URL" in ran.stderr
     assert index.fetched == [f"torch-{PLAIN_WHEEL}-py3-none-any.whl.metadata"]
 
 
