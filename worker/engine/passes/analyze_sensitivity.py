@@ -37,7 +37,7 @@ def analyze_sensitivity(step: AnalyzeSensitivity, model: Model, context: Context
     for share, finding in found:
         context.progress.advance(share, f"{finding.layer}")
         findings.append(finding)
-    worst = min(findings, key=lambda one: min(reading.sqnr_db for reading in one.readings.values()))
+    worst = min(findings, key=lambda finding: min(reading.sqnr_db for reading in finding.readings.values()))
     done, reading = min(worst.readings.items(), key=lambda item: item[1].sqnr_db)
     return Changed(
         model,
@@ -83,17 +83,20 @@ def _without_channels(step: AnalyzeSensitivity, model: Model, context: Context) 
     """Each group of channels without those of the smallest norm: zero in their place is what removal comes to."""
     channels = analyse(model.program)
     pruning = PruneChannels(ratio=step.ratio, round_to=1)
-    found = candidates(channels, by_norm(channels, 2), pruning)
+    groups = candidates(channels, by_norm(channels, 2), pruning)
     reference_outputs = _yardstick(step, model, context)
 
     def each() -> Iterator[tuple[float, Finding]]:
-        for number, one in enumerate(found, 1):
-            if len(one.group.classes) < 2:
+        for number, candidate in enumerate(groups, 1):
+            if len(candidate.group.classes) < 2:
                 continue  # a single head or channel cannot go by halves
-            module = masked(channels, choose(channels, [one], pruning))
+            module = masked(channels, choose(channels, [candidate], pruning))
             reading = reference_outputs.read(module_runner(model.program, module))
             done = f"{step.ratio:.0%} of the channels"
-            yield number / len(found), Finding(one.group.name, "channels", one.group.parameters, {done: reading})
+            yield (
+                number / len(groups),
+                Finding(candidate.group.name, "channels", candidate.group.parameters, {done: reading}),
+            )
 
     return reference_outputs, each()
 

@@ -47,7 +47,7 @@ def prune_weights(step: PruneWeights, model: Model, context: Context) -> Changed
     """
     graph = _InOnnx(model.source) if isinstance(model.source, Path) else _InProgram(model.source)
     candidates = chosen(graph.layers, step.include, step.exclude)
-    layers = tuple(one for one in candidates if fits_pattern(step, one, graph.weights[one.parameter]))
+    layers = tuple(layer for layer in candidates if fits_pattern(step, layer, graph.weights[layer.parameter]))
     if not layers:
         raise NoWeightsToPrune(_nothing(step, candidates))
     norms = graph.input_norms(step, layers, context) if step.criterion == "wanda" else {}
@@ -59,7 +59,7 @@ def prune_weights(step: PruneWeights, model: Model, context: Context) -> Changed
     after = deflated_bytes(graph.weights.values())
 
     sparse = model.sparse | {layer.parameter for layer in layers}
-    weights, zeros = sum(one.weights for one in pruned), sum(one.zeros for one in pruned)
+    weights, zeros = sum(layer.weights for layer in pruned), sum(layer.zeros for layer in pruned)
     return Changed(
         graph.rebuilt(model, sparse),
         f"{100 * zeros / weights:.3g} % of the weights of {counted(len(layers), 'layer')} are zero; compressed, the "
@@ -134,14 +134,14 @@ def _zero(
 
 def _require_some(step: PruneWeights, kept: dict[str, torch.Tensor]) -> None:
     """Raise `NoWeightsToPrune` if the share is less than one weight of everything that is ranked together."""
-    if not all(bool(one.all()) for one in kept.values()):
+    if not all(bool(mask.all()) for mask in kept.values()):
         return
     if step.together:
-        weights, where = sum(one.numel() for one in kept.values()), "all layers together"
+        weights, where = sum(mask.numel() for mask in kept.values()), "all layers together"
     elif step.criterion == "wanda":
-        weights, where = max(one[0].numel() for one in kept.values()), "the largest output"
+        weights, where = max(mask[0].numel() for mask in kept.values()), "the largest output"
     else:
-        weights, where = max(one.numel() for one in kept.values()), "the largest layer"
+        weights, where = max(mask.numel() for mask in kept.values()), "the largest layer"
     raise NoWeightsToPrune(
         f"A share of {step.share:.3g} of the {weights} weights of {where} is less than one weight.",
         remedy="Raise the sparsity, widen `include`, or drop the step.",
@@ -156,9 +156,9 @@ def _nothing(step: PruneWeights, candidates: tuple[WeightedLayer, ...]) -> str:
 
 def _warnings(step: PruneWeights, pruned: list[Pruned], unfit: int, already: int) -> list[str]:
     warnings = []
-    if sum(one.zeros for one in pruned) == already:
+    if sum(layer.zeros for layer in pruned) == already:
         warnings.append("Every weight that was set to zero was zero before; from now on trainings keep them at zero.")
-    empty = [one.name for one in pruned if one.zeros == one.weights]
+    empty = [layer.name for layer in pruned if layer.zeros == layer.weights]
     if empty:
         named = ", ".join(empty[:MOST_NAMED])
         warnings.append(f"Nothing is left of {named}: prune less, exclude these layers, or use scope 'local'.")
@@ -168,10 +168,10 @@ def _warnings(step: PruneWeights, pruned: list[Pruned], unfit: int, already: int
 
 
 def _chart(pruned: list[Pruned]) -> Chart:
-    names, shares = [one.name for one in pruned], [one.sparsity for one in pruned]
+    names, shares = [layer.name for layer in pruned], [layer.sparsity for layer in pruned]
     return layer_bars("Sparsity by layer", "share of zeros", names, {"zeros": shares})
 
 
 def _table(pruned: list[Pruned]) -> Table:
-    rows = tuple((one.name, one.weights, one.zeros, round(one.sparsity, 4)) for one in pruned[:MOST_POINTS])
+    rows = tuple((layer.name, layer.weights, layer.zeros, round(layer.sparsity, 4)) for layer in pruned[:MOST_POINTS])
     return Table(title="Zeros by layer", columns=("layer", "weights", "zeros", "sparsity"), rows=rows)

@@ -10,12 +10,12 @@ from app.spec.quantize_aware import QuantizeAware
 from worker.engine.context import Changed, Context
 from worker.engine.data.batches import Batch
 from worker.engine.model import Model
-from worker.engine.quantization.aware.automatic import spared, told_with
-from worker.engine.quantization.aware.check import compare
-from worker.engine.quantization.aware.report import chart_of, notes, table_of, told
-from worker.engine.quantization.aware.scales import activation_grids, widths_of
-from worker.engine.quantization.aware.student import student_of
-from worker.engine.quantization.aware.subject import fold, plan_with, subject_of, with_weights
+from worker.engine.quantization.qat.fake_quantized import fake_quantize
+from worker.engine.quantization.qat.layer_choice import choose_layers, with_choice
+from worker.engine.quantization.qat.parity_check import compare
+from worker.engine.quantization.qat.report import chart_of, notes, parity_facts, table_of
+from worker.engine.quantization.qat.scales import activation_grids, widths_of
+from worker.engine.quantization.qat.subject import fold, plan_with, subject_of, with_weights
 from worker.engine.training.distillation import DistillationLoss
 from worker.engine.training.logits import squashed_outputs
 from worker.engine.training.loop import train
@@ -29,28 +29,28 @@ def quantize_aware(step: QuantizeAware, model: Model, context: Context) -> Chang
     Raises `NoTrainableGraph`, `UnknownNode`, `NothingToQuantize`, `CalibrationFailed`, and what training raises.
     """
     folded, norms = fold(model)
-    found = spared(step, folded, context)
-    subject = found.subject
-    widths = widths_of(step, subject.placed, context.targets, found.wide)
+    choice = choose_layers(step, folded, context)
+    subject = choice.subject
+    widths = widths_of(step, subject.placed, context.targets, choice.wide)
     rows = context.data.get("calibration", context.data["train"]).sample(step.samples, context.seed)
     grids = activation_grids(folded.prepared, widths.activations, rows, context)
-    student = student_of(subject.module, subject.places, subject.placed, grids, widths.weights)
+    fake_quantized = fake_quantize(subject.module, subject.places, subject.placed, grids, widths.weights)
     trained = train(
         subject.decomposed,
-        student.module,
+        fake_quantized.module,
         step,
         _loss(step, model, context),
         context,
         name=step.type,
         sparse=model.sparse,
-        parameters=student.groups(step),
+        parameters=fake_quantized.groups(step),
     )
 
     result = subject_of(
-        folded.with_program(with_weights(folded.program, student.trained())), step.named, found.floating
+        folded.with_program(with_weights(folded.program, fake_quantized.trained())), step.named, choice.floating
     )
-    plan = plan_with(result, student, len(rows))
-    parity = compare(subject, student, plan, trained.output, context)
+    plan = plan_with(result, fake_quantized, len(rows))
+    parity = compare(subject, fake_quantized, plan, trained.output, context)
     changed = Changed(
         replace(result.model, plan=plan),
         f"Trained {len(subject.placed.layers)} layers with {step.weights} weights and {step.activations} activations "
@@ -62,13 +62,13 @@ def quantize_aware(step: QuantizeAware, model: Model, context: Context) -> Chang
             "folded_batch_norms": norms,
             "calibration_rows": len(rows),
             **trained.facts,
-            **told(parity),
+            **parity_facts(parity),
         },
-        charts=(*trained.charts, chart_of(subject, student)),
-        tables=(table_of(subject, student),),
+        charts=(*trained.charts, chart_of(subject, fake_quantized)),
+        tables=(table_of(subject, fake_quantized),),
         notes=(*trained.notes, *notes(step, subject, parity, context)),
     )
-    return changed if found.chosen is None else told_with(changed, found.chosen, plan, context)
+    return changed if choice.chosen is None else with_choice(changed, choice.chosen, plan, context)
 
 
 def _loss(step: QuantizeAware, model: Model, context: Context) -> Loss:

@@ -82,6 +82,7 @@ class _Histogram(Sums):
 
 
 def _best(flat: np.ndarray, clusters: int) -> tuple[np.ndarray, np.ndarray]:
+    # Count the values in bins, and keep prefix sums of their counts, sums and squares.
     bins = int(min(BINS, max(16 * clusters, BINS_PER_VALUE * flat.size)))
     low, high = float(flat.min()), float(flat.max())
     per_unit = (bins - 1) / (high - low)
@@ -92,9 +93,11 @@ def _best(flat: np.ndarray, clusters: int) -> tuple[np.ndarray, np.ndarray]:
     squares = np.divide(sums**2, counts, out=np.zeros(bins), where=counts > 0)
     whole = Sums.of(counts, sums, squares)
     seen = _Histogram(whole.counts, whole.sums, whole.squares, low, per_unit)
+    # Find the best partition of the cells, then let each centroid settle among single bins.
     cells = _cells(counts, max(CELLS, CELLS_PER_CLUSTER * clusters))
     edges = cells[best_edges(seen.at(cells), clusters)]
     centroids = _settled(seen, seen.means(edges[:-1], edges[1:], np.zeros(clusters)), STILL * (high - low))
+    # Each value has the centroid of its bin.
     owner = np.repeat(np.arange(clusters, dtype=np.uint8), np.diff(seen.edges(centroids)))
     return centroids.astype(np.float32), owner[places]
 

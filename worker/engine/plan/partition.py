@@ -63,7 +63,7 @@ def _one_more(seen: Sums, least: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     neighbours found; all of one level at once.
     """
     bins = len(least) - 1
-    found, start = np.zeros(bins + 1), np.zeros(bins + 1, np.int64)
+    lowest, start = np.zeros(bins + 1), np.zeros(bins + 1, np.int64)
     step = 1 << max(0, bins.bit_length() - 1)
     while step:
         ends = np.arange(step, bins + 1, 2 * step)
@@ -75,8 +75,8 @@ def _one_more(seen: Sums, least: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         owner = np.repeat(np.arange(len(ends)), lengths)
         tried = np.arange(len(owner)) - begins[owner] + first[owner]
         errors = least[tried] + seen.error(tried, ends[owner])
-        found[ends] = np.minimum.reduceat(errors, begins)
-        hits = np.flatnonzero(errors == found[ends][owner])[::-1]
+        lowest[ends] = np.minimum.reduceat(errors, begins)
+        hits = np.flatnonzero(errors == lowest[ends][owner])[::-1]
         start[ends[owner[hits]]] = tried[hits]  # the last to be written is the first that is best
         step //= 2
-    return found, start
+    return lowest, start

@@ -113,8 +113,10 @@ def require_float32_weights(graph: GraphProto) -> None:
     `graph` is the uploaded one: preparation puts casts in front of float16 operators.
     """
     types = {tensor.name: tensor.data_type for tensor in graph.initializer}
-    found = {types.get(weight_of(node) or "", 0) for node in graph.node}
-    if TensorProto.FLOAT not in found and (others := sorted(OTHER_FLOATS[one] for one in found if one in OTHER_FLOATS)):
+    dtypes = {types.get(weight_of(node) or "", 0) for node in graph.node}
+    if TensorProto.FLOAT not in dtypes and (
+        others := sorted(OTHER_FLOATS[dtype] for dtype in dtypes if dtype in OTHER_FLOATS)
+    ):
         raise NothingToQuantize(
             f"The model's weights are {' and '.join(others)}; only float32 is quantized.",
             remedy="Export the model in float32.",
@@ -161,11 +163,11 @@ def _sums(products: Iterable[NodeProto], graph: GraphProto) -> set[str]:
 
 
 def _matching(patterns: Iterable[str], names: list[str], kind: str) -> set[str]:
-    found: set[str] = set()
+    matched: set[str] = set()
     for pattern in patterns:
         matches = {pattern} if pattern in names else set(fnmatch.filter(names, pattern))
         if not matches:
             close = difflib.get_close_matches(pattern, names, n=3, cutoff=0.4) or names[:3]
             raise UnknownNode(f"No {kind} matches {pattern!r}; similar: {', '.join(close) or 'none'}.")
-        found |= matches
-    return found
+        matched |= matches
+    return matched

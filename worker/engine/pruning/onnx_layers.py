@@ -11,24 +11,24 @@ from worker.engine.pruning.weighted_layers import MATRIX_AXES, WeightedLayer
 
 def onnx_layers(graph: GraphProto) -> tuple[WeightedLayer, ...]:
     """Convolutions and matrix products with a weight of their own, in the order of the graph."""
-    shapes = {one.name: tuple(one.dims) for one in graph.initializer if one.data_type == TensorProto.FLOAT}
-    found: dict[str, WeightedLayer] = {}
+    shapes = {tensor.name: tuple(tensor.dims) for tensor in graph.initializer if tensor.data_type == TensorProto.FLOAT}
+    layers: dict[str, WeightedLayer] = {}
     for node in graph.node:
         weight = node.input[1] if len(node.input) > 1 else ""
         axes = len(shapes.get(weight, ()))
-        if weight in found or node.domain not in {"", "ai.onnx"}:
+        if weight in layers or node.domain not in {"", "ai.onnx"}:
             continue
         if (node.op_type == "Conv" and axes > MATRIX_AXES) or (
             node.op_type in {"Gemm", "MatMul"} and axes == MATRIX_AXES
         ):
-            found[weight] = _layer(node, weight)
-    return tuple(found.values())
+            layers[weight] = _layer(node, weight)
+    return tuple(layers.values())
 
 
 def float_initializers(graph: GraphProto) -> dict[str, Tensor]:
     """Copies of the float32 initializers, by name."""
-    floats = (one for one in graph.initializer if one.data_type == TensorProto.FLOAT)
-    return {one.name: torch.from_numpy(numpy_helper.to_array(one).copy()) for one in floats}
+    floats = (tensor for tensor in graph.initializer if tensor.data_type == TensorProto.FLOAT)
+    return {tensor.name: torch.from_numpy(numpy_helper.to_array(tensor).copy()) for tensor in floats}
 
 
 def replace_initializers(graph: GraphProto, values: Mapping[str, Tensor]) -> None:

@@ -96,16 +96,16 @@ def product_at(node: fx.Node | None) -> Product | None:
     if node.target in CONVOLUTIONS:
         transposed = "transpose" in str(node.target) or (node.target is ATEN.convolution.default and args[6])
         parameter, bias = _parameter(args[1]), args[2:3]
-        found = None if parameter is None else (parameter, int(bool(transposed)))
+        weight = None if parameter is None else (parameter, int(bool(transposed)))
     elif node.target is ATEN.linear.default:
-        found, bias = _traced(args[1], 0), args[2:3]
+        weight, bias = _traced(args[1], 0), args[2:3]
     elif node.target is ATEN.addmm.default:
-        found, bias = _traced(args[2], 1), args[:1]
+        weight, bias = _traced(args[2], 1), args[:1]
     elif node.target in PRODUCTS:
-        found, bias = _traced(args[1], 1), ()
+        weight, bias = _traced(args[1], 1), ()
     else:
         return None
-    return None if found is None else Product(node, *found, _parameter(bias[0]) if bias else None, node)
+    return None if weight is None else Product(node, *weight, _parameter(bias[0]) if bias else None, node)
 
 
 def _parameter(node: object) -> fx.Node | None:

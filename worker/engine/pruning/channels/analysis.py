@@ -47,8 +47,8 @@ class Channels:
 
     def parameter(self, name: str) -> Tensor:
         """The values of a parameter or buffer."""
-        found: Tensor = operator.attrgetter(name)(self.module)
-        return found.detach()
+        tensor: Tensor = operator.attrgetter(name)(self.module)
+        return tensor.detach()
 
 
 def analyse(program: Program) -> Channels:
@@ -57,7 +57,7 @@ def analyse(program: Program) -> Channels:
     walk = _Walk(module, shapes_of(program, module))
     for node in module.graph.nodes:
         walk.visit(node)
-    parameters = {name: tuple(walk.classes.roots(one) for one in dims) for name, dims in walk.parameters.items()}
+    parameters = {name: tuple(walk.classes.roots(labels) for labels in dims) for name, dims in walk.parameters.items()}
     return Channels(
         program=program,
         module=module,
@@ -68,7 +68,9 @@ def analyse(program: Program) -> Channels:
         parameters=parameters,
         aliases=walk.aliases(),
         scales=frozenset(walk.scales),
-        groups=find_groups(parameters, [(one.layer, walk.classes.roots(one.labels)) for one in walk.producers]),
+        groups=find_groups(
+            parameters, [(producer.layer, walk.classes.roots(producer.labels)) for producer in walk.producers]
+        ),
         frozen_operators=dict(walk.without_rule),
     )
 
@@ -107,7 +109,7 @@ class _Walk:
         """Classes for labels."""
         if isinstance(value, tuple):
             return tuple(self.classes.roots(labels) for labels in value)
-        return None if value is None else [self.rooted(one) for one in value]
+        return None if value is None else [self.rooted(labels) for labels in value]
 
     def _parameter(self, node: fx.Node) -> Value:
         tensor = operator.attrgetter(str(node.target))(self._module)
@@ -145,12 +147,12 @@ class _Walk:
     def _freeze_value(self, value: Value) -> None:
         if isinstance(value, tuple):
             self.classes.freeze(*value)
-        for one in value if isinstance(value, list) else ():
-            self._freeze_value(one)
+        for entry in value if isinstance(value, list) else ():
+            self._freeze_value(entry)
 
 
 def _holds_tensor(shapes: Shapes) -> bool:
-    return isinstance(shapes, tuple) or (isinstance(shapes, list) and any(_holds_tensor(one) for one in shapes))
+    return isinstance(shapes, tuple) or (isinstance(shapes, list) and any(_holds_tensor(entry) for entry in shapes))
 
 
 def _names_by_tensor(module: fx.GraphModule) -> dict[int, list[str]]:
@@ -174,4 +176,6 @@ def _views(module: fx.GraphModule, names: Mapping[int, list[str]]) -> frozenset[
     storages: dict[int, list[int]] = defaultdict(list)
     for identity, of in names.items():
         storages[operator.attrgetter(of[0])(module).untyped_storage().data_ptr()].append(identity)
-    return frozenset(one for storage, tensors in storages.items() if storage and len(tensors) > 1 for one in tensors)
+    return frozenset(
+        tensor for storage, tensors in storages.items() if storage and len(tensors) > 1 for tensor in tensors
+    )

@@ -68,33 +68,33 @@ class Call:
 
     def labels(self, name: str) -> Dims:
         """The labels of a tensor argument. Raises `NoRule` if it is none."""
-        found = self.labels_of(self[name])
-        if found is None:
+        labels = self.labels_of(self[name])
+        if labels is None:
             raise NoRule(name)
-        return found
+        return labels
 
     def labels_of(self, value: Any) -> Dims | None:
         """The labels of a value in the graph; None if it is no tensor."""
-        found = self.known.get(value) if isinstance(value, fx.Node) else None
-        return found if isinstance(found, tuple) else None
+        labels = self.known.get(value) if isinstance(value, fx.Node) else None
+        return labels if isinstance(labels, tuple) else None
 
     def all_labels(self, values: Any) -> list[Dims]:
         """The labels of a list of tensors, or of one. Raises `NoRule` if something else is among them."""
-        found = [self.labels_of(one) for one in (values if isinstance(values, list | tuple) else [values])]
-        if any(dims is None for dims in found):
+        labels = [self.labels_of(value) for value in (values if isinstance(values, list | tuple) else [values])]
+        if any(dims is None for dims in labels):
             raise NoRule("not a tensor")
-        return [dims for dims in found if dims is not None]
+        return [dims for dims in labels if dims is not None]
 
     def tensors(self) -> list[Dims]:
         """The labels of every tensor the call reads."""
-        return [found for node in self.node.all_input_nodes if (found := self.labels_of(node)) is not None]
+        return [labels for node in self.node.all_input_nodes if (labels := self.labels_of(node)) is not None]
 
     def integer(self, name: str) -> int:
         """A number that is written in the graph. Raises `NoRule` if it is computed."""
-        found = self[name]
-        if not isinstance(found, int):
+        size = self[name]
+        if not isinstance(size, int):
             raise NoRule(name)
-        return found
+        return size
 
     def weight(self, value: Any) -> str | None:
         """The name of the parameter a value is, transposed or not; None if it depends on the input."""
@@ -132,7 +132,7 @@ def frozen_like(shapes: Shapes) -> Value:
     """Labels that stay, for a value of this shape."""
     if isinstance(shapes, tuple):
         return tuple(frozen(size) for size in shapes)
-    return None if shapes is None else [frozen_like(one) for one in shapes]
+    return None if shapes is None else [frozen_like(shape) for shape in shapes]
 
 
 def layer_of(parameter: str) -> str:

@@ -34,30 +34,30 @@ def candidates(channels: Channels, scores: Scores, step: PruneChannels) -> list[
     for pattern in (*step.include, *step.exclude, *step.ratios):
         if not any(fnmatchcase(layer, pattern) for layer in layers):
             raise UnknownLayer(f"'{pattern}' matches none of the {len(layers)} layers whose channels can be removed.")
-    found = [
-        Candidate(group, one, np.argsort(one, kind="stable"))
-        for group, one in zip(channels.groups, scores, strict=True)
+    chosen = [
+        Candidate(group, importance, np.argsort(importance, kind="stable"))
+        for group, importance in zip(channels.groups, scores, strict=True)
         if _matches(group, step.include or ("*",)) and not _matches(group, step.exclude)
     ]
-    if not found:
+    if not chosen:
         raise NothingToPrune(_why_nothing(channels))
-    return found
+    return chosen
 
 
-def choose(channels: Channels, found: Sequence[Candidate], step: PruneChannels) -> np.ndarray:
+def choose(channels: Channels, groups: Sequence[Candidate], step: PruneChannels) -> np.ndarray:
     """Whether each class goes, bool `[labels]`, by the step's own ratios. Raises `NothingToPrune`."""
-    pruned_mask = _pruned_mask(channels, found, _taken(found, step, step.share))
+    pruned_mask = _pruned_mask(channels, groups, _taken(groups, step, step.share))
     if not pruned_mask.any():
-        smallest, largest = (pick(one.group.channels for one in found) for pick in (min, max))
+        widths = [candidate.group.channels for candidate in groups]
         raise NothingToPrune(
-            f"The layers have {smallest} to {largest} channels: blocks of {step.round_to} leave none to remove."
+            f"The layers have {min(widths)} to {max(widths)} channels: blocks of {step.round_to} leave none to remove."
         )
     return pruned_mask
 
 
 def search(
     channels: Channels,
-    found: Sequence[Candidate],
+    groups: Sequence[Candidate],
     step: PruneChannels,
     share_left: Callable[[np.ndarray], float],
     target: float,
@@ -68,7 +68,7 @@ def search(
     """
 
     def at(ratio: float) -> np.ndarray:
-        return _pruned_mask(channels, found, _taken(found, step, ratio))
+        return _pruned_mask(channels, groups, _taken(groups, step, ratio))
 
     low, high = 0.0, MOST
     least = share_left(at(high))
@@ -82,23 +82,26 @@ def search(
     return at(high)
 
 
-def _taken(found: Sequence[Candidate], step: PruneChannels, ratio: float) -> list[int]:
+def _taken(groups: Sequence[Candidate], step: PruneChannels, ratio: float) -> list[int]:
     """How many classes of each group go."""
     if step.scope == "global":
-        wanted = _ranked_together(found, ratio)
+        wanted = _ranked_together(groups, ratio)
     else:
-        wanted = [_ratio(one.group, step.ratios, ratio) * len(one.group.classes) for one in found]
-    return [_in_blocks(one.group, count, step) for one, count in zip(found, wanted, strict=True)]
+        wanted = [_ratio(candidate.group, step.ratios, ratio) * len(candidate.group.classes) for candidate in groups]
+    return [_in_blocks(candidate.group, count, step) for candidate, count in zip(groups, wanted, strict=True)]
 
 
-def _ranked_together(found: Sequence[Candidate], ratio: float) -> list[float]:
+def _ranked_together(groups: Sequence[Candidate], ratio: float) -> list[float]:
     """All channels in one ranking: layers that matter less give more of theirs."""
-    scores = np.concatenate([one.scores for one in found])
-    widths = np.concatenate([np.full(len(one.scores), one.group.width) for one in found])
+    # Rank the classes of all groups; each stands for as many channels as its group is wide.
+    scores = np.concatenate([candidate.scores for candidate in groups])
+    widths = np.concatenate([np.full(len(candidate.scores), candidate.group.width) for candidate in groups])
     order = np.argsort(scores, kind="stable")
+    # Take the least important ones until their channels are the share asked for.
     gone = np.zeros(len(scores), bool)
     gone[order[np.cumsum(widths[order]) <= ratio * widths.sum()]] = True
-    parts = np.split(gone, np.cumsum([len(one.scores) for one in found])[:-1])
+    # Count what that takes of each group, none of which vanishes.
+    parts = np.split(gone, np.cumsum([len(candidate.scores) for candidate in groups])[:-1])
     return [min(float(part.sum()), MOST * len(part)) for part in parts]
 
 
@@ -120,10 +123,10 @@ def _in_blocks(group: Group, wanted: float, step: PruneChannels) -> int:
     return max(0, count - left)
 
 
-def _pruned_mask(channels: Channels, found: Sequence[Candidate], taken: Sequence[int]) -> np.ndarray:
+def _pruned_mask(channels: Channels, groups: Sequence[Candidate], taken: Sequence[int]) -> np.ndarray:
     pruned_mask = np.zeros(len(channels.classes), bool)
-    for one, count in zip(found, taken, strict=True):
-        pruned_mask[one.group.classes[one.order[:count]]] = True
+    for candidate, count in zip(groups, taken, strict=True):
+        pruned_mask[candidate.group.classes[candidate.order[:count]]] = True
     return pruned_mask
 
 

@@ -65,8 +65,8 @@ def _require_same_parameters(channels: Channels, kept: Kept, smaller: Program) -
     module = smaller.exported.module(check_guards=False)
     for name in channels.parameters:
         expected = cut(channels.parameter(name), kept.get(name, {}))
-        found: Tensor = operator.attrgetter(name)(module).detach()
-        if expected.shape != found.shape or not torch.equal(_bits(expected), _bits(found)):
+        actual: Tensor = operator.attrgetter(name)(module).detach()
+        if expected.shape != actual.shape or not torch.equal(_bits(expected), _bits(actual)):
             raise NotExact(f"Parameter {name} of the smaller model is not the part of the original that was kept.")
 
 
@@ -87,12 +87,14 @@ def _compared(
         whole = run(program, _with(channels, program, values), inputs)
         zeroed = {name: blanked(tensor, kept.get(name, {})) for name, tensor in changed.items()}
         expected = run(program, _with(channels, program, zeroed), inputs)
-        finite = all(bool(one.isfinite().all()) for one in (*expected.outputs.values(), *expected.decision_inputs))
+        finite = all(
+            bool(tensor.isfinite().all()) for tensor in (*expected.outputs.values(), *expected.decision_inputs)
+        )
         if values and not finite:
             return 0.0, 0.0, False
         less = {name: cut(tensor, kept.get(name, {})) for name, tensor in values.items()}
-        found = run(smaller, _with(channels, smaller, less), inputs, expected.decision_inputs)
-    return _largest_difference(expected, found), _effect(whole, expected), finite
+        actual = run(smaller, _with(channels, smaller, less), inputs, expected.decision_inputs)
+    return _largest_difference(expected, actual), _effect(whole, expected), finite
 
 
 def _with(channels: Channels, program: Program, values: Mapping[str, Tensor]) -> fx.GraphModule:
@@ -101,44 +103,51 @@ def _with(channels: Channels, program: Program, values: Mapping[str, Tensor]) ->
     return module
 
 
-def _largest_difference(expected: Seen, found: Seen) -> float:
-    pairs = {f"Output {name}": (one, found.outputs[name]) for name, one in expected.outputs.items()}
-    if len(expected.decision_inputs) == len(found.decision_inputs):
-        for number, (one, other) in enumerate(zip(expected.decision_inputs, found.decision_inputs, strict=True), 1):
-            if one.shape == other.shape:  # else it was made smaller itself: what it decides is compared
-                pairs[f"Value {number} that decides others"] = one, other
-    for name, (one, other) in pairs.items():
-        difference = apart(one, other)
-        if one.is_floating_point() and not difference <= TOLERANCE:
+def _largest_difference(expected: Seen, actual: Seen) -> float:
+    pairs = {f"Output {name}": (reference, actual.outputs[name]) for name, reference in expected.outputs.items()}
+    if len(expected.decision_inputs) == len(actual.decision_inputs):
+        for number, (reference, other) in enumerate(
+            zip(expected.decision_inputs, actual.decision_inputs, strict=True), 1
+        ):
+            if reference.shape == other.shape:  # else it was made smaller itself: what it decides is compared
+                pairs[f"Value {number} that decides others"] = reference, other
+    for name, (reference, other) in pairs.items():
+        difference = apart(reference, other)
+        if reference.is_floating_point() and not difference <= TOLERANCE:
             raise NotExact(f"{name} differs by {difference:.2g} of its largest value (allowed: {TOLERANCE:g}).")
-        if not one.is_floating_point() and difference:
+        if not reference.is_floating_point() and difference:
             raise NotExact(f"{name} differs in {difference:.2%} of its values; it must be the same.")
-    return max(apart(one, other) for one, other in pairs.values())
+    return max(apart(reference, other) for reference, other in pairs.values())
 
 
 def _effect(whole: Seen, masked: Seen) -> float:
-    outputs = [apart(one, masked.outputs[name]) for name, one in whole.outputs.items()]
+    outputs = [apart(reference, masked.outputs[name]) for name, reference in whole.outputs.items()]
     return max(
         [
             *outputs,
-            *(apart(one, other) for one, other in zip(whole.decision_inputs, masked.decision_inputs, strict=True)),
+            *(
+                apart(reference, other)
+                for reference, other in zip(whole.decision_inputs, masked.decision_inputs, strict=True)
+            ),
         ]
     )
 
 
-def apart(reference: Tensor, found: Tensor) -> float:
+def apart(reference: Tensor, actual: Tensor) -> float:
     """The largest difference in units of the largest value; of whole numbers, the share that differs.
 
     Values that are not finite must be the same ones: NaN, inf or -inf.
     """
-    if reference.shape != found.shape:
+    if reference.shape != actual.shape:
         return float("inf")
     if not reference.is_floating_point():
-        return float((reference != found).double().mean()) if reference.numel() else 0.0
+        return float((reference != actual).double().mean()) if reference.numel() else 0.0
     finite = reference.isfinite()
-    if not torch.equal(finite, found.isfinite()) or not torch.equal(_coded(reference[~finite]), _coded(found[~finite])):
+    if not torch.equal(finite, actual.isfinite()) or not torch.equal(
+        _coded(reference[~finite]), _coded(actual[~finite])
+    ):
         return float("inf")
-    values, others = reference[finite].double(), found[finite].double()
+    values, others = reference[finite].double(), actual[finite].double()
     if not len(values):
         return 0.0
     scale = values.abs().max()

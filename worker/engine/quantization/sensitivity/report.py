@@ -28,16 +28,16 @@ class Finding:
     """By what was done ("8 bits"); the same keys for every layer."""
 
 
-def findings_of(found: Sweep) -> tuple[Finding, ...]:
+def findings_of(sweep: Sweep) -> tuple[Finding, ...]:
     """Each layer quantized alone, with the activations around it, by the sum of its sources of noise."""
     return tuple(
         Finding(
             layer.name,
             layer.operator,
             layer.weights,
-            {f"{bits} bits": OutputLoss(found.alone(layer, bits), None) for bits in found.widths},
+            {f"{bits} bits": OutputLoss(sweep.alone(layer, bits), None) for bits in sweep.widths},
         )
-        for layer in found.subject.layers
+        for layer in sweep.subject.layers
     )
 
 
@@ -46,13 +46,18 @@ def layer_table(findings: Sequence[Finding], right_answers: float | None = None,
     done = tuple(findings[0].readings)
     columns = ["Layer", "Operator", "Weights", *(f"{one}, dB" for one in done)]
     rows = [
-        [one.layer, one.operator, one.weights, *(round(reading.sqnr_db, 2) for reading in one.readings.values())]
-        for one in findings
+        [
+            finding.layer,
+            finding.operator,
+            finding.weights,
+            *(round(reading.sqnr_db, 2) for reading in finding.readings.values()),
+        ]
+        for finding in findings
     ]
     if right_answers is not None:
         columns += [f"{one}, top-1 points lost" for one in done]
-        for row, one in zip(rows, findings, strict=True):
-            row += [points_lost(right_answers, reading.right_answers) for reading in one.readings.values()]
+        for row, finding in zip(rows, findings, strict=True):
+            row += [points_lost(right_answers, reading.right_answers) for reading in finding.readings.values()]
     if chosen:
         columns.append("Chosen")
         for row, name in zip(rows, chosen, strict=True):
@@ -64,24 +69,24 @@ def layer_table(findings: Sequence[Finding], right_answers: float | None = None,
 
 def layer_chart(findings: Sequence[Finding]) -> Chart:
     """Decibels as bars: the shorter, the more sensitive."""
-    values = {done: [one.readings[done].sqnr_db for one in findings] for done in findings[0].readings}
+    values = {done: [finding.readings[done].sqnr_db for finding in findings] for done in findings[0].readings}
     title = "Signal to noise of the outputs, one layer changed at a time"
-    return layer_bars(title, "dB", [one.layer for one in findings], values)
+    return layer_bars(title, "dB", [finding.layer for finding in findings], values)
 
 
 def write(findings: Sequence[Finding], right_answers: float | None, path: Path) -> Path:
     """Write every finding as JSON: decibels, and the top-1 that is left where there are labels."""
     layers = [
         {
-            "layer": one.layer,
-            "operator": one.operator,
-            "weights": one.weights,
+            "layer": finding.layer,
+            "operator": finding.operator,
+            "weights": finding.weights,
             "readings": {
                 done: {"sqnr_db": reading.sqnr_db, TOP1.name: reading.right_answers}
-                for done, reading in one.readings.items()
+                for done, reading in finding.readings.items()
             },
         }
-        for one in findings
+        for finding in findings
     ]
     path.write_text(json.dumps({TOP1.name: right_answers, "layers": layers}, indent=1), encoding="utf-8")
     return path

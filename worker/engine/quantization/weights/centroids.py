@@ -51,8 +51,8 @@ def tuned(step: ShareWeights, model: Model, matrices: Iterable[np.ndarray], cont
     shared = _shared(step, module, {matrix.tobytes(): matrix.shape for matrix in matrices})
 
     def average() -> None:
-        for one in shared:
-            one.average()
+        for parameter in shared:
+            parameter.average()
 
     average()
     loss = label_loss(step.tune, program, context)
@@ -61,19 +61,19 @@ def tuned(step: ShareWeights, model: Model, matrices: Iterable[np.ndarray], cont
 
 
 def _shared(step: ShareWeights, module: fx.GraphModule, known: Mapping[bytes, tuple[int, ...]]) -> list[Shared]:
-    found = []
+    clusters = []
     for parameter in module.parameters():
         if parameter.ndim < 2 or parameter.numel() < SMALLEST or parameter.dtype != torch.float32:
             continue
         values = parameter.detach().numpy()
-        layout = next((one for one in _layouts(values.shape) if one.matrix(values).tobytes() in known), None)
+        layout = next((layout for layout in _layouts(values.shape) if layout.matrix(values).tobytes() in known), None)
         if layout is not None:
             weight = share(values, layout, step.clusters, step.group)
             groups = np.arange(layout.rows) // weight.group
             places = layout.tensor(groups[:, None] * weight.clusters + weight.indices)
             counts = np.bincount(places.reshape(-1), minlength=weight.tables.size)
-            found.append(Shared(parameter, torch.from_numpy(places), torch.from_numpy(counts)))
-    return found
+            clusters.append(Shared(parameter, torch.from_numpy(places), torch.from_numpy(counts)))
+    return clusters
 
 
 def _layouts(shape: tuple[int, ...]) -> tuple[Layout, ...]:

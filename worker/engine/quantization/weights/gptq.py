@@ -20,12 +20,14 @@ def compensated(matrix: np.ndarray, layout: Layout, grid: Grid, moments: np.ndar
     grids stay as they are. All inputs are those of the float model.
     """
     width = grid.shape.width(layout.columns)
+    # Columns in the order of their inputs' size, and what each error does to the columns behind it.
     order = np.argsort(-np.diag(moments), kind="stable")
     factor = torch.from_numpy(_factor(moments[np.ix_(order, order)]))
     rest = torch.from_numpy(matrix[:, order].astype(np.float32))
     scale, zero = (np.broadcast_to(part, grid.scales.shape)[:, :, 0] for part in (grid.scale, grid.zero))
     scales, zeros = (torch.from_numpy(np.ascontiguousarray(part[:, order // width])) for part in (scale, zero))
     codes = torch.empty_like(rest)
+    # Round column by column; within a stretch its columns take over each error at once, the rest all of them together.
     for start in range(0, layout.columns, LAZY):
         end = min(start + LAZY, layout.columns)
         part, errors = rest[:, start:end].clone(), torch.empty(len(rest), end - start)
@@ -37,6 +39,7 @@ def compensated(matrix: np.ndarray, layout: Layout, grid: Grid, moments: np.ndar
             part[:, place:] -= error[:, None] * factor[column, column:end]
             errors[:, place] = error
         rest[:, end:] -= errors @ factor[start:end, end:]
+    # Back into the weight's own order of columns, and into blocks.
     filled = np.zeros((len(matrix), grid.scales.shape[1] * width), np.uint8)
     filled[:, order] = codes.numpy()
     return CodedWeight(layout, grid, filled.reshape(len(matrix), -1, width))

@@ -50,7 +50,7 @@ def decibels(signal: float, noise: float) -> float | None:
 
 def facts(weights: Sequence[Stored], total_bytes: int) -> dict[str, Fact]:
     """Sums over the weights; `total_bytes` is the size of all constants of the float model."""
-    before, after = sum(one.float_bytes for one in weights), sum(one.bytes for one in weights)
+    before, after = sum(weight.float_bytes for weight in weights), sum(weight.bytes for weight in weights)
     found: dict[str, Fact] = {
         "weights": len(weights),
         "weight_bytes_before": before,
@@ -58,33 +58,35 @@ def facts(weights: Sequence[Stored], total_bytes: int) -> dict[str, Fact]:
         "bits_per_weight": round(32 * after / before, 3),
         "share_of_constants": round(before / total_bytes, 4),
     }
-    sqnr = decibels(sum(one.signal for one in weights), sum(one.noise for one in weights))
+    sqnr = decibels(sum(weight.signal for weight in weights), sum(weight.noise for weight in weights))
     return found if sqnr is None else found | {"weights_sqnr_db": round(sqnr, 2)}
 
 
 def table(weights: Sequence[Stored], title: str) -> Table:
     """A row for each weight, the largest first where there are too many."""
-    shown = sorted(weights, key=lambda one: -one.float_bytes)[:MOST_POINTS] if len(weights) > MOST_POINTS else weights
+    shown = (
+        sorted(weights, key=lambda weight: -weight.float_bytes)[:MOST_POINTS] if len(weights) > MOST_POINTS else weights
+    )
     return Table(
         title=title,
         columns=("weight", "operator", "shape", "stored as", "bytes before", "bytes after", "SQNR, dB"),
         rows=tuple(
             (
-                one.name,
-                one.operator,
-                " x ".join(map(str, one.shape)),
-                one.form,
-                one.float_bytes,
-                one.bytes,
-                None if one.sqnr_db is None else round(one.sqnr_db, 1),
+                weight.name,
+                weight.operator,
+                " x ".join(map(str, weight.shape)),
+                weight.form,
+                weight.float_bytes,
+                weight.bytes,
+                None if weight.sqnr_db is None else round(weight.sqnr_db, 1),
             )
-            for one in shown
+            for weight in shown
         ),
     )
 
 
 def chart(weights: Sequence[Stored]) -> Chart:
     """Signal to noise of each weight, in the order of the graph."""
-    values = {"weights": [one.sqnr_db for one in weights]}
-    names = [one.name for one in weights]
+    values = {"weights": [weight.sqnr_db for weight in weights]}
+    names = [weight.name for weight in weights]
     return layer_bars("Signal to noise of each weight", "SQNR, dB", names, values, x_label="weight")

@@ -12,15 +12,17 @@ from worker.engine.measure.running import Arrays, paired, runner
 from worker.engine.onnx_graph.file import save
 from worker.engine.onnx_graph.sessions import session
 from worker.engine.plan.plan import StaticPlan
-from worker.engine.quantization.aware.student import Student
-from worker.engine.quantization.aware.subject import Subject
+from worker.engine.quantization.qat.fake_quantized import FakeQuantized
+from worker.engine.quantization.qat.subject import Subject
 
 ROWS = 1024
 BATCH = 32
 
 
-def compare(subject: Subject, student: Student, plan: StaticPlan, output: str, context: Context) -> OutputParity | None:
-    """How closely ONNX Runtime's integer kernels follow the student's output of this name.
+def compare(
+    subject: Subject, fake_quantized: FakeQuantized, plan: StaticPlan, output: str, context: Context
+) -> OutputParity | None:
+    """How closely ONNX Runtime's integer kernels follow the trained network's output of this name.
 
     On rows of the role `validation`, or on some it was trained on. The kernels add exactly where floating point
     rounds, so a value at the border of two codes may fall to either side: such ties are all that may differ, unless
@@ -34,7 +36,7 @@ def compare(subject: Subject, student: Student, plan: StaticPlan, output: str, c
     def trained(inputs: Arrays) -> Arrays:
         tensors = {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in inputs.items()}
         with torch.inference_mode():
-            outputs = subject.decomposed.outputs_of(student.module, tensors)
+            outputs = subject.decomposed.outputs_of(fake_quantized.module, tensors)
         return {name: output.numpy() for name, output in outputs.items()}
 
     parity = Parity()

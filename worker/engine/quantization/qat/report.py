@@ -5,9 +5,9 @@ import numpy as np
 from app.spec.quantize_aware import QuantizeAware
 from app.spec.report import MOST_POINTS, Chart, OutputParity, Table
 from worker.engine.context import Context, Fact
-from worker.engine.quantization.aware.fake_quant import Quantizer
-from worker.engine.quantization.aware.student import Student
-from worker.engine.quantization.aware.subject import Subject
+from worker.engine.quantization.qat.fake_quant import Quantizer
+from worker.engine.quantization.qat.fake_quantized import FakeQuantized
+from worker.engine.quantization.qat.subject import Subject
 from worker.engine.report_bars import layer_bars
 
 AGREES = 0.99
@@ -16,7 +16,7 @@ NAMED = 8
 """Values of the model that a note names before it counts the rest."""
 
 
-def told(parity: OutputParity | None) -> dict[str, Fact]:
+def parity_facts(parity: OutputParity | None) -> dict[str, Fact]:
     """How the integer kernels compare with the graph that was trained."""
     if parity is None:
         return {}
@@ -28,18 +28,18 @@ def told(parity: OutputParity | None) -> dict[str, Fact]:
     return {name: value for name, value in figures.items() if value is not None}
 
 
-def layers_of(subject: Subject, student: Student) -> list[tuple[str, str, Quantizer, Quantizer]]:
+def layers_of(subject: Subject, fake_quantized: FakeQuantized) -> list[tuple[str, str, Quantizer, Quantizer]]:
     """Parameter and operator of each layer, and the quantizers of its weight and of what it reads."""
     placed = subject.placed
-    found = []
+    rows = []
     for layer in placed.layers:
-        name = student.products[layer.output]
-        inputs = student.activations[subject.places[placed.scale_of[layer.inputs]].name]
-        found.append((name, layer.operator, student.weights[name], inputs))
-    return found[:MOST_POINTS]
+        name = fake_quantized.products[layer.output]
+        inputs = fake_quantized.activations[subject.places[placed.scale_of[layer.inputs]].name]
+        rows.append((name, layer.operator, fake_quantized.weights[name], inputs))
+    return rows[:MOST_POINTS]
 
 
-def table_of(subject: Subject, student: Student) -> Table:
+def table_of(subject: Subject, fake_quantized: FakeQuantized) -> Table:
     """Bits and scales of each layer."""
     return Table(
         title="What was learned for each layer",
@@ -62,14 +62,14 @@ def table_of(subject: Subject, student: Student) -> Table:
                 inputs.zero_point,
                 _span(inputs),
             )
-            for name, operator, weights, inputs in layers_of(subject, student)
+            for name, operator, weights, inputs in layers_of(subject, fake_quantized)
         ),
     )
 
 
-def chart_of(subject: Subject, student: Student) -> Chart:
+def chart_of(subject: Subject, fake_quantized: FakeQuantized) -> Chart:
     """How far training moved the scales."""
-    layers = layers_of(subject, student)
+    layers = layers_of(subject, fake_quantized)
     return layer_bars(
         "Scales after training, relative to those of least squared error",
         "ratio",
@@ -83,24 +83,26 @@ def chart_of(subject: Subject, student: Student) -> Chart:
 
 def notes(step: QuantizeAware, subject: Subject, parity: OutputParity | None, context: Context) -> tuple[str, ...]:
     """What the reader must know."""
-    told_of = []
+    sentences = []
     if subject.floating:
         named = ", ".join(subject.floating[:NAMED])
         more = f" and {len(subject.floating) - NAMED} more" if len(subject.floating) > NAMED else ""
-        told_of.append(f"Left in floating point, because the exported program does not show them: {named}{more}.")
+        sentences.append(f"Left in floating point, because the exported program does not show them: {named}{more}.")
     if step.weights != "int8":
-        told_of.append("Kernels multiply 8-bit integers: narrower weights make the file smaller, not the model faster.")
+        sentences.append(
+            "Kernels multiply 8-bit integers: narrower weights make the file smaller, not the model faster."
+        )
     if any(target.symmetric for target in context.targets):
-        told_of.append(
+        sentences.append(
             "TensorRT has symmetric activations and quantizes fewer tensors than were trained: ranges are widened to "
             "fit, so that its answers may differ from those of the trained graph."
         )
     if parity is not None and parity.top1_agreement is not None and parity.top1_agreement < AGREES:
-        told_of.append(
+        sentences.append(
             f"ONNX Runtime gives the trained graph's answer on {parity.top1_agreement:.1%} of the rows only: this "
             "machine's kernels may saturate. Deliver for x86-legacy where CPUs have no VNNI."
         )
-    return tuple(told_of)
+    return tuple(sentences)
 
 
 def _span(quantizer: Quantizer) -> str:

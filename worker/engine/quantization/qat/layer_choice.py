@@ -10,8 +10,8 @@ from worker.engine.lowering.onnx.static import lower_static
 from worker.engine.model import Model
 from worker.engine.onnx_graph.file import save
 from worker.engine.plan.plan import StaticPlan
-from worker.engine.quantization.aware.scales import BITS, activation_grids, edges_of
-from worker.engine.quantization.aware.subject import Subject, ranges_of, spread, subject_of
+from worker.engine.quantization.qat.scales import BITS, activation_grids, edges_of
+from worker.engine.quantization.qat.subject import Subject, ranges_of, spread, subject_of
 from worker.engine.quantization.sensitivity.report import (
     FILE,
     facts_of,
@@ -33,7 +33,7 @@ TRAINED_NOTE = (
 
 
 @dataclass(frozen=True)
-class Spared:
+class LayerChoice:
     """The layers that are not rounded as the step says."""
 
     subject: Subject
@@ -44,7 +44,7 @@ class Spared:
     chosen: Chosen | None = None
 
 
-def spared(step: QuantizeAware, model: Model, context: Context) -> Spared:
+def choose_layers(step: QuantizeAware, model: Model, context: Context) -> LayerChoice:
     """Decide on the layers of a model without batch norms.
 
     Raises `BudgetTooTight`, `UnknownNode`, `NothingToQuantize`, `CalibrationFailed`.
@@ -52,11 +52,11 @@ def spared(step: QuantizeAware, model: Model, context: Context) -> Spared:
     subject = subject_of(model, step.named)
     edges = edges_of(step, subject.placed)
     if step.budget is None:
-        return Spared(subject, wide=edges)
+        return LayerChoice(subject, wide=edges)
     chosen = choose(_search(step, subject, edges, context), step.budget)
     floating = chosen.layers_with(FLOAT)
     wide = edges | (chosen.layers_with(8) if BITS[step.weights] < 8 else frozenset())
-    return Spared(subject_of(model, step.named, floating), floating, wide - floating, chosen)
+    return LayerChoice(subject_of(model, step.named, floating), floating, wide - floating, chosen)
 
 
 def _search(step: QuantizeAware, subject: Subject, edges: frozenset[str], context: Context) -> StaticSearch:
@@ -74,7 +74,7 @@ def _search(step: QuantizeAware, subject: Subject, edges: frozenset[str], contex
     return StaticSearch(plan, tuple(sorted({bits, 8})), "train", signature, context, inputs, edges)
 
 
-def told_with(changed: Changed, chosen: Chosen, plan: StaticPlan, context: Context) -> Changed:
+def with_choice(changed: Changed, chosen: Chosen, plan: StaticPlan, context: Context) -> Changed:
     """The report of a training with what was chosen before it, what that cost then, and what it costs now."""
     lowered = save(lower_static(plan, PROFILES["x86"]), context.scratch / "trained.onnx")[0]
     trained, findings = chosen.reference_outputs.read(graph_runner(lowered, context)), findings_of(chosen.sweep)

@@ -16,7 +16,7 @@ from worker.engine.plan.activations import activations, clamped_by
 from worker.engine.plan.errors import NothingToQuantize
 from worker.engine.plan.plan import Grid, Range, StaticPlan
 from worker.engine.plan.selection import quantizable, require_float32_weights, skipped_nodes
-from worker.engine.quantization.aware.student import Student
+from worker.engine.quantization.qat.fake_quantized import FakeQuantized
 from worker.engine.torch_program.fold_batch_norm import fold_batch_norms
 from worker.engine.torch_program.program import Program, quiet
 
@@ -59,8 +59,8 @@ def with_weights(program: Program, values: Mapping[str, Tensor]) -> Program:
     return Program(exported, program.signature)
 
 
-def subject_of(model: Model, skip: Skip, spared: frozenset[str] = frozenset()) -> Subject:
-    """Export the model and decide what is quantized: all but the skip list and the nodes `spared`.
+def subject_of(model: Model, skip: Skip, keep_float: frozenset[str] = frozenset()) -> Subject:
+    """Export the model and decide what is quantized: all but the skip list and the nodes `keep_float`.
 
     Raises `UnknownNode`, `NothingToQuantize`, `ExportFailed`.
     """
@@ -68,7 +68,7 @@ def subject_of(model: Model, skip: Skip, spared: frozenset[str] = frozenset()) -
     module = decomposed.graph_module()
     graph = onnx.load(model.prepared, load_external_data=False).graph
     original = onnx.load(model.graph, load_external_data=False).graph
-    own_scale, skipped = _averaging(graph), skipped_nodes(skip, original, graph) | spared
+    own_scale, skipped = _averaging(graph), skipped_nodes(skip, original, graph) | keep_float
     chosen = [name for name in quantizable(graph, skipped) if name not in own_scale]
     floating: set[str] = set()
     while chosen:
@@ -123,15 +123,17 @@ def ranges_of(subject: Subject, grids: Mapping[str, Grid]) -> dict[str, Range]:
     return {name: grids[name].range() for name in touched if name in grids}
 
 
-def plan_with(subject: Subject, student: Student, samples: int) -> StaticPlan:
-    """The plan for the trained model: as the student rounds, so will every target that can."""
+def plan_with(subject: Subject, fake_quantized: FakeQuantized, samples: int) -> StaticPlan:
+    """The plan for the trained model: as the fake-quantized network rounds, so will every target that can."""
     placed = subject.placed
-    own = {source: student.activations[subject.places[source].name].grid() for source in placed.scale_of.values()}
+    own = {
+        source: fake_quantized.activations[subject.places[source].name].grid() for source in placed.scale_of.values()
+    }
     grids = spread(subject, own)
     ranges = ranges_of(subject, grids)
     for layer in placed.layers:
         product = product_at(subject.places[layer.output])
         if product is not None:
-            grid = student.weights[str(product.weight.target)].grid()
+            grid = fake_quantized.weights[str(product.weight.target)].grid()
             grids[layer.weight] = grid if grid.axis is None else replace(grid, axis=layer.axis)
     return StaticPlan(subject.model.prepared, ranges, "mse", samples, subject.nodes, True, grids)

@@ -12,15 +12,15 @@ from app.spec.training import Training
 from worker.engine.lowering.onnx.placement import Placement
 from worker.engine.lowering.program.places import Product, product_at
 from worker.engine.plan.plan import Grid
-from worker.engine.quantization.aware.fake_quant import BiasQuantizer, Quantizer
-from worker.engine.quantization.aware.scales import weight_grid
+from worker.engine.quantization.qat.fake_quant import BiasQuantizer, Quantizer
+from worker.engine.quantization.qat.scales import weight_grid
 
 SCALES_RATE = 1.0
 """Learning rate of scales, relative to that of weights."""
 
 
 @dataclass
-class Student:
+class FakeQuantized:
     """A graph with quantizers, and what each of them is for."""
 
     module: fx.GraphModule
@@ -53,23 +53,23 @@ class Student:
         }
 
 
-def student_of(
+def fake_quantize(
     module: fx.GraphModule,
     places: Mapping[str, fx.Node],
     placed: Placement,
     activations: Mapping[str, Grid],
     codes: Mapping[str, tuple[int, int]],
-) -> Student:
+) -> FakeQuantized:
     """Put quantizers into `module`, whose values have the nodes `places`.
 
     `activations` are the first grids of the tensors that have a scale of their own, `codes` the lowest and the highest
     of each weight, by the output of its layer.
     """
-    student = Student(module)
+    fake_quantized = FakeQuantized(module)
     products = {layer: product for layer in placed.layers if (product := product_at(places[layer.output])) is not None}
     for name in dict.fromkeys(placed.scale_of.values()):
         quantizer = Quantizer(activations[name], _most(activations[name], placed.bounds.get(name)))
-        student.activations[places[name].name] = quantizer
+        fake_quantized.activations[places[name].name] = quantizer
         _behind(module, places[name], f"quantized_{name}", quantizer)
     # A weight that is read both ways round, as when a layer and its transpose share it, has one scale for all of it:
     # ONNX Runtime's MatMulIntegerToFloat takes scales for columns whatever axis they belong to.
@@ -77,26 +77,26 @@ def student_of(
     for product in products.values():
         axes.setdefault(str(product.weight.target), set()).add(product.axis)
     for layer, product in products.items():
-        student.products[layer.output] = str(product.weight.target)
-        inputs = student.activations[places[placed.scale_of[layer.inputs]].name]
+        fake_quantized.products[layer.output] = str(product.weight.target)
+        inputs = fake_quantized.activations[places[placed.scale_of[layer.inputs]].name]
         axis = product.axis if len(axes[str(product.weight.target)]) == 1 else None
-        _quantize_parameters(student, product, inputs, codes[layer.output], axis)
+        _quantize_parameters(fake_quantized, product, inputs, codes[layer.output], axis)
     module.graph.lint()
     module.recompile()
-    return student
+    return fake_quantized
 
 
 def _quantize_parameters(
-    student: Student, product: Product, inputs: Quantizer, codes: tuple[int, int], axis: int | None
+    fake_quantized: FakeQuantized, product: Product, inputs: Quantizer, codes: tuple[int, int], axis: int | None
 ) -> None:
-    module, name = student.module, str(product.weight.target)
-    if name not in student.weights:
+    module, name = fake_quantized.module, str(product.weight.target)
+    if name not in fake_quantized.weights:
         weight = attrgetter(name)(module).detach()
-        student.weights[name] = Quantizer(weight_grid(weight, codes, axis))
+        fake_quantized.weights[name] = Quantizer(weight_grid(weight, codes, axis))
         for node in module.graph.find_nodes(op="get_attr", target=name):
-            _behind(module, node, f"quantized_{name}", student.weights[name])
+            _behind(module, node, f"quantized_{name}", fake_quantized.weights[name])
     if product.bias is not None:
-        bias = BiasQuantizer((inputs, student.weights[name]))
+        bias = BiasQuantizer((inputs, fake_quantized.weights[name]))
         added = f"quantized_{product.adds.name}_bias"
         module.add_submodule(added, bias)
         with module.graph.inserting_before(product.adds):
