@@ -63,26 +63,26 @@ def main(arguments: Sequence[str] | None = None, stories: Mapping[str, Story] | 
         conditions = Conditions(describe_machine(), started, load, load_average(), commit())
         options.output.write_text(document(conditions, told), encoding="utf-8")
         print(f"wrote {options.output}")
-    missed = [(one.story.name, figure) for one in told for figure in one.figures if not figure.met]
+    missed = [(measured.story.name, figure) for measured in told for figure in measured.figures if not figure.met]
     for name, figure in missed:
         print(f"{name}: {figure.name} is {figure.shown}, required is {figure.requirement}", file=sys.stderr)
     return 1 if missed else 0
 
 
-def tell(one: Story, *, quick: bool) -> Told:
+def tell(story: Story, *, quick: bool) -> Told:
     """Tell one story in a folder of its own, which is deleted."""
     folder = Path(tempfile.mkdtemp(prefix="pare-bench-"))
     started = time.monotonic()
 
     def say(what: str) -> None:
-        print(f"[{one.name} {time.monotonic() - started:5.0f} s] {what}", file=sys.stderr, flush=True)
+        print(f"[{story.name} {time.monotonic() - started:5.0f} s] {what}", file=sys.stderr, flush=True)
 
     try:
-        figures = one.tell(Scene(folder, quick, say))
+        figures = story.tell(Scene(folder, quick, say))
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     say("done")
-    return Told(one, figures, time.monotonic() - started)
+    return Told(story, figures, time.monotonic() - started)
 
 
 def _options(known: Sequence[str], arguments: Sequence[str] | None) -> argparse.Namespace:

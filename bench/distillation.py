@@ -46,16 +46,18 @@ def tell(scene: Scene) -> list[Figure]:
     torch.set_num_threads(1)
     seeds = scene.pick(SEEDS, SEEDS[:1])
     setting = Setting(scene.folder)
-    figures = [_figure("student, labels alone", [setting.student(FineTune.model_validate(PLAN), one) for one in seeds])]
+    figures = [
+        _figure("student, labels alone", [setting.student(FineTune.model_validate(PLAN), seed) for seed in seeds])
+    ]
     for name, step in scene.pick(list(_sweep()), list(_sweep())[:1]):
         scene.say(name)
-        figures.append(_figure(name, [setting.student(step, one) for one in seeds]))
+        figures.append(_figure(name, [setting.student(step, seed) for seed in seeds]))
     for weights, activations in scene.pick(BITS, BITS[:1]):
         for answers in scene.pick((None, "dist", "kd", "mse"), (None, "dist")):
             name = f"{weights} weights, {activations} activations, {answers or 'labels alone'}"
             scene.say(name)
             step = QuantizeAware(weights=weights, activations=activations, distill=answers, **AWARE)
-            figures.append(_figure(name, [setting.aware(step, one) for one in seeds]))
+            figures.append(_figure(name, [setting.aware(step, seed) for seed in seeds]))
     return figures
 
 

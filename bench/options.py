@@ -74,7 +74,7 @@ def gains(name: str, subjects: list[tuple[Subject, Path]], *, per_channel: bool)
     ]
     rows = [Figure.mean_of(f"{name}: signal to noise without options", plain, "dB")]
     for option, chosen in (*((option, (option,)) for option in OPTIONS), ("all three", OPTIONS)):
-        step = QuantizeStatic(per_channel=per_channel, **{one: one in chosen for one in OPTIONS})
+        step = QuantizeStatic(per_channel=per_channel, **{name: name in chosen for name in OPTIONS})
         gained = [noise(*subject, step) - before for subject, before in zip(subjects, plain, strict=True)]
         rows.append(Figure.mean_of(f"{name}: gain of {option}", gained, "dB"))
     return rows

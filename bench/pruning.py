@@ -78,14 +78,14 @@ def halved(program: Program, step: PruneChannels) -> Halved:
 def figures(name: str, found: dict[int, Halved]) -> list[Figure]:
     """The rows of one network, by the size of the blocks that channels are kept in."""
     first = next(iter(found.values()))
-    rows = [Figure(f"{name}: analysis", min(one.seconds for one in found.values()), "s", at_most(SECONDS))]
+    rows = [Figure(f"{name}: analysis", min(halved.seconds for halved in found.values()), "s", at_most(SECONDS))]
     for unit, scale, of in (("M parameters", 1e6, "parameters"), ("G multiply-accumulates", 1e9, "macs")):
         rows.append(Figure(f"{name}: before", getattr(first.before, of) / scale, unit))
         rows += [
-            Figure(f"{name}: after, blocks of {block}", getattr(one.after, of) / scale, unit)
-            for block, one in found.items()
+            Figure(f"{name}: after, blocks of {block}", getattr(halved.after, of) / scale, unit)
+            for block, halved in found.items()
         ]
-    worst = max(one.difference for one in found.values())
+    worst = max(halved.difference for halved in found.values())
     return [*rows, Figure(f"{name}: largest difference from the masked network", worst, "", at_most(TOLERANCE))]
 
 

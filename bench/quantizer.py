@@ -145,7 +145,7 @@ def calibrated(model: Path, calibration: np.ndarray, folder: Path) -> tuple[Path
 
 def by_library(prepared: Path, ranges: TensorsData, way: Way, folder: Path) -> Path:
     """The library's own file."""
-    activations, weights = (TYPES[one] for one in (way.types[:2], way.types[2:]))
+    activations, weights = (TYPES[short] for short in (way.types[:2], way.types[2:]))
     mode = () if way.form == "QDQ" else (QuantizationMode.QLinearOps, True)
     quantizer = QDQQuantizer if way.form == "QDQ" else ONNXQuantizer
     lowered = quantizer(

@@ -74,7 +74,9 @@ class Detector(nn.Module):
         maps = [fine, self.features[23:](fine)]
         for scale in self.scales:
             maps.append(scale(maps[-1]))
-        return [head(one) for heads in (self.boxes, self.classes) for head, one in zip(heads, maps, strict=True)]
+        return [
+            head(features) for heads in (self.boxes, self.classes) for head, features in zip(heads, maps, strict=True)
+        ]
 
 
 def is_winograd(module: nn.Module) -> bool:

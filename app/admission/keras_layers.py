@@ -35,7 +35,7 @@ def _numbers(config: Config, name: str, rank: int, default: int = 1) -> tuple[in
     given = [value] * rank if isinstance(value, int) else value
     if not isinstance(given, list) or len(given) != rank:
         raise Broken(f"{name!r} of a layer does not have {rank} numbers")
-    return tuple(_number({name: one}, name) for one in given)
+    return tuple(_number({name: number}, name) for number in given)
 
 
 def _known(size: int | None) -> int:
@@ -128,11 +128,11 @@ def _pairs(config: Config, name: str, rank: int) -> list[tuple[int, int]]:
     value = config.get(name)
     if isinstance(value, int):
         return [(value, value)] * rank
-    if rank == 1 and isinstance(value, list) and all(isinstance(one, int) for one in value):
+    if rank == 1 and isinstance(value, list) and all(isinstance(entry, int) for entry in value):
         value = [value]
     if not isinstance(value, list) or len(value) != rank:
         raise Broken(f"{name!r} of a layer does not have {rank} entries")
-    pairs = [[one, one] if isinstance(one, int) else one for one in value]
+    pairs = [[entry, entry] if isinstance(entry, int) else entry for entry in value]
     first, second = ([_numbers({name: pair}, name, 2, 0)[side] for pair in pairs] for side in (0, 1))
     return list(zip(first, second, strict=True))
 

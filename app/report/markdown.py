@@ -90,8 +90,8 @@ def _target(target: TargetReport) -> Iterator[str]:
             ("Operator", "Runs on", "Time", "Share"),
             "llrr",
             (
-                (one.name, one.engine, f"{one.microseconds:,.1f} µs", f"{share:.0%}")
-                for one, share in figures.slowest(target.profile)
+                (layer.name, layer.engine, f"{layer.microseconds:,.1f} µs", f"{share:.0%}")
+                for layer, share in figures.slowest(target.profile)
             ),
         )
     if target.layers:

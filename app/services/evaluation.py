@@ -32,11 +32,11 @@ def given(session: Session, tenant: str, spec: JobSpec) -> list[Given]:
     model = parse("mdl", spec.model)
     found = [_given(session, tenant, name, model, f"/artifacts/{place}") for place, name in enumerate(spec.artifacts)]
     seen: set[tuple[UUID, str]] = set()
-    for place, one in enumerate(found):
-        identity = one.job.id, one.target.label
+    for place, named in enumerate(found):
+        identity = named.job.id, named.target.label
         if identity in seen:
             raise ArtifactUnfit(
-                f"{one.artifact} is of {one.target.label} of a job whose {one.target.label} is named already.",
+                f"{named.artifact} is of {named.target.label} of a job whose {named.target.label} is named already.",
                 pointer=f"/artifacts/{place}",
                 remedy="Name one file of each artifact: those beside it come along.",
             )
@@ -46,7 +46,7 @@ def given(session: Session, tenant: str, spec: JobSpec) -> list[Given]:
 
 def require_own_targets(spec: JobSpec, found: Sequence[Given]) -> JobSpec:
     """The job with the targets that its artifacts were made for. Raises `ArtifactUnfit` where it asks for others."""
-    targets = tuple(one.target for one in found)
+    targets = tuple(named.target for named in found)
     if "targets" in spec.model_fields_set and spec.targets != targets:
         raise ArtifactUnfit(
             "Artifacts are evaluated for the targets that they were delivered for.",

@@ -83,7 +83,7 @@ def _check_augmentation(
     labels = data["train"].arrays.get(LABELS) if "train" in data else None
     if not step.augment or labels is None or not step.requires().labels or len(output.shape) < IMAGE_AXES:
         return
-    sizes = {one.shape[-2:] for one in images}
+    sizes = {image.shape[-2:] for image in images}
     if not any(comparable(size, labels.shape[-2:]) for size in sizes):
         raise StepNotApplicable(
             f"The labels of the output '{output.name}' have {written(labels.shape[-2:])} places, the images "

@@ -111,8 +111,8 @@ def fitting_inputs(reader: Signature, given: Signature) -> dict[str, str] | None
         pairs = list(zip(reader.inputs, given.inputs, strict=True))
     else:
         return None
-    fit = all(one.dtype == other.dtype and _same_sample(one, other) for one, other in pairs)
-    return {one.name: other.name for one, other in pairs} if fit else None
+    fit = all(tensor.dtype == other.dtype and _same_sample(tensor, other) for tensor, other in pairs)
+    return {tensor.name: other.name for tensor, other in pairs} if fit else None
 
 
 def taught_outputs(step: Distill, teacher: Signature, student: Signature, output: str) -> dict[str, str] | str:
@@ -166,9 +166,9 @@ def student_mismatch(fresh: Signature, model: Signature) -> str | None:
     if len(fresh.outputs) != len(model.outputs) or fitting_inputs(fresh, model) is None:
         takes = f"{_listed(fresh.inputs)} to {_listed(fresh.outputs)}"
         return f"The student turns {takes}, the model {_listed(model.inputs)} to {_listed(model.outputs)}."
-    for one, other in zip(fresh.outputs, model.outputs, strict=True):
-        if not _same_sample(one, other):
-            return f"The student returns {_written(one)}, the model {_written(other)}."
+    for output, other in zip(fresh.outputs, model.outputs, strict=True):
+        if not _same_sample(output, other):
+            return f"The student returns {_written(output)}, the model {_written(other)}."
     return None
 
 
@@ -184,10 +184,12 @@ def _paired(wanted: list[str], teacher: Signature, student: Signature) -> dict[s
     return {name: teacher.outputs[places[name]] for name in wanted}
 
 
-def _same_sample(one: TensorSpec, other: TensorSpec) -> bool:
+def _same_sample(tensor: TensorSpec, other: TensorSpec) -> bool:
     """Whether the shapes of a row agree, as far as they are fixed."""
-    return len(one.shape) == len(other.shape) and all(
-        a == b for a, b in zip(one.shape[1:], other.shape[1:], strict=True) if isinstance(a, int) and isinstance(b, int)
+    return len(tensor.shape) == len(other.shape) and all(
+        a == b
+        for a, b in zip(tensor.shape[1:], other.shape[1:], strict=True)
+        if isinstance(a, int) and isinstance(b, int)
     )
 
 

@@ -74,9 +74,9 @@ class Client:
     def artifact(self, job: str, folder: Path) -> Path:
         """Download the job's only model."""
         delivered = _fine(self._http.get(f"/jobs/{job}/artifacts")).json()
-        (one,) = (artifact for artifact in delivered if artifact["kind"] == "model")
-        path = folder / one["name"]
-        with self._http.stream("GET", f"/artifacts/{one['id']}/content") as answer, path.open("wb") as file:
+        (model,) = (artifact for artifact in delivered if artifact["kind"] == "model")
+        path = folder / model["name"]
+        with self._http.stream("GET", f"/artifacts/{model['id']}/content") as answer, path.open("wb") as file:
             for chunk in answer.iter_bytes():
                 file.write(chunk)
         return path

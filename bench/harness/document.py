@@ -42,7 +42,7 @@ class Conditions:
 
 def document(conditions: Conditions, told: Sequence[Told]) -> str:
     """Render the whole page as Markdown."""
-    return "\n".join([HEAD, where(conditions), *(section(one) for one in told)])
+    return "\n".join([HEAD, where(conditions), *(section(story) for story in told)])
 
 
 def section(told: Told) -> str:
@@ -57,7 +57,10 @@ def section(told: Told) -> str:
             "",
             "| Figure | Value | Range | Required |",
             "|---|---:|---:|---|",
-            *(f"| {one.name} | {one.shown} | {one.spread} | {one.requirement} |" for one in told.figures),
+            *(
+                f"| {figure.name} | {figure.shown} | {figure.spread} | {figure.requirement} |"
+                for figure in told.figures
+            ),
             "",
         ]
     )

@@ -57,32 +57,32 @@ def _columns(subject: Subject, outcomes: Outcomes) -> list[_Column]:
     def column(title: str, told: Callable[[Sequence[Outcome]], str]) -> _Column:
         return _Column(title, lambda recipe: told(outcomes[recipe]))
 
-    runtimes = dict.fromkeys(key for tried in outcomes.values() for one in tried for key in one.speedup)
+    runtimes = dict.fromkeys(key for tried in outcomes.values() for outcome in tried for key in outcome.speedup)
     gains = [
-        column("Smaller", lambda tried: f"{fmean(one.smaller for one in tried):.1f}x"),
-        column("Zipped", lambda tried: f"{fmean(one.zipped for one in tried):.1f}x"),
+        column("Smaller", lambda tried: f"{fmean(outcome.smaller for outcome in tried):.1f}x"),
+        column("Zipped", lambda tried: f"{fmean(outcome.zipped for outcome in tried):.1f}x"),
         *(column(f"Faster: {name}", partial(_speedup, name)) for name in runtimes),
     ]
     return [
         _Column("Recipe", lambda recipe: recipe.name, number=False),
         *(gains if subject.batches else []),
-        column("Top-1", lambda tried: f"{_spread([100 * one.after for one in tried], 1)} %"),
-        column("Lost, points", lambda tried: _spread([one.drop for one in tried])),
-        column("Cost", lambda tried: f"{fmean(one.seconds for one in tried):.0f} s"),
+        column("Top-1", lambda tried: f"{_spread([100 * outcome.after for outcome in tried], 1)} %"),
+        column("Lost, points", lambda tried: _spread([outcome.drop for outcome in tried])),
+        column("Cost", lambda tried: f"{fmean(outcome.seconds for outcome in tried):.0f} s"),
         _Column("Required", lambda recipe: ", ".join(_requirements(recipe, outcomes)), number=False),
         _Column("Use it for", lambda recipe: recipe.where, number=False),
     ]
 
 
 def _speedup(name: str, tried: Sequence[Outcome]) -> str:
-    return f"{fmean(one.speedup[name] for one in tried):.2f}x"
+    return f"{fmean(outcome.speedup[name] for outcome in tried):.2f}x"
 
 
 def _prepared(subject: Subject, outcomes: Outcomes) -> str:
     """How the networks came out of training."""
     tried = next(iter(outcomes.values()))
     doc = " ".join((subject.prepare.__doc__ or "").split())
-    before = _spread([100 * one.before for one in tried])
+    before = _spread([100 * outcome.before for outcome in tried])
     return f"{doc} Top-1 before: {before} % on {tried[0].rows:,} test rows; {len(tried)} random starts."
 
 
@@ -103,18 +103,18 @@ def _requirements(recipe: Recipe, outcomes: Outcomes) -> Iterator[str]:
 def _bounds(recipe: Recipe, outcomes: Outcomes) -> Iterator[tuple[str, float, Bound]]:
     tried = outcomes[recipe]
     if recipe.drop is not None:
-        yield "lost", fmean(one.drop for one in tried), recipe.drop
+        yield "lost", fmean(outcome.drop for outcome in tried), recipe.drop
     if recipe.smaller is not None:
-        yield "smaller", fmean(one.smaller for one in tried), recipe.smaller
+        yield "smaller", fmean(outcome.smaller for outcome in tried), recipe.smaller
     if recipe.faster is not None:
-        yield "faster", fmean(one.speedup["ONNX Runtime, batch 1"] for one in tried), recipe.faster
+        yield "faster", fmean(outcome.speedup["ONNX Runtime, batch 1"] for outcome in tried), recipe.faster
     for other, theirs in outcomes.items():
         if other.name == recipe.beats:
             yield f"top-1 above {other.name}'s", _top1(tried), at_least(_top1(theirs) + LEAD)
 
 
 def _top1(tried: Sequence[Outcome]) -> float:
-    return 100 * fmean(one.after for one in tried)
+    return 100 * fmean(outcome.after for outcome in tried)
 
 
 def _spread(values: Sequence[float], digits: int = 2) -> str:

@@ -94,7 +94,7 @@ def send(client: httpx.Client, upload: dict, body: bytes) -> list[dict]:
 
 def uploaded(client: httpx.Client, *, inputs: list, outputs: list, opset: int = 20) -> str:
     """Upload a model that computes nothing of interest between these inputs and outputs."""
-    nodes = [node("Relu", [inputs[0].name], [one.name]) for one in outputs]
+    nodes = [node("Relu", [inputs[0].name], [output.name]) for output in outputs]
     content = proto(nodes, inputs=inputs, outputs=outputs, opset=opset).SerializeToString()
     answer = client.post("/models", params={"name": "m"}, content=content, headers=OCTETS)
     assert answer.status_code == 201, answer.text

@@ -35,6 +35,6 @@ def expire(database: Database, job: UUID) -> None:
 def lose(database: Database) -> int:
     with database.write() as session:
         lost = jobs.expired(session)
-        for one in lost:
-            jobs.give_up_on(session, one, backoff_s=0, error=ERROR)
+        for job in lost:
+            jobs.give_up_on(session, job, backoff_s=0, error=ERROR)
         return len(lost)

@@ -109,8 +109,8 @@ class HalfShuffle(nn.Module):
         self.branch = nn.Conv2d(16, 16, 1)
 
     def forward(self, image: Tensor) -> Tensor:
-        one, other = image.chunk(2, dim=1)
-        both = torch.cat([one, self.branch(other)], 1)
+        half, other = image.chunk(2, dim=1)
+        both = torch.cat([half, self.branch(other)], 1)
         rows, _, height, width = both.shape
         return both.view(rows, 2, 16, height, width).transpose(1, 2).reshape(rows, 32, height, width)
 

@@ -72,9 +72,9 @@ def cases(kinds: tuple[str, ...] = KINDS) -> Iterator[Case]:
 
 
 def _stored(folder: Path) -> Iterator[DataSet]:
-    for one in sorted(folder.glob("test_data_set_*")):
+    for rows in sorted(folder.glob("test_data_set_*")):
         yield tuple(  # type: ignore[misc]  # of two
-            [_read(path) for path in sorted(one.glob(f"{kind}_*.pb"), key=lambda path: int(path.stem.split("_")[1]))]
+            [_read(path) for path in sorted(rows.glob(f"{kind}_*.pb"), key=lambda path: int(path.stem.split("_")[1]))]
             for kind in ("input", "output")
         )
 
@@ -154,14 +154,14 @@ def _plain(value: Any) -> Any:
 def _tensor(value: Any) -> Value:
     if value is None or (isinstance(value, np.ndarray) and value.dtype.kind in "OUS"):
         return value
-    return [_tensor(one) for one in value] if isinstance(value, list | tuple) else tensor_of(np.asarray(value))
+    return [_tensor(element) for element in value] if isinstance(value, list | tuple) else tensor_of(np.asarray(value))
 
 
 def _require_equal(got: Any, want: Any, relative: float) -> None:
     if want is None or isinstance(want, list | tuple):
         assert (got is None) == (want is None)
-        for one, other in zip(got or [], want or [], strict=True):
-            _require_equal(one, np.asarray(other), relative)
+        for element, other in zip(got or [], want or [], strict=True):
+            _require_equal(element, np.asarray(other), relative)
         return
     got = got.codes if isinstance(got, Quantized) else got
     array = array_of(got) if isinstance(got, torch.Tensor) else np.asarray(got)

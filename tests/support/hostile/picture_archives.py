@@ -67,7 +67,7 @@ def _pictures() -> Iterator[Hostile]:
 
 
 def _archives(good: dict[str, bytes]) -> Iterator[Hostile]:
-    one = picture()
+    png = picture()
     for title, name in {
         "parent": "../c/a.png",
         "inside": "c/../../a.png",
@@ -75,37 +75,37 @@ def _archives(good: dict[str, bytes]) -> Iterator[Hostile]:
         "backslash": "c\\..\\a/x.png",
         "newline": "c\r\nSet-Cookie: a/x.png",
     }.items():
-        yield dataset(f"images_zip_{title}", zip_of({name: one}), SLIP)
-        yield dataset(f"images_tar_{title}", tar_of({name: one}), SLIP)
+        yield dataset(f"images_zip_{title}", zip_of({name: png}), SLIP)
+        yield dataset(f"images_tar_{title}", tar_of({name: png}), SLIP)
     link = entry("c/b.png", kind=tarfile.SYMTYPE, link="/etc/passwd")
-    yield dataset("images_tar_link", tarred([(entry("c/a.png"), one), (link, b"")]), SLIP)
+    yield dataset("images_tar_link", tarred([(entry("c/a.png"), png), (link, b"")]), SLIP)
     hard = entry("c/b.png", kind=tarfile.LNKTYPE, link="c/a.png")
-    yield dataset("images_tar_hard_link", tarred([(entry("c/a.png"), one), (hard, b"")]), SLIP)
+    yield dataset("images_tar_hard_link", tarred([(entry("c/a.png"), png), (hard, b"")]), SLIP)
     info = zipfile.ZipInfo("c/b.png")
     info.create_system, info.external_attr = 3, 0o120777 << 16
-    yield dataset("images_zip_link", zipped([("c/a.png", one), (info, b"/etc/passwd")]), SLIP)
-    twice = zip_of({"c/a.png": one, "c/b.png": one})
+    yield dataset("images_zip_link", zipped([("c/a.png", png), (info, b"/etc/passwd")]), SLIP)
+    twice = zip_of({"c/a.png": png, "c/b.png": png})
     yield dataset("images_zip_twice", twice.replace(b"c/b.png", b"c/a.png"), MALFORMED)
-    yield dataset("images_tar_twice", tar_of({"c/a.png": one, "./c/a.png": one}), MALFORMED)
+    yield dataset("images_tar_twice", tar_of({"c/a.png": png, "./c/a.png": png}), MALFORMED)
     yield dataset("images_tar_cut_off", tar_of(good)[:700], MALFORMED)
-    yield dataset("images_zip_bytes_between", _with_hole(one), MALFORMED)
-    yield dataset("images_without_class", zip_of({"a/x.png": one, "b.png": one}), LAYOUT)
-    yield dataset("images_and_arrays", zip_of({"c/a.png": one, "x.npy": b"\x93NUMPY"}), LAYOUT)
-    classes = tar_of({f"{number:0>250}/{number}.png": one for number in range(2_000)})
+    yield dataset("images_zip_bytes_between", _with_hole(png), MALFORMED)
+    yield dataset("images_without_class", zip_of({"a/x.png": png, "b.png": png}), LAYOUT)
+    yield dataset("images_and_arrays", zip_of({"c/a.png": png, "x.npy": b"\x93NUMPY"}), LAYOUT)
+    classes = tar_of({f"{number:0>250}/{number}.png": png for number in range(2_000)})
     yield dataset("images_long_class_names", classes, LAYOUT)
-    inflating = zip_of({f"c/{n}.png": one + bytes(60 << 20) for n in range(6)}, deflated=True)
+    inflating = zip_of({f"c/{n}.png": png + bytes(60 << 20) for n in range(6)}, deflated=True)
     yield dataset("images_deflated_bomb", inflating, BOMB)
-    yield dataset("images_large_member", zip_of({"c/a.png": one + bytes(65 << 20)}, deflated=True), TOO_LARGE)
-    name = zip_of({"<img src=x onerror=alert(1)>/a.png": one, "=cmd|'calc'!A0/b.png": one})
+    yield dataset("images_large_member", zip_of({"c/a.png": png + bytes(65 << 20)}, deflated=True), TOO_LARGE)
+    name = zip_of({"<img src=x onerror=alert(1)>/a.png": png, "=cmd|'calc'!A0/b.png": png})
     yield dataset("images_class_is_markup", name, {"ok"})
 
 
-def _with_hole(one: bytes) -> bytes:
+def _with_hole(png: bytes) -> bytes:
     """A zip whose directory leaves out the second of three members."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
         for name in ("c/a.png", "c/b.png", "c/c.png"):
-            archive.writestr(name, one)
+            archive.writestr(name, png)
         del archive.NameToInfo["c/b.png"]
         archive.filelist.pop(1)
     return buffer.getvalue()

@@ -53,14 +53,14 @@ def entry(begin: int = 0, end: int = 4, **said: Any) -> dict[str, Any]:
 
 
 def _safetensors() -> Iterator[Case]:
-    one = safetensors({"w": entry()}, bytes(4))
-    yield "st_other_tensors", one, MISMATCH
+    file = safetensors({"w": entry()}, bytes(4))
+    yield "st_other_tensors", file, MISMATCH
     yield "st_no_tensors", safetensors({}), MISMATCH
     yield "st_names", safetensors({name: entry(4 * i, 4 * i + 4) for i, name in enumerate(NAMES)}, bytes(20)), MISMATCH
     yield "st_header_huge", safetensors({"w": entry()}, bytes(4), 1 << 62), MALFORMED
     yield "st_header_beyond", safetensors({"w": entry()}, b"", 4096), MALFORMED
     yield "st_header_bomb", safetensors(b"{" + b" " * (9 << 20) + b"}"), COMPLEX
-    yield "st_header_cut", one[:30], MALFORMED
+    yield "st_header_cut", file[:30], MALFORMED
     yield "st_header_not_json", safetensors(b'{"w": nan}'), MALFORMED
     yield "st_header_not_utf8", safetensors(b'{"\xff": 1}'), MALFORMED
     yield "st_header_nested", safetensors(b'{"a":' * 15_000 + b"1" + b"}" * 15_000), COMPLEX
@@ -72,9 +72,9 @@ def _safetensors() -> Iterator[Case]:
     partly = {"a": entry(0, 8, shape=[2]), "b": entry(4, 12, shape=[2])}
     yield "st_partial_overlap", safetensors(partly, bytes(12)), MALFORMED
     yield "st_gap", safetensors({"a": entry(), "b": entry(8, 12)}, bytes(12)), MALFORMED
-    yield "st_bytes_after", one + b"#!/bin/sh\n", MALFORMED
-    yield "st_and_zip", one + good_pt2(), MALFORMED
-    yield "st_data_missing", one[:-2], MALFORMED
+    yield "st_bytes_after", file + b"#!/bin/sh\n", MALFORMED
+    yield "st_and_zip", file + good_pt2(), MALFORMED
+    yield "st_data_missing", file[:-2], MALFORMED
     yield "st_no_data_at_all", safetensors({"w": entry(0, 1 << 40, shape=[1 << 38])}), MALFORMED
     metadata = {"__metadata__": {"format": ["pt"]}, "w": entry()}
     yield "st_metadata", safetensors(metadata, bytes(4)), MALFORMED
@@ -186,8 +186,8 @@ def _legacy(payloads: Payloads) -> Iterator[Case]:
     yield "pth_old_call", before_16({"w": payloads.call("pth_old_call")}), PICKLED
     yield "pth_old_truncated", good[:-40], MALFORMED
     yield "pth_old_bytes_after", good + b"\0", MALFORMED
-    count, more, one = struct.pack("<q", 64), struct.pack("<q", 1 << 40), struct.pack("<f", 1)
-    yield "pth_old_elements_lie", good.replace(count + one, more + one), MALFORMED
+    count, more, number = struct.pack("<q", 64), struct.pack("<q", 1 << 40), struct.pack("<f", 1)
+    yield "pth_old_elements_lie", good.replace(count + number, more + number), MALFORMED
     magic = good[: good.index(b".") + 1]
     yield "pth_old_only_magic", magic, MALFORMED
     call = pickle.dumps(payloads.call("pth_old_second"), 2)

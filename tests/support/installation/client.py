@@ -80,7 +80,7 @@ class Client:
         found: list[Event] = []
         while True:
             page = self.get(f"/jobs/{job}/events?after={len(found)}&limit=500")
-            found += [Event(one["seq"], one["kind"], one["data"]) for one in page["data"]]
+            found += [Event(event["seq"], event["kind"], event["data"]) for event in page["data"]]
             if not page["data"]:
                 return found
 

@@ -105,7 +105,7 @@ class Cluster:
         for worker in self.workers:
             if worker.is_running:
                 worker.send(signal.SIGCONT)
-        live = [one["id"] for one in self.client.get("/jobs?limit=200")["data"] if not one["finished_at"]]
+        live = [job["id"] for job in self.client.get("/jobs?limit=200")["data"] if not job["finished_at"]]
         for job in live:
             self.client.http.post(f"/jobs/{job}/cancel")
         for job in live:

@@ -55,10 +55,10 @@ def reads_every_format(order: WorkOrder, directory: Path, progress: Progress) ->
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    one = picture(form="JPEG")
+    jpeg = picture(form="JPEG")
     for how in ("tar", "deflated"):
-        (directory / how).write_bytes(packed({"c/a.png": picture(), "d/b.jpg": one}, how))
-    pq.write_table(pa.table({"image": [one, one], "y": [0, 1]}), directory / "parquet")
+        (directory / how).write_bytes(packed({"c/a.png": picture(), "d/b.jpg": jpeg}, how))
+    pq.write_table(pa.table({"image": [jpeg, jpeg], "y": [0, 1]}), directory / "parquet")
     np.savez_compressed(directory / "arrays", image=np.ones((2, 3, 6, 6)), y=[0, 1])
     return result(order, notes=[_read(directory, name) for name in ("tar", "deflated", "parquet", "arrays.npz")])
 

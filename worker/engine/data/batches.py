@@ -90,7 +90,7 @@ class Source:
 
 
 def _concatenated(batches: list[StoredBatch]) -> StoredBatch:
-    labels = [one for _, one in batches if one is not None]
+    labels = [label for _, label in batches if label is not None]
     inputs = {name: np.concatenate([inputs[name] for inputs, _ in batches]) for name in batches[0][0]}
     return inputs, np.concatenate(labels) if labels else None
 

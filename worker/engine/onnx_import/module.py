@@ -67,7 +67,7 @@ class GraphModule(nn.Module):
 
     def _outputs(self, graph: Graph, values: Values, watch: Watch | None) -> list[Value]:
         self._add_constants(graph, values)
-        numbers = ChainMap(*(self._numbers[id(one)] for one in self.graph.walk()))
+        numbers = ChainMap(*(self._numbers[id(body)] for body in self.graph.walk()))
         for node in graph.nodes:
             results = self._call(node, values, numbers, watch)
             for name, result in zip(node.outputs, results, strict=False):

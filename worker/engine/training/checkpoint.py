@@ -70,7 +70,9 @@ class TrainingCheckpoint:
         if self._checkpoints is None:
             return
         slot = f"{self._name}-{self._kept % SLOTS}.safetensors"
-        flat = {f"{group}/{name}": one for group, tensors in groups.items() for name, one in copied(tensors).items()}
+        flat = {
+            f"{group}/{name}": tensor for group, tensors in groups.items() for name, tensor in copied(tensors).items()
+        }
         metadata = {"epoch": str(reached.epoch)}
         self._checkpoints.keep(slot, lambda path: save_file(flat, path, metadata))
         self._checkpoints.keep_json(f"{self._name}.json", {"tensors": slot, "reached": asdict(reached)})

@@ -115,7 +115,7 @@ def train(  # noqa: PLR0913  # the optional ones are for steps that train more t
         notes = (*notes, f"Stopped after epoch {reached.epoch}: {config.patience} epochs without a better one.")
     if squash := squashed_outputs(program).get(output):
         notes = (*notes, f"Output '{output}' is a {squash}: it was trained as the probabilities that it gives.")
-    if others := [f"'{one.name}'" for one in program.signature.outputs if one.name != output]:
+    if others := [f"'{tensor.name}'" for tensor in program.signature.outputs if tensor.name != output]:
         notes = (
             *notes,
             f"Output '{output}' was trained and chose the best epoch; {', '.join(others)} may have changed with it.",
@@ -210,7 +210,7 @@ class _Run:
     def _step(self) -> None:
         if self.config.clip_norm is not None:
             self.scaler.unscale_(self.optimizer)
-            trained = [one for group in self.optimizer.param_groups for one in group["params"]]
+            trained = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
             nn.utils.clip_grad_norm_(trained, self.config.clip_norm)
         self.scaler.step(self.optimizer)
         self.scaler.update()

@@ -131,7 +131,7 @@ def labelled_output(signature: Signature, rows: Rows, named: str | None) -> Tens
     """
     output = trained_output(signature, _labels(rows), named)
     if output is None:
-        names = ", ".join(f"'{one.name}'" for one in signature.outputs)
+        names = ", ".join(f"'{tensor.name}'" for tensor in signature.outputs)
         raise UnknownOutput(f"The model has no output '{named}'; its outputs are {names}.")
     return output
 

@@ -18,13 +18,13 @@ def parameter_groups(
 ) -> list[dict[str, Any]]:
     """What to train: weights with decay; biases and scales, which have one axis, without."""
     if given is None:
-        given = [one for module in modules for one in module.parameters() if one.is_floating_point()]
+        given = [weight for module in modules for weight in module.parameters() if weight.is_floating_point()]
     listed: list[Any] = list(given)
     if not listed or isinstance(listed[0], dict):
         groups = [{**group, "params": list(group["params"])} for group in listed]
     else:
-        matrices = [one for one in listed if one.ndim > 1]
-        others = [one for one in listed if one.ndim <= 1]
+        matrices = [weight for weight in listed if weight.ndim > 1]
+        others = [weight for weight in listed if weight.ndim <= 1]
         decayed = {"params": matrices, "weight_decay": config.weight_decay}
         groups = [group for group in (decayed, {"params": others, "weight_decay": 0.0}) if group["params"]]
     for group in groups:

@@ -74,7 +74,7 @@ class Teacher:
             return self._run(given)
         count = len(next(iter(given.values())))
         order = torch.from_numpy(filled_up(np.arange(count), self._rows))
-        pieces = [self._run({name: one[rows] for name, one in given.items()}) for rows in order.split(self._rows)]
+        pieces = [self._run({name: tensor[rows] for name, tensor in given.items()}) for rows in order.split(self._rows)]
         return {name: torch.cat([piece[name] for piece in pieces])[:count] for name in pieces[0]}
 
 
@@ -94,7 +94,9 @@ class Answers:
         stored = self._stored[batch.source]
         if stored is None:
             return self._teacher(batch.inputs)
-        return {name: torch.from_numpy(one.take(batch.rows)).to(self._context.device) for name, one in stored.items()}
+        return {
+            name: torch.from_numpy(array.take(batch.rows)).to(self._context.device) for name, array in stored.items()
+        }
 
     def _ask(self, source: Source, size: int) -> dict[str, StoredArray] | None:
         """Have the teacher answer for all rows, in order, so that every attempt has the same answers."""
@@ -136,7 +138,7 @@ def _onnx(graph: Path, outputs: Collection[str], features: Collection[str], cont
     }
 
     def run(inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        arrays = runner.run(list(wanted.values()), {name: one.numpy(force=True) for name, one in inputs.items()})
+        arrays = runner.run(list(wanted.values()), {name: tensor.numpy(force=True) for name, tensor in inputs.items()})
         return {
             name: torch.from_numpy(np.asarray(array, np.float32)).to(context.device)
             for name, array in zip(wanted, arrays, strict=True)

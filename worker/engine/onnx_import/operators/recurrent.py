@@ -158,8 +158,8 @@ def unrolled(kind: str) -> Converter:
         for direction in range(directions):
             backward = call.get("direction", "forward") == "reverse" or direction == 1
             cell = _cell(kind, call, direction)
-            one, final = _walk(cell, series, [state[direction] for state in states], lengths, backward=backward)
-            outputs.append(one)
+            sequence, final = _walk(cell, series, [state[direction] for state in states], lengths, backward=backward)
+            outputs.append(sequence)
             last.append(final)
         result = torch.stack(outputs, 1)
         finals = [torch.stack([final[place] for final in last]) for place in range(STATES[kind])]

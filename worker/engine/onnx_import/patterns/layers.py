@@ -125,8 +125,10 @@ def _direction(
     for name, array in zip(names, arrays, strict=True):
         if array is None:
             continue
-        one = array[direction]
-        parts = {"": one} if one.ndim == 2 else dict(zip((".input", ".state"), one.reshape(2, -1), strict=True))
+        matrix = array[direction]
+        parts = (
+            {"": matrix} if matrix.ndim == 2 else dict(zip((".input", ".state"), matrix.reshape(2, -1), strict=True))
+        )
         for part, gates in parts.items():
             new = f"{name}{ending}{part}" if both or part else f"{name}"
             new = new if new not in view.constants or view.is_own(new) else f"{new}.{kind}"
