@@ -18,6 +18,12 @@ def of(session: Session, tenant: str, agent: UUID) -> Agent | None:
     return session.scalar(page(tenant).where(Agent.id == agent))
 
 
+def hold(session: Session, agent: UUID) -> bool:
+    """Keep the agent from being revoked until the transaction ends; False if it was revoked already."""
+    present = select(Agent.id).where(Agent.id == agent, Agent.revoked_at.is_(None))
+    return session.scalar(present.with_for_update(read=True)) is not None
+
+
 def page(tenant: str) -> Select[Agent]:
     """Select a tenant's agents; `app.db.pages` cuts the page."""
     return select(Agent).where(Agent.tenant == tenant, Agent.revoked_at.is_(None))

@@ -115,6 +115,8 @@ class AgentProxy:
         row, files = self._task(folder, aside, agent)
 
         def insert(session: Session) -> None:
+            if not agents.hold(session, row.agent_id):  # storing the files took time
+                raise AgentRevoked("The agent was revoked before the job came to it.")
             session.add(row)
             session.flush()
             session.add_all(files)

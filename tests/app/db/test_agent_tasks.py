@@ -1,5 +1,6 @@
 """What is to be measured on agents moves as jobs do: leased by one, fenced by attempt, dropped when nobody waits."""
 
+import threading
 from uuid import UUID
 
 import pytest
@@ -172,3 +173,26 @@ def test_files_are_kept_while_the_task_is_unfinished_and_old_tasks_are_forgotten
 def test_the_table_of_transitions_is_the_law() -> None:
     with pytest.raises(ValueError, match="no task goes from done to queued"):
         agent_tasks.move(new_id(), "done", "queued")
+
+
+def test_an_agent_is_not_revoked_while_a_task_is_added_for_it(database: Database, job: UUID, agent: UUID) -> None:
+    """Else the task would come after all of the agent's tasks were failed, and wait for nobody."""
+
+    def revoke() -> None:
+        with database.write() as session:
+            agents.revoke(session, "t", agent)
+            agent_tasks.fail_all(session, agent, error=ERROR)
+
+    claim(database, job)
+    new, revoking = new_id(), threading.Thread(target=revoke)
+    with database.write() as session:
+        assert agents.hold(session, agent)
+        revoking.start()
+        revoking.join(0.3)
+        assert revoking.is_alive()
+        session.add(AgentTask(id=new, tenant="t", agent_id=agent, job_id=job, job_attempt=1, payload={}))
+    revoking.join(10)
+
+    assert state(database, new)[0] == "failed"
+    with database.write() as session:
+        assert not agents.hold(session, agent)
