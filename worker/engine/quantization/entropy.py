@@ -10,6 +10,7 @@ from worker.engine.quantization.statistics.histogram import BINS, Histogram
 ENTROPY_BINS = 4096
 """Of the magnitude histogram that the search reads: 16 for each of 255 codes, as in TensorRT's calibrator."""
 CODES = 255
+"""Steps of 8 bits."""
 OUTLIERS = 1e-5
 """Share of the values, the largest, that do not keep the search from clipping; one value at least."""
 CLIPPING_PAYS = 0.9

@@ -11,12 +11,9 @@ import numpy as np
 from app.spec.quantize import Observer, QuantizeStatic
 from worker.engine.plan.plan import Range
 from worker.engine.quantization.clipping import least_error
-from worker.engine.quantization.entropy import most_telling
+from worker.engine.quantization.entropy import CODES, most_telling
 from worker.engine.quantization.statistics.extremes import Extremes
 from worker.engine.quantization.statistics.histogram import Histogram, StreamedHistogram
-
-CODES = 255
-"""Steps of 8 bits."""
 
 
 class RangeObserver(Protocol):

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from worker.engine.plan.plan import Range
-from worker.engine.quantization.entropy import ENTROPY_BINS, divergence, entropy_clip, magnitudes, most_telling
-from worker.engine.quantization.observers import CODES, least_squares, percentile
+from worker.engine.quantization.entropy import CODES, ENTROPY_BINS, divergence, entropy_clip, magnitudes, most_telling
+from worker.engine.quantization.observers import least_squares, percentile
 from worker.engine.quantization.statistics.extremes import Extremes
 from worker.engine.quantization.statistics.histogram import BINS, Histogram, StreamedHistogram
 from worker.engine.quantization.statistics.point import Observation
@@ -102,7 +102,8 @@ def test_every_value_is_counted_once() -> None:
 
     assert histogram.counts.sum() == len(values)
     expected, _ = np.histogram(values, BINS, (-histogram.magnitude, histogram.magnitude))
-    assert np.abs(histogram.counts - expected).sum() < 2e-3 * len(values), "float32 rounds a few over a bin's edge"
+    moved = np.abs(np.cumsum(histogram.counts) - np.cumsum(expected)).sum() / len(values)
+    assert moved < 0.1, "bins from its own, on average: the bins it was first counted in have other edges"
 
 
 def test_the_whole_share_is_the_extremes() -> None:

@@ -17,7 +17,9 @@ def watch(model: ModelProto, points: Collection[StatisticPoint]) -> None:
     """Have the graph put out the reductions, sizes and arrays that the points name, and nothing else."""
     values = {point.value for point in points}
     reductions = {
-        value: list(dict.fromkeys(entry for point in points if point.value == value for entry in _wanted(point)))
+        value: list(
+            dict.fromkeys(entry for point in points if point.value == value for entry in point.statistic.reductions)
+        )
         for value in values
     }
     arrays = {point.value for point in points if point.statistic.reads_array}
@@ -47,10 +49,6 @@ def reduced_name(value: str, reduction: Reduction) -> str:
 def size_name(value: str) -> str:
     """The name of a value's number of elements in the watched graph."""
     return f"{value}/pare_size"
-
-
-def _wanted(point: StatisticPoint) -> Iterable[Reduction]:
-    return point.statistic.reductions
 
 
 def _add_reduction(model: ModelProto, value: str, reduction: Reduction) -> None:
