@@ -52,7 +52,7 @@ class PruneChannels(Step):
         ge=1,
         le=1024,
         description="Channels kept are a multiple of this, because kernels run in blocks; layers where that would "
-        "remove nothing stay whole.",
+        "remove nothing stay whole. Attention heads are counted, not rounded.",
     )
     min_channels: int = Field(1, ge=1, le=100_000, description="Channels that every layer keeps at least.")
     include: Patterns = Field((), max_length=1000, description="Only layers that a glob pattern matches ('layer4.*').")

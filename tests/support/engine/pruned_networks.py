@@ -17,7 +17,9 @@ from worker.engine.model import Model, new_folder
 from worker.engine.passes.prune_channels import prune_channels
 from worker.engine.pruning.channels.analysis import Channels, analyse
 from worker.engine.pruning.channels.choosing import candidates, choose
+from worker.engine.pruning.channels.exactness import Proof, require_exact
 from worker.engine.pruning.channels.importance import by_norm
+from worker.engine.pruning.channels.reasons import OUTPUT
 from worker.engine.pruning.channels.removal import masked, removed
 from worker.engine.torch_program.program import Program, quiet
 
@@ -137,3 +139,48 @@ def as_model(program: Program, folder: Path) -> Model:
 def pruned(program: Program, folder: Path, using: Context | None = None, **step: object) -> Changed:
     """The step as a job takes it."""
     return prune_channels(PruneChannels.model_validate(step), as_model(program, folder), using or context(folder))
+
+
+def module(forward: Callable[..., Any], **parts: Any) -> nn.Module:
+    """A network of layers, parameters and (plain tensors) buffers; `forward(self, ...)` names the inputs."""
+    made = type("Network", (nn.Module,), {"forward": forward})()
+    for name, part in parts.items():
+        if isinstance(part, Tensor) and not isinstance(part, nn.Parameter):
+            made.register_buffer(name, part)
+        else:
+            setattr(made, name, part)
+    return made.eval()
+
+
+@dataclass(frozen=True)
+class Proven:
+    """A program that was made smaller, and the engine's own proof that it computes what it must."""
+
+    channels: Channels
+    smaller: Program
+    proof: Proof
+
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        return {name: tuple(tensor.shape) for name, tensor in self.smaller.exported.state_dict.items()}
+
+    @property
+    def whys(self) -> dict[str, tuple[str, ...]]:
+        """What kept which layers whole, but for outputs."""
+        return {reason.operator: reason.layers for reason in self.channels.reasons if reason.why != OUTPUT}
+
+
+def proven(network: nn.Module | Program, inputs: Mapping[str, Tensor], ratio: float = 0.5, **step: object) -> Proven:
+    """Remove channels by their norm and prove it; the proof must be one in which errors show.
+
+    The smaller program takes another number of rows, too.
+    """
+    program = network if isinstance(network, Program) else as_program(network, inputs)
+    channels = analyse(program)
+    asked = PruneChannels.model_validate({"ratio": ratio, "round_to": 1, **step})
+    pruned_mask = choose(channels, candidates(channels, by_norm(channels, 2), asked), asked)
+    smaller = program.rebuilt(removed(channels, pruned_mask))
+    proof = require_exact(channels, pruned_mask, smaller)
+    assert proof.difference < 1e-5 < 0.01 < proof.effect
+    smaller.outputs_of(smaller.exported.module(check_guards=False), program.example(rows=5, seed=7))
+    return Proven(channels, smaller, proof)

@@ -17,6 +17,7 @@ from worker.engine.pruning.channels.errors import NothingToPrune
 from worker.engine.pruning.channels.exactness import TELLING, Proof, require_exact
 from worker.engine.pruning.channels.groups import Group
 from worker.engine.pruning.channels.importance import Scores, at_random, by_norm, by_scale, norms, scaled
+from worker.engine.pruning.channels.reasons import OUTPUT, sentences
 from worker.engine.pruning.channels.removal import Kept, kept_positions, removed
 from worker.engine.pruning.channels.taylor import by_taylor
 from worker.engine.report_bars import layer_bars
@@ -103,9 +104,7 @@ def _notes(step: PruneChannels, channels: Channels, model: Model, proof: Proof) 
     without = sum(not scaled(group, channels) for group in channels.groups)
     if step.criterion == "bn_scale" and without:
         notes.append(f"{without} groups pass no batch norm; their channels were ranked by their L2 norm.")
-    if channels.frozen_operators:
-        listed = ", ".join(f"{name} ({count}x)" for name, count in channels.frozen_operators.items())
-        notes.append(f"Channels that meet these operators stayed whole, because no rule is known: {listed}.")
+    notes += sentences([reason for reason in channels.reasons if reason.why != OUTPUT])
     doubt = _doubt(proof)
     if doubt:
         notes.append(doubt)

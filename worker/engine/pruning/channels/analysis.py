@@ -5,16 +5,17 @@ position along every dimension of every value carries a label, and the rules of 
 """
 
 import operator
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor, fx
 
-from worker.engine.pruning.channels.call import Call, NoRule, Producer, Value, frozen_like
-from worker.engine.pruning.channels.classes import Classes, Dims, frozen
+from worker.engine.pruning.channels.call import Call, NoRule, Splits, Value, frozen_like
+from worker.engine.pruning.channels.classes import Classes, Dims, Labels, frozen
 from worker.engine.pruning.channels.groups import Group, find_groups
+from worker.engine.pruning.channels.reasons import NO_RULE, OUTPUT, Producer, Reason, Reasons
 from worker.engine.pruning.channels.rules.table import RULES
 from worker.engine.torch_program.operators import operator_name
 from worker.engine.torch_program.program import Program
@@ -43,7 +44,9 @@ class Channels:
     groups: tuple[Group, ...]
     """What can be removed, in the order of the graph."""
     frozen_operators: dict[str, int]
-    """How often each operator without a rule occurs; what it touches stays whole."""
+    """How often each operator without a rule kept channels whole."""
+    reasons: tuple[Reason, ...]
+    """What kept which layers' channels whole."""
 
     def parameter(self, name: str) -> Tensor:
         """The values of a parameter or buffer."""
@@ -52,11 +55,37 @@ class Channels:
 
 
 def analyse(program: Program) -> Channels:
-    """Find the groups of channels of a program. Nothing is run; a vision transformer takes about a second."""
+    """Find the groups of channels of a program. Nothing is run; a vision transformer takes about a second.
+
+    Where all that a reshape cut off turned out to stay, another cut is tried there and wherever sizes are cut alike: of
+    two or three heads, say, which look like a stack of projections.
+    """
     module = program.graph_module()
-    walk = _Walk(module, shapes_of(program, module))
+    shapes = shapes_of(program, module)
+    walk = _walked(module, shapes)
+    found = _channels(program, module, walk)
+    in_vain = {sizes for _, sizes, labels in walk.splits.chosen if not walk.classes.removable(labels)}
+    if in_vain:
+        again = frozenset(node for node, sizes, _ in walk.splits.chosen if sizes in in_vain)
+        other = _channels(program, module, _walked(module, shapes, again))
+        found = max(found, other, key=_removable_elements)
+    return found
+
+
+def _walked(
+    module: fx.GraphModule, shapes: Mapping[fx.Node, Shapes], second_choice: frozenset[fx.Node] = frozenset()
+) -> "_Walk":
+    walk = _Walk(module, shapes, second_choice)
     for node in module.graph.nodes:
         walk.visit(node)
+    return walk
+
+
+def _removable_elements(channels: Channels) -> int:
+    return sum(group.parameters for group in channels.groups if len(group.classes) > 1)
+
+
+def _channels(program: Program, module: fx.GraphModule, walk: "_Walk") -> Channels:
     parameters = {name: tuple(walk.classes.roots(labels) for labels in dims) for name, dims in walk.parameters.items()}
     return Channels(
         program=program,
@@ -69,23 +98,30 @@ def analyse(program: Program) -> Channels:
         aliases=walk.aliases(),
         scales=frozenset(walk.scales),
         groups=find_groups(
-            parameters, [(producer.layer, walk.classes.roots(producer.labels)) for producer in walk.producers]
+            parameters,
+            [(producer.layer, walk.classes.roots(producer.labels)) for producer in walk.producers],
+            [walk.classes.roots(labels) for labels in walk.heads],
         ),
-        frozen_operators=dict(walk.without_rule),
+        frozen_operators=dict(walk.reasons.without_rule),
+        reasons=walk.reasons.listed(),
     )
 
 
 class _Walk:
     """The labels found so far."""
 
-    def __init__(self, module: fx.GraphModule, shapes: Mapping[fx.Node, Shapes]) -> None:
+    def __init__(
+        self, module: fx.GraphModule, shapes: Mapping[fx.Node, Shapes], second_choice: frozenset[fx.Node]
+    ) -> None:
         self.shapes, self.classes = shapes, Classes()
         self.known: dict[fx.Node, Value] = {}
         self.calls: dict[fx.Node, Call] = {}
         self.parameters: dict[str, Dims] = {}
         self.producers: list[Producer] = []
         self.scales: set[str] = set()
-        self.without_rule: Counter[str] = Counter()
+        self.reasons = Reasons(self.classes, self.producers)
+        self.heads: list[Labels] = []
+        self.splits = Splits(second_choice, [])
         self._module = module
         self._names = _names_by_tensor(module)
         self._shared = _views(module, self._names)
@@ -97,7 +133,7 @@ class _Walk:
         elif node.op == "call_function":
             self.known[node] = self._call(node)
         elif node.op == "output":
-            self._freeze(node)
+            self._freeze(node, OUTPUT)
         else:
             self.known[node] = frozen_like(self.shapes[node])
 
@@ -130,25 +166,35 @@ class _Walk:
         if not _holds_tensor(self.shapes[node]):
             return None  # a size, an assertion: they follow the tensors
         name = operator_name(node)
-        call = Call(node, self.classes, self.known, self.shapes, self.producers, self.scales)
+        call = Call(
+            node,
+            self.classes,
+            self.known,
+            self.shapes,
+            self.producers,
+            self.scales,
+            self.reasons,
+            self.heads,
+            self.splits,
+        )
         try:
             labels = RULES[name](call)
         except (KeyError, NoRule):
-            self.without_rule[name] += 1
-            self._freeze(node)
+            self._freeze(node, NO_RULE)
             return frozen_like(self.shapes[node])
         self.calls[node] = call
         return labels
 
-    def _freeze(self, node: fx.Node) -> None:
-        for read in node.all_input_nodes:
-            self._freeze_value(self.known.get(read))
+    def _freeze(self, node: fx.Node, why: str) -> None:
+        dims = [labels for read in node.all_input_nodes for labels in _dims_in(self.known.get(read))]
+        self.reasons.freeze(operator_name(node), why, *dims)
 
-    def _freeze_value(self, value: Value) -> None:
-        if isinstance(value, tuple):
-            self.classes.freeze(*value)
-        for entry in value if isinstance(value, list) else ():
-            self._freeze_value(entry)
+
+def _dims_in(value: Value) -> list[Labels]:
+    """The labels of all dimensions of all tensors in a value."""
+    if isinstance(value, tuple):
+        return list(value)
+    return [labels for item in value or () for labels in _dims_in(item)]
 
 
 def _holds_tensor(shapes: Shapes) -> bool:

@@ -6,7 +6,8 @@ from typing import Any
 
 from torch import fx
 
-from worker.engine.pruning.channels.classes import Classes, Dims, frozen
+from worker.engine.pruning.channels.classes import Classes, Dims, Labels, frozen
+from worker.engine.pruning.channels.reasons import Producer, Reasons
 from worker.engine.torch_program.operators import operator_name, parameters_of
 from worker.engine.torch_program.shapes import Shape, Shapes
 
@@ -22,12 +23,13 @@ class NoRule(Exception):
 
 
 @dataclass(frozen=True)
-class Producer:
-    """A layer that makes channels."""
+class Splits:
+    """Dimensions that reshapes cut into several parts, of which channels can go from one only."""
 
-    layer: str
-    labels: Any
-    """Of its output channels."""
+    second_choice: frozenset[fx.Node]
+    """Reshapes that take the second of the parts that come into question."""
+    chosen: list[tuple[fx.Node, Shape, Labels]]
+    """Each reshape that had a choice, the sizes of the parts, and the part that it took."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,12 @@ class Call:
     """Collected over the whole graph."""
     scales: set[str]
     """Parameters that scale channels of a batch norm, collected over the whole graph."""
+    reasons: Reasons
+    """What keeps channels whole, collected over the whole graph."""
+    heads: list[Labels]
+    """Positions that are attention heads, collected over the whole graph."""
+    splits: Splits
+    """Dimensions that were cut into several, collected over the whole graph."""
 
     def __getitem__(self, name: str) -> Any:
         """An argument as it stands in the graph, or its default. Raises `NoRule` if there is no such parameter."""
@@ -110,6 +118,10 @@ class Call:
         """Note that these are the output channels of the layer with this weight."""
         if weight is not None:
             self.producers.append(Producer(layer_of(weight), labels))
+
+    def freeze(self, why: str, *dims: Labels) -> None:
+        """Keep these positions: `why` ends the sentence "their channels stay whole, because ..."."""
+        self.reasons.freeze(self.kind, why, *dims)
 
     @property
     def results(self) -> list[Shape]:

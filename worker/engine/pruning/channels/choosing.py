@@ -12,6 +12,7 @@ from worker.engine.pruning.channels.analysis import Channels
 from worker.engine.pruning.channels.errors import NothingToPrune, TargetUnreachable, UnknownLayer
 from worker.engine.pruning.channels.groups import Group
 from worker.engine.pruning.channels.importance import Scores
+from worker.engine.pruning.channels.reasons import OUTPUT, sentences
 
 MOST = 0.95
 """The largest share taken out of any group where the ratio is searched for or decided by rank."""
@@ -113,10 +114,11 @@ def _ratio(group: Group, ratios: Mapping[str, float], otherwise: float) -> float
 def _in_blocks(group: Group, wanted: float, step: PruneChannels) -> int:
     """The number of classes to take, so that what is left is the multiple of the block nearest to what was asked for.
 
-    A group that would be left with less than one block, or is not made smaller by rounding, stays whole.
+    A group that would be left with less than one block, or is not made smaller by rounding, stays whole. Heads are
+    counted, not rounded: their size is no kernel's block.
     """
     count = len(group.classes)
-    block = step.round_to // math.gcd(step.round_to, group.width)
+    block = 1 if group.heads and group.width > 1 else step.round_to // math.gcd(step.round_to, group.width)
     least = max(1, -(-step.min_channels // group.width))
     left = max(block, math.floor((count - wanted) / block + 0.5) * block)
     left = max(left, -(-least // block) * block)
@@ -137,6 +139,6 @@ def _matches(group: Group, patterns: Sequence[str]) -> bool:
 def _why_nothing(channels: Channels) -> str:
     if channels.groups:
         return f"`include` and `exclude` leave none of the {len(channels.groups)} groups of channels."
-    if channels.frozen_operators:
-        return f"Every channel meets an output or an operator without a rule: {', '.join(channels.frozen_operators)}."
-    return "Every channel is part of an output: no layer comes before another."
+    if any(reason.why != OUTPUT for reason in channels.reasons):
+        return f"Every channel stays whole. {' '.join(sentences(channels.reasons))}"
+    return "Every channel is part of an output, or added to an input: no layer comes before another."

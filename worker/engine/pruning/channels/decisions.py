@@ -7,10 +7,12 @@ second program then goes on from the first one's values. Whole numbers are the s
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 from torch import Tensor, fx
 
+from worker.engine.pruning.channels.silence import Silenced, without
 from worker.engine.torch_program.program import Program
 
 
@@ -23,9 +25,18 @@ class Seen:
     """The floating values that decisions were made from, in the order of the graph."""
 
 
-def run(program: Program, module: fx.GraphModule, inputs: Mapping[str, Tensor], given: Sequence[Tensor] = ()) -> Seen:
-    """Run a graph module of the program. Where `given` has a ground of the same shape, the run goes on from that."""
-    watch = _Watch(module, given)
+def run(
+    program: Program,
+    module: fx.GraphModule,
+    inputs: Mapping[str, Tensor],
+    given: Sequence[Tensor] = (),
+    silence: Silenced = MappingProxyType({}),
+) -> Seen:
+    """Run a graph module of the program.
+
+    Where `given` has a ground of the same shape, the run goes on from that; layers read zeros where `silence` says so.
+    """
+    watch = _Watch(module, given, silence)
     leaves = watch.run(*program.arguments(inputs), enable_io_processing=False)
     tensors = [leaf for leaf in leaves if isinstance(leaf, Tensor)]
     outputs = {tensor.name: leaf for tensor, leaf in zip(program.signature.outputs, tensors, strict=True)}
@@ -57,13 +68,18 @@ def _floating(value: Any) -> bool:
 class _Watch(fx.Interpreter):
     """Keeps the inputs of decisions as they were computed, and goes on from those that are given."""
 
-    def __init__(self, module: fx.GraphModule, given: Sequence[Tensor]) -> None:
+    def __init__(self, module: fx.GraphModule, given: Sequence[Tensor], silence: Silenced) -> None:
         super().__init__(module)
+        self._silence = silence
         decision_inputs = decision_inputs_of(module)
         self.own: list[Tensor] = []
         self._given: dict[fx.Node, Tensor | None] = dict.fromkeys(decision_inputs)
         if len(given) == len(decision_inputs):
             self._given.update(zip(decision_inputs, given, strict=True))
+
+    def fetch_args_kwargs_from_env(self, node: fx.Node) -> tuple[Any, Any]:
+        """What a node is called with."""
+        return without(node, self._silence, *super().fetch_args_kwargs_from_env(node))
 
     def run_node(self, node: fx.Node) -> Any:
         """Run one operator; behind a ground, go on from the given one."""

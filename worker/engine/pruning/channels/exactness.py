@@ -18,6 +18,7 @@ from worker.engine.pruning.channels.decisions import Seen, run
 from worker.engine.pruning.channels.errors import NotExact
 from worker.engine.pruning.channels.randomised import random_parameters, telling_inputs
 from worker.engine.pruning.channels.removal import Kept, blanked, cut, kept_positions, put
+from worker.engine.pruning.channels.silence import Silenced, silenced
 from worker.engine.torch_program.program import Program
 
 TOLERANCE = 1e-4
@@ -50,10 +51,11 @@ def require_exact(channels: Channels, pruned_mask: np.ndarray, smaller: Program)
     """
     kept = kept_positions(channels, pruned_mask)
     _require_same_parameters(channels, kept, smaller)
-    difference, effect, _ = _compared(channels, kept, smaller, {}, SEED)
+    silence = silenced(channels, pruned_mask)
+    difference, effect, _ = _compared(channels, kept, silence, smaller, {}, SEED)
     random_effect: float | None = None
     for seed in range(SEED, SEED + TRIALS):
-        apart_by, shown, finite = _compared(channels, kept, smaller, random_parameters(channels, seed), seed)
+        apart_by, shown, finite = _compared(channels, kept, silence, smaller, random_parameters(channels, seed), seed)
         if finite:
             difference, random_effect = max(difference, apart_by), max(random_effect or 0.0, shown)
         if shown > TELLING:
@@ -75,7 +77,7 @@ def _bits(tensor: Tensor) -> Tensor:
 
 
 def _compared(
-    channels: Channels, kept: Kept, smaller: Program, values: Mapping[str, Tensor], seed: int
+    channels: Channels, kept: Kept, silence: Silenced, smaller: Program, values: Mapping[str, Tensor], seed: int
 ) -> tuple[float, float, bool]:
     """The difference, the effect of masking, and whether the masked program's values are finite. Raises `NotExact`.
 
@@ -86,10 +88,8 @@ def _compared(
     with torch.inference_mode():
         whole = run(program, _with(channels, program, values), inputs)
         zeroed = {name: blanked(tensor, kept.get(name, {})) for name, tensor in changed.items()}
-        expected = run(program, _with(channels, program, zeroed), inputs)
-        finite = all(
-            bool(tensor.isfinite().all()) for tensor in (*expected.outputs.values(), *expected.decision_inputs)
-        )
+        expected = run(program, _with(channels, program, zeroed), inputs, silence=silence)
+        finite = all(bool(tensor.isfinite().all()) for tensor in expected.outputs.values())
         if values and not finite:
             return 0.0, 0.0, False
         less = {name: cut(tensor, kept.get(name, {})) for name, tensor in values.items()}

@@ -26,6 +26,8 @@ class Group:
     """Every dimension of a parameter that these channels are part of."""
     parameters: int
     """Elements of all parameters that are tied to these channels."""
+    heads: bool
+    """Whether each class is an attention head."""
 
     @property
     def name(self) -> str:
@@ -38,8 +40,13 @@ class Group:
         return len(self.classes) * self.width
 
 
-def find_groups(parameters: Mapping[str, Dims], producers: Sequence[tuple[str, Labels]]) -> tuple[Group, ...]:
-    """Sort the classes of output channels by where they occur. `producers` are layers and the classes they make."""
+def find_groups(
+    parameters: Mapping[str, Dims], producers: Sequence[tuple[str, Labels]], heads: Sequence[Labels] = ()
+) -> tuple[Group, ...]:
+    """Sort the classes of output channels by where they occur.
+
+    `producers` are layers and the classes they make; `heads` the classes that are attention heads.
+    """
     if not producers:
         return ()
     count = 1 + max(int(labels.max(initial=0)) for labels in (*_all(parameters), *(one for _, one in producers)))
@@ -56,8 +63,17 @@ def find_groups(parameters: Mapping[str, Dims], producers: Sequence[tuple[str, L
     group_of[classes] = kinds
     occurs = np.array([_counts(parameters[name][axis], group_of, len(first)) for name, axis in places])
     layers = np.array([_counts(labels, group_of, len(first)) for _, labels in producers])
+    are_heads = np.isin(classes, np.concatenate([[FROZEN], *(np.ravel(labels) for labels in heads)]))
     groups = [
-        _group(classes[kinds == kind], parameters, places, occurs[:, kind], producers, layers[:, kind])
+        _group(
+            classes[kinds == kind],
+            parameters,
+            places,
+            occurs[:, kind],
+            producers,
+            layers[:, kind],
+            heads=bool(are_heads[kinds == kind].any()),
+        )
         for kind in range(len(first))
     ]
     order = (layers > 0).argmax(0)
@@ -91,6 +107,8 @@ def _group(
     occurs: np.ndarray,
     producers: Sequence[tuple[str, Labels]],
     made: np.ndarray,
+    *,
+    heads: bool,
 ) -> Group:
     """The group of these classes: `occurs` counts their positions in each place, `made` those each layer makes."""
     makers = np.flatnonzero(made).tolist()
@@ -103,6 +121,7 @@ def _group(
         width=max(1, int(made[makers[0]]) // len(classes)),
         places=tuple(touched),
         parameters=sum(_tied(parameters[name], name, touched) for name in dict.fromkeys(name for name, _ in touched)),
+        heads=heads,
     )
 
 

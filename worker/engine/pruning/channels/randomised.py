@@ -57,7 +57,7 @@ def random_parameters(channels: Channels, seed: int) -> dict[str, Tensor]:
 
 
 def _drawn(shape: torch.Size, random: torch.Generator) -> Tensor:
-    if len(shape) < 2:
+    if sum(size > 1 for size in shape) < 2:  # [channels, 1, 1] scales or divides a channel each
         return torch.empty(shape).uniform_(LOW, HIGH, generator=random)
     return torch.empty(shape).normal_(0, 1 / math.sqrt(max(1, math.prod(shape[1:]))), generator=random)
 

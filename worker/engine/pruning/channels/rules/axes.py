@@ -9,8 +9,10 @@ from worker.engine.pruning.channels.call import Call, NoRule, Value
 from worker.engine.pruning.channels.classes import Dims, frozen
 from worker.engine.pruning.channels.edit import Edit
 from worker.engine.pruning.channels.rules.base import Rewrite, Rule, by_operator
+from worker.engine.pruning.channels.rules.elementwise import broadcast
 
 ATEN = torch.ops.aten
+PICKED = "single positions are picked from them"
 SPLITS = "split split_with_sizes chunk tensor_split unsafe_split unsafe_chunk"
 
 
@@ -41,9 +43,14 @@ def squeeze(call: Call) -> Value:
 
 
 def expand(call: Call) -> Value:
-    """Sizes of 1 grow, and dimensions are put before the first."""
+    """Sizes of 1 grow, and dimensions are put before the first.
+
+    What grows to the size of another value's dimension goes with that: all its positions are alike.
+    """
     dims, shape = call.labels("self"), call.shape
     new = len(shape) - len(dims)
+    if call.takes("other"):
+        return broadcast(call.classes, shape, [dims, call.labels("other")])
     kept = (labels if len(labels) == size else frozen(size) for labels, size in zip(dims, shape[new:], strict=True))
     return (*(frozen(size) for size in shape[:new]), *kept)
 
@@ -55,19 +62,31 @@ def expanded(call: Call, edit: Edit) -> None:
 
 
 def repeat(call: Call) -> Value:
-    """What is repeated stays whole."""
+    """A position goes in each copy of its dimension."""
     dims, shape = call.labels("self"), call.shape
+    if any(not size for size in shape):
+        raise NoRule("no copies")
     new = len(shape) - len(dims)
-    call.classes.freeze(*(labels for labels, size in zip(dims, shape[new:], strict=True) if len(labels) != size))
-    kept = (labels if len(labels) == size else frozen(size) for labels, size in zip(dims, shape[new:], strict=True))
-    return (*(frozen(size) for size in shape[:new]), *kept)
+    copies = (
+        labels if len(labels) == size else frozen(size) if len(labels) == 1 else np.tile(labels, size // len(labels))
+        for labels, size in zip(dims, shape[new:], strict=True)
+    )
+    return (*(frozen(size) for size in shape[:new]), *copies)
+
+
+def repeat_interleave(call: Call) -> Value:
+    """A position goes in each copy of itself."""
+    dims, times = list(call.labels("self")), call.integer("repeats")
+    axis = call.integer("dim") % len(dims)
+    dims[axis] = np.repeat(dims[axis], times) if len(dims[axis]) > 1 else frozen(call.shape[axis])
+    return tuple(dims)
 
 
 def roll(call: Call) -> Value:
     """What is rolled stays whole."""
     dims = call.labels("self")
     axes = call["dims"] or range(len(dims))
-    call.classes.freeze(*(dims[axis] for axis in axes))
+    call.freeze("they are rolled", *(dims[axis] for axis in axes))
     return dims
 
 
@@ -75,7 +94,7 @@ def select(call: Call) -> Value:
     """A dimension of which single positions are named stays whole."""
     dims = call.labels("self")
     axis = call.integer("dim") % len(dims)
-    call.classes.freeze(dims[axis])
+    call.freeze(PICKED, dims[axis])
     if call.kind == "index_select":
         return (*dims[:axis], frozen(call.shape[axis]), *dims[axis + 1 :])
     left = (*dims[:axis], *dims[axis + 1 :])
@@ -89,7 +108,7 @@ def index(call: Call) -> Value:
     places = call.labels_of(indices[used[0]]) if len(used) == 1 else None
     if places is None:
         raise NoRule("several indices")
-    call.classes.freeze(dims[used[0]], *places)
+    call.freeze(PICKED, dims[used[0]], *places)
     return (*dims[: used[0]], *(frozen(len(place)) for place in places), *dims[used[0] + 1 :])
 
 
@@ -99,7 +118,7 @@ def cut(call: Call) -> Value:
     axis = call.integer("dim") % len(dims)
     bounds = _bounds(call, len(dims[axis]))
     if bounds is None:
-        call.classes.freeze(dims[axis])
+        call.freeze("the range that is cut out varies or has steps", dims[axis])
         return (*dims[:axis], frozen(call.shape[axis]), *dims[axis + 1 :])
     return (*dims[:axis], dims[axis][slice(*bounds)], *dims[axis + 1 :])
 
@@ -182,6 +201,7 @@ RULES: dict[str, Rule] = by_operator(
         "squeeze": squeeze,
         "expand expand_as broadcast_to": expand,
         "repeat tile": repeat,
+        "repeat_interleave": repeat_interleave,
         "roll": roll,
         "select unbind index_select": select,
         "index": index,

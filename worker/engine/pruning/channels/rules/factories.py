@@ -24,7 +24,7 @@ def whole(call: Call) -> Value:
 
 def filled(call: Call) -> Value:
     """A part of a mask, say: once filled, positions differ."""
-    call.classes.freeze(*(labels for dims in call.tensors() for labels in dims))
+    call.freeze("positions of a filled value mean something", *(labels for dims in call.tensors() for labels in dims))
     return call.untouchable()
 
 

@@ -8,11 +8,15 @@ from worker.engine.pruning.channels.edit import Edit
 from worker.engine.pruning.channels.rules.base import Rewrite, Rule, by_operator
 
 PER_CHANNEL = ("weight", "bias", "running_mean", "running_var")
+AVERAGED = "its mean and variance are taken over them"
 
 
 def per_channel(call: Call) -> Value:
-    """Every channel has its own statistics."""
+    """Every channel has its own statistics; where they are taken from the input, all its positions stay."""
     dims = call.labels("input")
+    over_rows = call.takes("training") and call["training"]
+    if over_rows or (call.takes("use_input_stats") and call["use_input_stats"]):
+        call.freeze(AVERAGED, *(dims[:1] if over_rows else ()), *dims[2:])
     for name in PER_CHANNEL:
         _follow(call, name, dims[1])
     scale = call.weight(call["weight"])
@@ -24,19 +28,23 @@ def per_channel(call: Call) -> Value:
 def over_last(call: Call) -> Value:
     """The mean and variance would change with a normalized channel: all of them stay."""
     dims, count = call.labels("input"), len(call["normalized_shape"])
-    call.classes.freeze(*dims[-count:])
+    call.freeze(AVERAGED, *dims[-count:])
     for name in ("weight", "bias"):
         affine = call.labels_of(call[name]) if call.takes(name) else None
-        call.classes.freeze(*(affine or ()))
+        call.freeze(AVERAGED, *(affine or ()))
     return call.result(dims)
 
 
 def group_norm(call: Call) -> Value:
-    """A group of channels has its own statistics: it stays or goes as a whole. A single group stays."""
+    """A group of channels has its own statistics: it stays or goes as a whole. A single group stays.
+
+    So do the positions, which each group averages over.
+    """
     dims, groups = call.labels("input"), call.integer("num_groups")
     members = dims[1].reshape(groups, -1)
+    call.freeze(AVERAGED, *dims[2:])
     if groups == 1:
-        call.classes.freeze(dims[1])
+        call.freeze(AVERAGED, dims[1])
     else:
         call.classes.union(members, members[:, :1])
     for name in ("weight", "bias"):

@@ -22,6 +22,7 @@ def recurrent(call: Call) -> Value:
     if None in names:
         raise NoRule("weights that depend on the input")
     series, hidden = call.labels("input"), weights[1][1]
+    call.freeze("it runs over them", *series[:-1])
     for place in range(0, len(weights), each):
         incoming = series[-1] if place < each * directions else np.tile(hidden, directions)
         _layer(call, weights[place : place + each], incoming, hidden, gates)

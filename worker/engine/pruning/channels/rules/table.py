@@ -29,5 +29,6 @@ REWRITES: dict[str, Rewrite] = {
     **factories.REWRITES,
     **norms.REWRITES,
     **products.REWRITES,
+    **reductions.REWRITES,
     **views.REWRITES,
 }

@@ -4,13 +4,15 @@ from worker.engine.pruning.channels.call import Call, NoRule, Value
 from worker.engine.pruning.channels.classes import frozen
 from worker.engine.pruning.channels.rules.base import Rule, by_operator
 
+SLIDES = "it slides over them"
+
 
 def window(call: Call) -> Value:
     """The name ends in the number of spatial dimensions."""
     dims = call.labels("input") if call.takes("input") else call.labels("self")
     name = call.kind
     spatial = next(int(name[at - 1]) for at in range(len(name), 0, -1) if name[at - 1 : at + 1] in {"1d", "2d", "3d"})
-    call.classes.freeze(*dims[-spatial:])
+    call.freeze(SLIDES, *dims[-spatial:])
     pooled = (*dims[:-spatial], *(frozen(size) for size in call.shape[-spatial:]))
     return call.result(*[pooled] * len(call.results))
 
@@ -20,14 +22,14 @@ def pad(call: Call) -> Value:
     dims = call.labels("self")
     amounts = call["pad"] if call.takes("pad") else call["padding"]
     padded = {len(dims) - 1 - place // 2 for place, amount in enumerate(amounts) if amount != 0}
-    call.classes.freeze(*(dims[axis] for axis in padded))
+    call.freeze("it pads them", *(dims[axis] for axis in padded))
     return tuple(frozen(call.shape[axis]) if axis in padded else labels for axis, labels in enumerate(dims))
 
 
 def pixel_shuffle(call: Call) -> Value:
     """Blocks of channels become pixels of one: a block goes as a whole."""
     dims, block = call.labels("self"), call.integer("upscale_factor") ** 2
-    call.classes.freeze(*dims[-2:])
+    call.freeze(SLIDES, *dims[-2:])
     members = dims[-3].reshape(-1, block)
     call.classes.union(members, members[:, :1])
     return (*dims[:-3], members[:, 0], *(frozen(size) for size in call.shape[-2:]))
@@ -36,7 +38,7 @@ def pixel_shuffle(call: Call) -> Value:
 def pixel_unshuffle(call: Call) -> Value:
     """Pixels of a channel become a block of channels."""
     dims, block = call.labels("self"), call.integer("downscale_factor") ** 2
-    call.classes.freeze(*dims[-2:])
+    call.freeze(SLIDES, *dims[-2:])
     return (*dims[:-3], dims[-3].repeat(block), *(frozen(size) for size in call.shape[-2:]))
 
 
