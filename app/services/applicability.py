@@ -60,12 +60,22 @@ def _check_needs(step: AnyStep, info: ModelInfo, data: Mapping[Role, DatasetInfo
             pointer=pointer,
             remedy="Make the weights nn.Parameter and export the module itself, neither frozen nor traced.",
         )
-    if needs.trainable_graph and info.format == "onnx":
-        raise StepNotApplicable(
-            f"{step.kind()} changes or trains the model; an ONNX file holds no trainable graph.",
-            pointer=pointer,
-            remedy="Upload the model as .pt2 (torch.export.save).",
-        )
+
+
+def check_importable(spec: JobSpec, not_imported: str) -> None:
+    """Require that no step or target needs a program of an ONNX file of which a worker could make none, and why.
+
+    Raises `StepNotApplicable`.
+    """
+    remedy = "Upload the model as .pt2 (torch.export.save), or take steps and targets that work on the ONNX file."
+    for position, step in enumerate(spec.steps):
+        if step.requires().trainable_graph:
+            detail = f"{step.kind()} changes or trains a program; none can be made of the ONNX file. {not_imported}"
+            raise StepNotApplicable(detail, pointer=f"/steps/{position}", remedy=remedy)
+    for position, target in enumerate(() if spec.artifacts else spec.targets):
+        if target.needs_program:
+            detail = f"{target.label} is made from a program; none can be made of the ONNX file. {not_imported}"
+            raise StepNotApplicable(detail, pointer=f"/targets/{position}", remedy=remedy)
 
 
 def _check_precision(spec: JobSpec, info: ModelInfo) -> None:
@@ -87,12 +97,6 @@ def _check_targets(spec: JobSpec, info: ModelInfo) -> None:
         if target.needs_calibration and spec.data.calibration is None:
             raise NeedsData(
                 f"{target.label} measures on calibration data; the job names none.", pointer=f"/targets/{position}"
-            )
-        if target.needs_program and info.format == "onnx":
-            raise StepNotApplicable(
-                f"{target.label} is made from a PyTorch program; the model is an ONNX file.",
-                pointer=f"/targets/{position}",
-                remedy="Upload the model as .pt2 (torch.export.save), or as weights with their architecture.",
             )
         last = target.last_opset
         if last is not None and info.opset is not None and info.opset > last:

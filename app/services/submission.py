@@ -6,6 +6,7 @@ from sqlalchemy.orm import Session
 
 from app.db import workers
 from app.db.tables import Dataset, Model
+from app.services.applicability import check_importable
 from app.services.devices import check_devices
 from app.services.evaluation import given, require_own_targets
 from app.services.job_checks import DatasetFacts, check_job
@@ -55,6 +56,8 @@ def check(session: Session, tenant: str, spec: JobSpec) -> Accepted:
         {other: ModelInfo.model_validate(row.info) for other, row in others.items()},
         {role: _facts(row) for role, row in data.items()},
     )
+    if not_imported := (model.inspection or {}).get("not_imported"):
+        check_importable(spec, not_imported)
     warnings = (*warnings, *check_devices(session, tenant, spec))
     queue = _queue(session, spec)
     if queue == "cpu" and any(asks_for_gpu(step) for step in spec.steps):

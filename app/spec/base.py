@@ -64,7 +64,7 @@ class Needs(Frozen):
     labels: bool = False
     """Labels in the rows it learns from: those in the role `train`, or in `calibration` if it does not train."""
     trainable_graph: bool = False
-    """A PyTorch program: an ONNX file holds none."""
+    """A PyTorch program; an ONNX file is made one."""
     parameters: bool = False
     """Weights of a program that are parameters, not constants; an ONNX file knows no difference."""
 

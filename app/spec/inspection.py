@@ -45,5 +45,8 @@ class Inspection(Frozen):
     frozen_operators: dict[str, int] = Field(
         default_factory=dict, description="Operators the channel analysis has no rule for; what they touch stays whole."
     )
+    not_imported: str = Field(
+        "", description="Why no program can be made of an ONNX file: the node and the reason. Empty: one can."
+    )
     steps: dict[str, StepOutlook] = Field(description="By step type, e.g. `prune.channels`.")
     seconds: float = Field(description="How long looking took.")

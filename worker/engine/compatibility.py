@@ -9,6 +9,7 @@ from app.spec.compatibility import Compatibilities, CompatibilityOrder
 from worker.engine.data.rows import SCRATCH
 from worker.engine.model import load_model
 from worker.engine.onnx_graph.errors import ExportFailed
+from worker.engine.onnx_import.errors import NotImported
 from worker.engine.progress import Progress
 from worker.engine.targets.support.base import Look, Tally, table
 from worker.engine.targets.table import FORMATS
@@ -26,6 +27,6 @@ def find_out(order: CompatibilityOrder, directory: Path, progress: Progress) -> 
     progress.stage(f"asking {order.targets[0].kind()}", step=2, steps=2)
     try:
         tables = tuple(FORMATS[type(order.targets[0])].compatibility(order.targets, look))
-    except ExportFailed as error:  # a program of which these targets see the ONNX form
+    except (ExportFailed, NotImported) as error:  # of the form of the model that these targets see
         tables = tuple(table(target, Tally(), f"{error.detail} {error.remedy}") for target in order.targets)
     return Compatibilities(tables=tables, knowledge=order.knowledge, seconds=time.monotonic() - started)

@@ -22,6 +22,7 @@ from app.spec.steps import STEPS
 from worker.engine.data.rows import SCRATCH
 from worker.engine.model import Model, open_model
 from worker.engine.onnx_graph.macs import onnx_macs
+from worker.engine.onnx_import.errors import NotImported
 from worker.engine.passes.quantize_dynamic import dynamically_quantizable
 from worker.engine.plan.selection import OTHER_FLOATS, quantizable
 from worker.engine.progress import Progress
@@ -31,7 +32,6 @@ from worker.engine.pruning.channels.groups import Group
 from worker.engine.torch_program.macs import uncounted
 
 FLOATING = frozenset({onnx.TensorProto.FLOAT, *OTHER_FLOATS})
-NO_PROGRAM = "An ONNX file holds no trainable graph: upload the model as .pt2 (torch.export.save)."
 
 
 def inspect(order: InspectionOrder, directory: Path, progress: Progress) -> Inspection:
@@ -58,6 +58,7 @@ def look_at(model: Model) -> Inspection:
         operators=view.operators,
         groups=tuple(_described(group) for group in view.groups if group in groups),
         frozen_operators={} if view.channels is None else view.channels.frozen_operators,
+        not_imported=view.not_imported,
         steps={step.kind(): _outlook(step, view) for step in STEPS},
         seconds=time.monotonic() - started,
     )
@@ -71,11 +72,15 @@ class _Cost:
 
 
 class _View:
-    """A model seen as channels, if it is a program, and as an ONNX graph."""
+    """A model seen as channels, if it is a program or can be made one, and as an ONNX graph."""
 
     def __init__(self, model: Model) -> None:
-        self.model = model
-        self.channels: Channels | None = None if model.reference is None else analyse(model.program)
+        self.model, self.not_imported = model, ""
+        self.channels: Channels | None = None
+        try:
+            self.channels = analyse(model.program)
+        except NotImported as error:
+            self.not_imported = error.detail
 
     @property
     def groups(self) -> tuple[Group, ...]:
@@ -87,7 +92,7 @@ class _View:
 
     @cached_property
     def cost(self) -> _Cost:
-        if self.channels is None:
+        if self.channels is None or self.model.reference is None:
             weights = (tensor for tensor in self.graph.initializer if tensor.data_type in FLOATING)
             return _Cost(
                 sum(int(np.prod(tensor.dims)) for tensor in weights), *onnx_macs(self.model.graph, self.model.signature)
@@ -98,7 +103,7 @@ class _View:
 
     @cached_property
     def operators(self) -> dict[str, int]:
-        if self.channels is None:
+        if self.channels is None or self.model.reference is None:
             names = Counter(node.op_type for node in self.graph.node)
         else:
             nodes = self.channels.module.graph.nodes
@@ -112,7 +117,7 @@ def _described(group: Group) -> PrunableGroup:
 
 def _outlook(step: type[Step], view: _View) -> StepOutlook:
     if step.needs.trainable_graph and view.channels is None:
-        return StepOutlook(applicable=False, says=NO_PROGRAM)
+        return StepOutlook(applicable=False, says=f"No program can be made of the ONNX file. {view.not_imported}")
     special = OUTLOOKS.get(step)
     if special is not None:
         return special(view)
@@ -142,7 +147,7 @@ def _prune_channels(view: _View) -> StepOutlook:
     return StepOutlook(
         applicable=True,
         says=f"{len(channels.groups)} groups of channels; without half of each, "
-        f"{1 - halved.parameters / view.cost.parameters:.0%} of the parameters are gone.",
+        f"{1 - halved.parameters / cost_of(channels).parameters:.0%} of the parameters are gone.",
     )
 
 

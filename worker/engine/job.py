@@ -40,10 +40,11 @@ def run(order: WorkOrder, directory: Path, progress: Progress) -> WorkResult:
 
     stages.begin("opening the model")
     original = open_model(order.model, directory, scratch, threads=order.threads, progress=progress)
+    model = original.as_program() if _needs_program(order) else original
     inputs = [tensor.name for tensor in original.signature.inputs]
     data = {role: Rows.open(directory, file, inputs) for role, file in order.data.items()}
 
-    taken = _take_steps(order, original, data, directory, stages)
+    taken = _take_steps(order, original, model, data, directory, stages)
     out = directory / OUT
     out.mkdir(exist_ok=True)
     provenance = ArtifactProvenance(order.job, spec.recipe_sha256, order.model.sha256)
@@ -88,7 +89,16 @@ class _Stages:
         self.progress.stage(name, step=self.step, steps=self.steps)
 
 
-def _take_steps(order: WorkOrder, original: Model, data: dict[Role, Rows], directory: Path, stages: _Stages) -> Taken:
+def _needs_program(order: WorkOrder) -> bool:
+    """Whether a step or target works on a program: all others of the job do, too, so that names stay the same."""
+    spec = order.spec
+    delivers = any(target.needs_program for target in spec.targets) and not order.artifacts
+    return delivers or any(step.requires().trainable_graph for step in spec.steps)
+
+
+def _take_steps(
+    order: WorkOrder, original: Model, model: Model, data: dict[Role, Rows], directory: Path, stages: _Stages
+) -> Taken:
     scratch, spec = directory / SCRATCH, order.spec
 
     def teacher(model: str) -> Model:
@@ -106,7 +116,7 @@ def _take_steps(order: WorkOrder, original: Model, data: dict[Role, Rows], direc
         targets=spec.targets,
     )
     checkpoints = Checkpoints(directory / CHECKPOINTS, stages.progress)
-    for taken in take_steps(spec.steps, original, context, spec.recipe_sha256, checkpoints):
+    for taken in take_steps(spec.steps, model, context, spec.recipe_sha256, checkpoints):
         if len(taken.reports) < len(spec.steps):
             stages.begin(spec.steps[len(taken.reports)].kind(), 2 + len(taken.reports))
     stages.step = 1 + len(spec.steps)

@@ -9,24 +9,16 @@ import numpy as np
 
 from app.spec.signature import ModelInfo, Signature
 from app.spec.work import ModelFile
-from worker.engine.errors import EngineError
 from worker.engine.onnx_graph.errors import ExportFailed
 from worker.engine.onnx_graph.export import OnnxForm
 from worker.engine.onnx_graph.file import unpack_bundle
 from worker.engine.onnx_graph.preprocess import preprocess
 from worker.engine.onnx_graph.sessions import session
+from worker.engine.onnx_import.program_form import ProgramForm
 from worker.engine.plan.plan import Plan
 from worker.engine.progress import Progress, Unheard
 from worker.engine.torch_program.errors import InconsistentModel
 from worker.engine.torch_program.program import Program
-
-
-class NoTrainableGraph(EngineError):
-    """A step that changes or trains the model met an ONNX file, which holds no trainable graph."""
-
-    code = "step.no_trainable_graph"
-    remedy = "Upload the model as .pt2 (torch.export.save)."
-
 
 Reference = Callable[[dict[str, np.ndarray]], dict[str, np.ndarray]]
 """The source program: outputs by name for one batch of inputs by name."""
@@ -50,6 +42,8 @@ class Model:
 
     onnx_form: OnnxForm = field(default_factory=OnnxForm, repr=False, compare=False)
     """What a program became as ONNX; whatever is attached to the model shares it."""
+    program_form: ProgramForm = field(default_factory=ProgramForm, repr=False, compare=False)
+    """What an ONNX file became as a program, likewise."""
 
     @property
     def graph(self) -> Path:
@@ -62,8 +56,8 @@ class Model:
     def translated(self) -> Program:
         """The program operator by operator as in `graph`, with nodes named like the values there.
 
-        It is shared: take a copy with `Program.graph_module` to change it. Raises `NoTrainableGraph` for an ONNX file,
-        `ExportFailed`.
+        It is shared: take a copy with `Program.graph_module` to change it. Raises `ExportFailed`, and `NotImported`
+        for an ONNX file of which no program can be made.
         """
         return Program(self.onnx_form.of(self.program, self.folder).translated, self.signature)
 
@@ -79,10 +73,20 @@ class Model:
 
     @property
     def program(self) -> Program:
-        """The program, to be changed and trained. Raises `NoTrainableGraph` for an ONNX file."""
+        """The program, to be changed and trained; an ONNX file is imported when this is first asked for.
+
+        Raises `NotImported` for an ONNX file of which none can be made.
+        """
         if isinstance(self.source, Program):
             return self.source
-        raise NoTrainableGraph("An ONNX file holds no trainable graph.")
+        return self.program_form.of(self.source, self.signature)
+
+    def as_program(self) -> "Model":
+        """The model as the program it is or becomes, so that whatever is found out about it is about that.
+
+        Raises `NotImported`.
+        """
+        return self if isinstance(self.source, Program) else self.with_program(self.program)
 
     def with_program(self, program: Program, *, sparse: frozenset[str] | None = None) -> "Model":
         """The model after a step that changed its program; `sparse` replaces the names of pruned parameters."""

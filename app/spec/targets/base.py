@@ -20,7 +20,7 @@ class AnyTarget(Tagged):
     toolchain: ClassVar[ToolchainName | None] = None
     """What converts and runs its artifacts; None: the worker itself."""
     needs_program: ClassVar[bool] = False
-    """Whether it starts from the PyTorch program, so that a model uploaded as ONNX cannot be delivered for it."""
+    """Whether it starts from the PyTorch program, which is made of a model uploaded as ONNX."""
     agent_runtime: ClassVar[AgentRuntime | None] = None
     """What a device agent runs its artifacts with; None: no agent runs them."""
     run_by: ClassVar[str] = "ONNX Runtime"

@@ -10,9 +10,11 @@ import numpy as np
 import pytest
 import torch
 from onnx import TensorProto
+from sqlalchemy import update
 
 from app.api.components import Components
 from app.db import jobs
+from app.db.tables import Model
 from app.ids import parse
 from app.spec.targets import OnnxTarget, TensorRtTarget
 from tests.support.api import OCTETS, uploaded
@@ -308,14 +310,20 @@ def test_targets_that_would_write_the_same_file_are_refused(client: httpx.Client
 
 
 @pytest.mark.parametrize("made_from_programs", ["litert", "torchscript", "executorch"])
-def test_a_target_made_from_programs_refuses_onnx(made_from_programs: str, client: httpx.Client) -> None:
+def test_a_target_made_from_programs_refuses_onnx_of_which_none_can_be_made(
+    made_from_programs: str, client: httpx.Client, components: Components
+) -> None:
     model = uploaded(client, inputs=[value("x", ["n", 4])], outputs=[value("y", ["n", 4])])
     targets = [{"format": "onnx"}, {"format": made_from_programs}]
+    assert client.post("/jobs/validate", json={"model": model, "targets": targets}).status_code == 200
+    with components.database.write() as session:
+        shown = {"status": "ready", "not_imported": "NonZero 'found' cannot be imported."}
+        session.execute(update(Model).where(Model.id == parse("mdl", model)).values(inspection=shown))
     answer = client.post("/jobs/validate", json={"model": model, "targets": targets})
 
     assert (answer.status_code, answer.json()["code"]) == (422, "step.not_applicable")
     assert answer.json()["errors"][0]["pointer"] == "/targets/1"
-    assert ".pt2" in answer.text
+    assert "NonZero 'found'" in answer.text
 
 
 @pytest.mark.parametrize("step", [{"type": "quantize.weights"}, {"type": "share_weights", "clusters": 16}])

@@ -32,24 +32,58 @@ def fold_sizes(graph: Graph, shapes: Mapping[str, Shape]) -> None:
 
     `shapes`: of every value that is known, None where a size varies.
     """
+    known = dict(shapes)
     for body in graph.walk():
+        constants = {**graph.constants, **body.constants}
         sizes: dict[str, np.ndarray] = {}
         kept = []
         for node in body.nodes:
-            if node.op == "Shape" and node.inputs[0] in shapes:
-                known = np.array([UNKNOWN if size is None else size for size in shapes[node.inputs[0]]], np.int64)
-                sizes[node.outputs[0]] = known[node.attributes.get("start", 0) : node.attributes.get("end")]
-            elif node.op in ("Gather", "Slice") and node.inputs[0] in sizes:
-                places = [graph.constants.get(name, body.constants.get(name)) for name in node.inputs[1:]]
-                if all(place is not None for place in places):
-                    call = Call(node, [sizes[node.inputs[0]], *places], {})
-                    sizes[node.outputs[0]] = np.asarray(compute(call))
-            found = sizes.get(node.outputs[0]) if node.outputs else None
+            found = _sizes(node, known, sizes, constants)
+            if found is not None:
+                sizes[node.outputs[0]] = found
             if found is None or (found == UNKNOWN).any():
                 kept.append(node)
             else:
-                body.constants[node.outputs[0]] = found
+                body.constants[node.outputs[0]] = constants[node.outputs[0]] = found
+            _note_shape(node, known, sizes)
         body.nodes = kept
+
+
+def _sizes(
+    node: Node, shapes: Mapping[str, Shape], sizes: Mapping[str, np.ndarray], constants: Mapping[str, np.ndarray]
+) -> np.ndarray | None:
+    """Sizes that a node takes from a shape, picks out of others, or joins."""
+    if node.op == "Shape" and node.inputs[0] in shapes:
+        given = np.array([UNKNOWN if size is None else size for size in shapes[node.inputs[0]]], np.int64)
+        return given[node.attributes.get("start", 0) : node.attributes.get("end")]
+    if node.op in ("Gather", "Slice") and node.inputs[0] in sizes:
+        places = [constants.get(name) for name in node.inputs[1:]]
+        if all(place is not None for place in places):
+            return np.asarray(compute(Call(node, [sizes[node.inputs[0]], *places], {})))
+    if node.op == "Concat":
+        parts = [_part(name, shapes, sizes, constants) for name in node.inputs]
+        if all(part is not None and part.ndim == 1 and part.dtype == np.int64 for part in parts):
+            return np.concatenate([part for part in parts if part is not None])
+    return None
+
+
+def _part(
+    name: str, shapes: Mapping[str, Shape], sizes: Mapping[str, np.ndarray], constants: Mapping[str, np.ndarray]
+) -> np.ndarray | None:
+    """A part of a list of sizes: known, or so many that are not."""
+    if name in constants or name in sizes:
+        return constants.get(name, sizes.get(name))
+    shape = shapes.get(name)
+    return None if shape is None or len(shape) != 1 or shape[0] is None else np.full(shape[0], UNKNOWN, np.int64)
+
+
+def _note_shape(node: Node, shapes: dict[str, Shape], sizes: Mapping[str, np.ndarray]) -> None:
+    """The shape of a result that ONNX could not infer, as it does not compute all sizes."""
+    if node.op == "Reshape" and node.inputs[1] in sizes and not (sizes[node.inputs[1]] == 0).any():
+        shapes[node.outputs[0]] = tuple(None if size == UNKNOWN else int(size) for size in sizes[node.inputs[1]])
+    if node.op == "Transpose" and node.inputs[0] in shapes and "perm" in node.attributes:
+        before = shapes[node.inputs[0]]
+        shapes[node.outputs[0]] = tuple(before[axis] for axis in node.attributes["perm"])
 
 
 def fold(graph: Graph, outer: Mapping[str, np.ndarray] | None = None, reads: Counter[str] | None = None) -> None:

@@ -20,6 +20,8 @@ def prepared(model: ModelProto) -> Graph:
     fold_sizes(graph, shapes)
     recognise(graph, INTEGERS, ranks)
     fold(graph)
+    fold_sizes(graph, shapes)
+    fold(graph)
     recognise(graph, PATTERNS, ranks)
     fold(graph)
     graph.drop_unread()

@@ -29,7 +29,7 @@ from worker.engine.torch_program.program import Program
 def analyze_sensitivity(step: AnalyzeSensitivity, model: Model, context: Context) -> Changed:
     """The model as it is, and what each layer bears.
 
-    Raises `NoTrainableGraph`, `NothingToQuantize`, `NothingToPrune`, `CalibrationFailed`.
+    Raises `NotImported`, `NothingToQuantize`, `NothingToPrune`, `CalibrationFailed`.
     """
     measure = {"quantize": _quantized, "prune.channels": _without_channels, "prune.weights": _without_weights}
     reference_outputs, found = measure[step.what](step, model, context)

@@ -41,7 +41,7 @@ Forward = Callable[[Mapping[str, Tensor]], dict[str, Tensor]]
 def distill(step: Distill, model: Model, context: Context) -> Changed:
     """Train the model, or a new network that takes its place.
 
-    Raises `NoTrainableGraph`, `TeacherMismatch`, `StudentMismatch`, `UnknownFeature`, `FeatureMismatch`,
+    Raises `NotImported`, `TeacherMismatch`, `StudentMismatch`, `UnknownFeature`, `FeatureMismatch`,
     `ReexportFailed`, and what `train` and `label_loss` raise.
     """
     program = model.program if step.student is None else _fresh(step, model, context)

@@ -10,7 +10,7 @@ from worker.engine.training.losses import label_loss
 def finetune(step: FineTune, model: Model, context: Context) -> Changed:
     """Train a copy of the program.
 
-    Raises `NoTrainableGraph`, `NanLoss`, `LabelsMismatch`, `TrainingLabelsOutOfRange`, `ClassWeightsMismatch`,
+    Raises `NotImported`, `NanLoss`, `LabelsMismatch`, `TrainingLabelsOutOfRange`, `ClassWeightsMismatch`,
     `NothingToAugment`, `UnknownOutput`, `ReexportFailed`.
     """
     program = model.program

@@ -28,7 +28,7 @@ KEPT = "kept-channels.json"
 def prune_channels(step: PruneChannels, model: Model, context: Context) -> Changed:
     """Make the program smaller; parameters keep their names, and zeros that were pruned before stay zero.
 
-    Raises `NoTrainableGraph`, `NothingToPrune`, `UnknownLayer`, `TargetUnreachable`, `ReexportFailed`, `NotExact`.
+    Raises `NotImported`, `NothingToPrune`, `UnknownLayer`, `TargetUnreachable`, `ReexportFailed`, `NotExact`.
     """
     channels = analyse(model.program)
     found = candidates(channels, _scores(step, channels, context), step)

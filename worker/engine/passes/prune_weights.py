@@ -10,7 +10,7 @@ from app.spec.prune import PruneWeights
 from app.spec.report import MOST_POINTS, Chart, Table
 from app.spec.units import counted, file_size
 from worker.engine.context import Changed, Context
-from worker.engine.model import Model, NoTrainableGraph, new_folder
+from worker.engine.model import Model, new_folder
 from worker.engine.onnx_graph.file import save
 from worker.engine.pruning.errors import NoWeightsToPrune
 from worker.engine.pruning.onnx_layers import float_initializers, onnx_layers, replace_initializers
@@ -43,9 +43,11 @@ class Pruned:
 def prune_weights(step: PruneWeights, model: Model, context: Context) -> Changed:
     """Mark the least important weights as zero for good.
 
-    Raises `UnknownLayer`, `NoWeightsToPrune`, `ReexportFailed`, and `NoTrainableGraph` where Wanda meets an ONNX file.
+    Raises `UnknownLayer`, `NoWeightsToPrune`, `ReexportFailed`, and `NotImported` where Wanda meets an ONNX file of
+    which no program can be made.
     """
-    graph = _InOnnx(model.source) if isinstance(model.source, Path) else _InProgram(model.source)
+    stays = isinstance(model.source, Path) and step.criterion != "wanda"  # which looks into the graph as it runs
+    graph = _InOnnx(model.graph) if stays else _InProgram(model.program)
     candidates = chosen(graph.layers, step.include, step.exclude)
     layers = tuple(layer for layer in candidates if fits_pattern(step, layer, graph.weights[layer.parameter]))
     if not layers:
@@ -109,7 +111,7 @@ class _InOnnx:
 
     def input_norms(self, *_: object) -> dict[str, torch.Tensor]:
         """Not to be had."""
-        raise NoTrainableGraph("Wanda looks into the graph as it runs; an ONNX file cannot be looked into.")
+        raise TypeError("Wanda works on programs")
 
     def rebuilt(self, model: Model, sparse: frozenset[str]) -> Model:
         """The model with a file of the weights as they are now."""

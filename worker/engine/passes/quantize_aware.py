@@ -26,7 +26,7 @@ from worker.engine.training.teachers import Answers, Teacher, TeacherMismatch
 def quantize_aware(step: QuantizeAware, model: Model, context: Context) -> Changed:
     """Train, and attach a `StaticPlan` with the learned scales to the model with the trained weights.
 
-    Raises `NoTrainableGraph`, `UnknownNode`, `NothingToQuantize`, `CalibrationFailed`, and what training raises.
+    Raises `NotImported`, `UnknownNode`, `NothingToQuantize`, `CalibrationFailed`, and what training raises.
     """
     folded, norms = fold(model)
     choice = choose_layers(step, folded, context)

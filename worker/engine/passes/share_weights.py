@@ -30,7 +30,7 @@ TRAINED = "The errors by weight are those against the trained values, not agains
 def share_weights(step: ShareWeights, model: Model, context: Context) -> Changed:
     """Attach a `SharedPlan` to the model, whose values are trained first if the step says so.
 
-    Raises `UnknownNode`, `NothingToQuantize`, and with training `NoTrainableGraph` and what training raises.
+    Raises `UnknownNode`, `NothingToQuantize`, and with training `NotImported` and what training raises.
     """
     model, trained = _trained(step, model, context)
     graph = onnx.load(model.prepared).graph

@@ -2,14 +2,12 @@
 
 from pathlib import Path
 
-import pytest
 import torch
 
 from app.spec.finetune import FineTune
 from examples import digits
 from tests.support.engine.orders import model_of
 from tests.support.engine.trainings import digits_model, digits_rows, top1, training_context
-from worker.engine.model import NoTrainableGraph
 from worker.engine.passes.table import apply_step
 
 
@@ -38,7 +36,11 @@ def test_a_damaged_network_recovers(tmp_path: Path) -> None:
     assert top1(damaged, test) < 0.85, "the model that was given has changed"
 
 
-def test_an_onnx_file_cannot_be_trained(digits_folder: Path, tmp_path: Path) -> None:
-    context = training_context(tmp_path, {"train": digits_rows(tmp_path, slice(0, 10))})
-    with pytest.raises(NoTrainableGraph):
-        apply_step(FineTune(), model_of(digits_folder / "digits.onnx", tmp_path), context)
+def test_an_onnx_file_is_trained_as_the_program_that_it_becomes(digits_folder: Path, tmp_path: Path) -> None:
+    context = training_context(tmp_path, {"train": digits_rows(tmp_path, slice(0, 100))})
+    model = model_of(digits_folder / "digits.onnx", tmp_path)
+    changed = apply_step(FineTune(epochs=1), model, context)
+
+    before, after = (dict(one.program.graph_module().named_parameters()) for one in (model, changed.model))
+    assert before.keys() == after.keys()
+    assert all(not torch.equal(before[name], after[name]) for name in before)

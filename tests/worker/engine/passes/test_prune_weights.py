@@ -18,7 +18,7 @@ from tests.support.engine.orders import model_of, outputs_of
 from tests.support.engine.trainings import BATCH, SIGNATURE, digits_model, digits_rows, top1, training_context
 from worker.engine.context import Changed
 from worker.engine.data.rows import Rows
-from worker.engine.model import Model, NoTrainableGraph, new_folder
+from worker.engine.model import Model, new_folder
 from worker.engine.passes.table import apply_step
 from worker.engine.pruning.channels.errors import UnknownLayer
 from worker.engine.pruning.errors import NoWeightsToPrune
@@ -275,7 +275,10 @@ def test_the_smallest_weights_of_an_onnx_file_go(digits_folder: Path, tmp_path: 
     assert gone.max() < left.min()
 
 
-def test_wanda_on_an_onnx_file_is_an_error(digits_folder: Path, tmp_path: Path) -> None:
+def test_wanda_looks_into_the_program_of_an_onnx_file(digits_folder: Path, tmp_path: Path) -> None:
     calibration = digits_rows(tmp_path, slice(0, 10))
-    with pytest.raises(NoTrainableGraph):
-        pruned(model_of(digits_folder / "digits.onnx", tmp_path), tmp_path, calibration=calibration, criterion="wanda")
+    model = model_of(digits_folder / "digits.onnx", tmp_path)
+    changed = pruned(model, tmp_path, calibration=calibration, criterion="wanda")
+
+    assert changed.facts["sparsity"] == pytest.approx(0.5, abs=0.01)
+    assert changed.model.sparse <= set(dict(changed.model.program.graph_module().named_parameters()))

@@ -17,7 +17,7 @@ from tests.support.engine.orders import executed, lowered, model_of, outputs_of,
 from tests.support.engine.trainings import digits_model, digits_rows, top1, training_context
 from worker.engine.context import Changed
 from worker.engine.data.rows import Rows
-from worker.engine.model import Model, NoTrainableGraph, new_folder
+from worker.engine.model import Model, new_folder
 from worker.engine.passes.table import apply_step
 from worker.engine.plan.errors import NothingToQuantize
 from worker.engine.torch_program.program import Program
@@ -115,10 +115,12 @@ def test_integer_kernels_give_the_trained_answers(bits, mixed: Model, tmp_path: 
     assert max(np.abs(one.astype(int)).max() for one in weights_of(files["x86"]).values()) <= 64
 
 
-def test_what_cannot_be_trained_is_refused(digits_folder: Path, tmp_path: Path) -> None:
-    rows = digits_rows(tmp_path, slice(0, 10))
-    with pytest.raises(NoTrainableGraph):
-        aware(model_of(digits_folder / "digits.onnx", tmp_path), rows, tmp_path, QuantizeAware())
+def test_an_onnx_file_is_trained_as_the_program_that_it_becomes(digits_folder: Path, tmp_path: Path) -> None:
+    rows = digits_rows(tmp_path, slice(0, 200))
+    step = QuantizeAware(epochs=1)
+    changed = aware(model_of(digits_folder / "digits.onnx", tmp_path), rows, tmp_path, step)
+
+    assert executed(lowered(changed.model, "x86", tmp_path), tmp_path)["QLinearConv"] == 3
 
 
 def test_nothing_to_quantize(trained_digits: Model, tmp_path: Path) -> None:

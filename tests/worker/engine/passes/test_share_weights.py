@@ -15,7 +15,6 @@ from examples import digits
 from tests.support.engine.orders import changed, executed, lowered, outputs_of, sqnr_db
 from tests.support.engine.trainings import digits_model, digits_rows, training_context
 from worker.engine.data.rows import Rows
-from worker.engine.model import NoTrainableGraph
 from worker.engine.passes.table import apply_step
 from worker.engine.quantization.weights.shared_file import read_shared
 
@@ -103,9 +102,7 @@ def test_trained_values_make_up_for_few_clusters(tmp_path: Path) -> None:
     assert all(len(np.unique(restored[name])) <= 4 for name in plans["trained"].model.plan.weights)
 
 
-def test_training_the_values_needs_rows_labels_and_a_program(digits_folder: Path, tmp_path: Path) -> None:
+def test_training_the_values_needs_rows_labels_and_a_program() -> None:
     needs = ShareWeights(tune=Training()).requires()
     assert (needs.train, needs.labels, needs.trainable_graph) == (True, True, True)
     assert not ShareWeights().requires().train
-    with pytest.raises(NoTrainableGraph):
-        changed(ShareWeights(tune=Training()), digits_folder / "digits.onnx", tmp_path)

@@ -43,7 +43,8 @@ def quantized_program(model: Model) -> QuantizedProgram:
     """The model's program with its plan carried out; `QuantizedProgram.program` saves as `.pt2` and runs in torch.
 
     Raises `PlanNotSupported` for shared values, `NothingToQuantize` where the program shows
-    none of the plan's layers, `NoTrainableGraph` for an ONNX file, `ExportFailed`, `ReexportFailed`.
+    none of the plan's layers, `NotImported` for an ONNX file of which no program can be made, `ExportFailed`,
+    `ReexportFailed`.
     """
     named = model.translated
     module = named.graph_module()

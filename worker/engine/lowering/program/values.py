@@ -15,7 +15,7 @@ from worker.engine.torch_program.program import Program
 def with_shared_values(model: Model, plan: SharedPlan) -> tuple[Program, tuple[str, ...]]:
     """The program with the plan's values in its layers, and the weights of the plan that are in no layer of it.
 
-    Raises `NoTrainableGraph` for an ONNX file, `ExportFailed`, `ReexportFailed`.
+    Raises `NotImported` for an ONNX file of which none can be made, `ExportFailed`, `ReexportFailed`.
     """
     named = model.translated
     module = named.graph_module()

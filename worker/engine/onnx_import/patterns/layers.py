@@ -8,6 +8,7 @@ from worker.engine.onnx_import.graph import Node
 from worker.engine.onnx_import.operators.products import LINEAR
 from worker.engine.onnx_import.operators.recurrent import DEFAULTS, PACKED
 from worker.engine.onnx_import.patterns.view import View, either_way
+from worker.engine.onnx_import.weights import GENERATED
 
 GATES = {"LSTM": (0, 2, 3, 1), "GRU": (1, 0, 2), "RNN": (0,)}
 """Where torch's gates stand in ONNX's order: of iofc torch wants ifgo, of zrh it wants rzn."""
@@ -41,8 +42,20 @@ def bias(node: Node, view: View) -> Node | None:
         if maker is None or len(maker.inputs) > 2 or array is None or array.ndim != 1:
             continue
         if _fits(vector, maker.inputs[1], view):
-            return replace(maker, name=maker.name or node.name, inputs=(*maker.inputs, vector), outputs=node.outputs)
+            weight = _named_like(vector, maker.inputs[1], view)
+            inputs = (maker.inputs[0], weight, vector)
+            return replace(maker, name=maker.name or node.name, inputs=inputs, outputs=node.outputs)
     return None
+
+
+def _named_like(vector: str, weight: str, view: View) -> str:
+    """The name of a weight: where an exporter made one up, and the bias has its own, that of the layer."""
+    wanted = f"{vector.removesuffix('.bias')}.weight"
+    generated = weight.startswith(GENERATED) and vector.endswith(".bias") and not vector.startswith(GENERATED)
+    if not generated or wanted in view.constants or not view.is_own(weight):
+        return weight
+    view.replace(wanted, view.graph.constants.pop(weight))
+    return wanted
 
 
 def _linear(node: Node, value: str, weight: str, *rest: str) -> Node:

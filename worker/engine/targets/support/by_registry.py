@@ -17,11 +17,8 @@ def by_toolchain(
 ) -> Iterator[Compatibility]:
     """The same, where a toolchain has the registry; `registry` names it, given its version.
 
-    A dry run says of an ONNX file that there is no program. Raises the toolchain's errors.
+    Raises the toolchain's errors, and `NotImported` for an ONNX file of which no program can be made.
     """
-    if look.model.reference is None:
-        yield from by_delivery(deliver, targets, look)
-        return
     with started(name, look.directory, look.progress) as toolchain:
         save_fixed_shape(look.model.program, targets[0].batch, toolchain.folder / "program.pt2")
         answer = toolchain.do("compatibility", program="program.pt2")

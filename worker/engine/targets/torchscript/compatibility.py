@@ -10,7 +10,6 @@ from app.spec.compatibility import Compatibility
 from app.spec.targets import TorchScriptTarget
 from worker.engine.targets.support.base import Look
 from worker.engine.targets.support.by_registry import by_registry
-from worker.engine.targets.support.dry_run import by_delivery
 from worker.engine.targets.torchscript.delivery import deliver_torchscript
 
 REGISTRY = f"registry of schemas of torch {torch.__version__.split('+')[0]}"
@@ -20,9 +19,6 @@ OURS = ("aten", "prim", "prims", "quantized")
 
 def torchscript_compatibility(targets: tuple[TorchScriptTarget, ...], look: Look) -> Iterator[Compatibility]:
     """PyTorch's operators if some are unknown to LibTorch, else those of the frozen file."""
-    if look.model.reference is None:
-        yield from by_delivery(deliver_torchscript, targets, look)  # which says that there is no program
-        return
     called = [node.target for node in look.model.program.graph_module().graph.nodes]
     operators = [operator for operator in called if isinstance(operator, OpOverload)]
     unknown = {str(operator) for operator in operators if not _registered(operator)}

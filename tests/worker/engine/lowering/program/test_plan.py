@@ -11,12 +11,12 @@ import torch
 
 from app.spec.quantize import LARGEST_BLOCK, QuantizeDynamic, QuantizeStatic, QuantizeWeights
 from tests.support.engine import zoo
-from tests.support.engine.orders import lowered, model_of
+from tests.support.engine.orders import lowered
 from tests.support.engine.planned_programs import AVERAGES, IMAGES, TOKENS, decibels, planned
 from tests.support.engine.pruned_networks import as_program
 from worker.engine.errors import PlanNotSupported
 from worker.engine.lowering.program.plan import quantized_program
-from worker.engine.model import Model, NoTrainableGraph, new_folder
+from worker.engine.model import Model, new_folder
 from worker.engine.plan.plan import Grid, StaticPlan, WeightsPlan
 
 
@@ -117,9 +117,7 @@ def test_a_skipped_layer_stays_in_floating_point(tmp_path: Path) -> None:
     assert quantized_program(everything).layers == quantized_program(fewer).layers + 2
 
 
-def test_what_is_no_program_or_has_another_plan_is_refused(resnet18: Path, tmp_path: Path) -> None:
-    with pytest.raises(NoTrainableGraph):
-        quantized_program(model_of(resnet18, tmp_path))
+def test_what_has_no_plan_is_refused(tmp_path: Path) -> None:
     program = as_program(zoo.Mixed().eval(), {"image": torch.zeros(2, 3, 16, 16)})
     with pytest.raises(PlanNotSupported):
         quantized_program(Model(program, program.signature, new_folder(tmp_path)))
