@@ -97,8 +97,13 @@ def decibels(value: float | None) -> str:
 
 
 def agreement(output: OutputParity) -> str:
-    """Share of rows with the same answer."""
-    return "—" if output.top1_agreement is None else f"{100 * output.top1_agreement:.1f} %"
+    """Share of rows, tokens or pixels with the same answer, with its interval where it is known."""
+    if output.top1_agreement is None:
+        return "—"
+    share = f"{100 * output.top1_agreement:.1f} %"
+    if output.agreement_low is None or output.agreement_high is None:
+        return share
+    return f"{share} ({100 * output.agreement_low:.0f} to {100 * output.agreement_high:.0f})"
 
 
 def slowest(profile: Profile) -> list[tuple[OperatorTime, float]]:

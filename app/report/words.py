@@ -6,6 +6,7 @@ from app.spec.report import TargetStatus, Verdict
 VERDICTS: dict[Verdict, str] = {
     "improved": "Improved",
     "unchanged": "Unchanged",
+    "unproven": "Unproven",
     "regressed": "Regressed",
     "unusable": "Unusable",
 }
@@ -13,6 +14,7 @@ VERDICTS: dict[Verdict, str] = {
 HEADLINES: dict[Verdict, str] = {
     "improved": "There is a gain beyond the noise, and no loss that outweighs it.",
     "unchanged": "No difference goes beyond the noise, and nothing was lost.",
+    "unproven": "The rows cannot exclude a loss that no gain is worth: more test rows would tell.",
     "regressed": "Something was lost that no gain outweighs.",
     "unusable": "Do not deploy this: a limit was missed, or the outputs are broken.",
 }
@@ -60,5 +62,10 @@ HOW_TO_READ: dict[str, str] = {
         "Which kernels the runtime really executes on this machine, read from the graph it optimized. A quantized file "
         "whose products stay in floating point is smaller, but not faster."
     ),
-    "Same answer": "The share of rows for which both models give their highest score to the same class.",
+    "Same answer": (
+        "The share of rows, tokens or pixels for which both models give their highest score to the same class; of "
+        "outputs that are integers, of values that are equal. The interval counts rows: tokens of one text fail "
+        "together. Outputs that are no scores (boxes, embeddings, regressions) have no answers: signal to noise "
+        "judges them."
+    ),
 }

@@ -30,7 +30,7 @@ def check_metrics(spec: JobSpec, info: ModelInfo, test: DatasetInfo | None) -> s
                 raise MetricNotMeasurable(detail, pointer="/evaluate/metrics", remedy=remedy)
             return obstacle.reason
     if test is not None and any(METRICS[metric].numbers_classes for metric in spec.evaluate.metrics):
-        check_labels(output, test, pointer="/data/test")
+        check_labels(output, test, pointer="/data/test", axis=class_axis(len(output.shape)))
     return None
 
 

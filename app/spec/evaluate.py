@@ -9,6 +9,13 @@ from app.spec.devices import Device
 from app.spec.metrics import DEFAULT_METRICS, METRICS, MetricName
 
 
+class OutputLimits(Frozen):
+    """Conditions on one output, in place of those on all of them."""
+
+    min_sqnr_db: float | None = Field(None, description="Signal to quantization noise, at least.")
+    min_agreement: float | None = Field(None, gt=0, le=1, description="Share of answers that stay the same, at least.")
+
+
 class Limits(Frozen):
     """Conditions a result must meet; a missed one fails the job, which keeps its artifacts for inspection."""
 
@@ -19,6 +26,18 @@ class Limits(Frozen):
     max_size_ratio: float | None = Field(None, gt=0, description="Size after / size before, at most.")
     min_speedup: float | None = Field(None, gt=0, description="p50 before / p50 after, at least, for every batch.")
     min_sqnr_db: float | None = Field(None, description="Signal to quantization noise of every output, at least.")
+    min_agreement: float | None = Field(
+        None,
+        gt=0,
+        le=1,
+        description="Share of answers (rows, tokens or pixels of the same class) that stay the same, at least, in "
+        "every output that has answers.",
+    )
+    outputs: dict[Annotated[str, Field(min_length=1, max_length=200)], OutputLimits] = Field(
+        default_factory=dict,
+        max_length=64,
+        description="Conditions on single outputs, by name; what one says replaces what is said of all.",
+    )
 
     @model_validator(mode="after")
     def _drops_are_possible(self) -> "Limits":

@@ -30,6 +30,15 @@ class MetricChange(Frozen):
     drop: float = Field(description="What was lost: before - after where higher is better, else after - before.")
     drop_low: float = Field(description="95 % interval of the drop, from the paired rows.")
     drop_high: float
+    rows_needed: int | None = Field(
+        None,
+        description="About how many rows like these would show or exclude a loss that no gain excuses; None: these do, "
+        "or it is not known.",
+    )
+    chance: float | None = Field(
+        None, description="What always giving the most frequent label reaches; None where the metric has no such level."
+    )
+    before_low: float | None = Field(None, description="95 % interval of `before`; None: as for `chance`.")
     provenance: Provenance = "measured"
 
     @property

@@ -20,8 +20,9 @@ TargetStatus = Annotated[
     renamed({"converted, not executed": "converted", "planned, not built": "planned"}),
 ]
 """What became of an artifact: run by its own runtime, converted for one that is not here, or ready to be built."""
-Verdict = Literal["improved", "unchanged", "regressed", "unusable"]
-"""`unchanged`: neither the size nor the speed differs by more than the noise, and nothing was lost."""
+Verdict = Literal["improved", "unchanged", "unproven", "regressed", "unusable"]
+"""`unchanged`: neither the size nor the speed differs by more than the noise, and nothing was lost. `unproven`: the
+rows are too few, or of the wrong kind, to exclude a loss that no gain excuses."""
 
 NOTICEABLE_SIZE = 0.01
 """Sizes that differ by less than this share are called equal: metadata alone differs by as much."""
@@ -97,10 +98,22 @@ class OutputParity(Frozen):
     output: str
     rows: int
     sqnr_db: float | None = Field(description="10 log10(signal / error power); None where the outputs are equal.")
+    sqnr_low_db: float | None = Field(None, description="The lower end of its 95 % interval; None as for `sqnr_db`.")
     cosine: float
     max_abs: float
-    top1_agreement: float | None = Field(None, description="Share of rows with the same arg max; None: not a score.")
-    non_finite: int = Field(0, description="Values that are NaN or infinite where the original's are finite.")
+    top1_agreement: float | None = Field(
+        None,
+        description="Share of answers that are the original's: the arg max over the classes, for each row, token or "
+        "pixel; of integers, each value. None: the output holds no answers.",
+    )
+    agreement_low: float | None = Field(None, description="95 % interval of that share.")
+    agreement_high: float | None = None
+    class_axis: int | None = Field(None, description="The axis of the classes; None: the output is no scores.")
+    answers: int | None = Field(None, description="How many answers were compared.")
+    independent_answers: float | None = Field(
+        None, description="How many independent ones they are worth: tokens of one row fail together."
+    )
+    non_finite: int = Field(0, description="Values that are NaN or infinite in one of the two models alone.")
     provenance: Provenance = "measured"
 
 

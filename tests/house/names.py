@@ -18,7 +18,7 @@ RETIRED = {
     r"\b[Yy]ardstick\b": "ReferenceOutputs",
     r"\bstation\b|\b_?[Dd]esk\b": "worker_process, agent_proxy",
     r"\b(WORKS|MAKERS|LOOKS)\b": "JOB_KINDS",
-    r"\bin_half\b|\bhas_halves\b": "to_float16, has_float16",
+    r"\bin_half\b|\bhas_halves\b": "to_float16, computes_in_float16",
     r"\bsave_flat\b|\btorch_program[./]flat\b": "save_fixed_shape, fixed_shape",
     r"\bdoomed\b": "pruned_mask",
     r"\bgrounds(_of)?\b": "decision_inputs",

@@ -21,7 +21,7 @@ from worker.engine.steps import Taken, take_steps
 from worker.engine.targets.base import ArtifactProvenance, ExportContext
 
 OUT = "out"
-WORST_FIRST: tuple[Verdict, ...] = ("unusable", "regressed", "unchanged", "improved")
+WORST_FIRST: tuple[Verdict, ...] = ("unusable", "regressed", "unproven", "unchanged", "improved")
 MEDIA_TYPES = {".json": "application/json", ".csv": "text/csv", ".txt": "text/plain"}
 """Of files that steps deliver. Python's own table is read from files that a jailed process may not open."""
 

@@ -54,9 +54,13 @@ class Metric(ABC):
         """Whether a gain elsewhere excuses this loss from the value `before`."""
         return drop <= (self.tolerated * before if self.relative else self.tolerated)
 
+    def inexcusable(self, before: float) -> float:
+        """The loss from the value `before` beyond which nothing excuses it."""
+        return self.collapsed * before if self.relative else self.collapsed
+
     def collapses(self, before: float, drop: float) -> bool:
         """Whether nothing excuses this loss from the value `before`."""
-        return drop > (self.collapsed * before if self.relative else self.collapsed)
+        return drop > self.inexcusable(before)
 
     def loss(self, before: float, after: float) -> float:
         """What is lost from `before` to `after`; negative: gained."""

@@ -31,7 +31,7 @@ def run_locally(device: LocalDevice, trial: Trial) -> DeviceRun:
         latency = _timed(trial, threads)
     else:
         notes.append(foreign(comparison.target, report.status))
-    judged = comparison.evaluate.output or comparison.signature.outputs[0].name
+    judged = comparison.judged
     compared = next((output for output in report.parity if output.output == judged), None)
     return DeviceRun(
         device=device,

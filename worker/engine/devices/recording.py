@@ -13,7 +13,6 @@ from app.spec.metrics import MetricName
 from worker.engine.devices.errors import AnswersMissing
 from worker.engine.measure.batching import AnyRows, BatchRange, SyntheticRows
 from worker.engine.measure.metrics.paired import PairedMetrics
-from worker.engine.measure.parity import is_score
 from worker.engine.measure.running import Arrays, Pair, Run, filled
 
 ROWS_AT_ONCE: Final = 32
@@ -40,23 +39,25 @@ class RecordedBatch:
 
 @dataclass
 class Agreement:
-    """Rows answered alike, by the arg max of an output with a score for each class."""
+    """Answers that are alike: the arg max over the axis of the classes, for each row, token or pixel."""
 
-    rows: int = 0
+    axis: int | None
+    """None: the output holds no scores, and nothing is counted."""
+
+    answers: int = 0
     alike: int = 0
 
     def add(self, scores: np.ndarray, others: np.ndarray) -> None:
-        """Take in two arrays of scores; outputs that are none are not counted."""
-        if scores.shape == others.shape and is_score(scores):
-            self.rows += len(scores)
-            self.alike += int(
-                ((scores.argmax(axis=1) == others.argmax(axis=1)) & np.isfinite(others).all(axis=1)).sum()
-            )
+        """Take in two arrays of scores."""
+        if self.axis is not None and scores.shape == others.shape:
+            alike = (scores.argmax(self.axis) == others.argmax(self.axis)) & np.isfinite(others).all(self.axis)
+            self.answers += alike.size
+            self.alike += int(alike.sum())
 
     @property
     def share(self) -> float | None:
         """None where nothing was compared."""
-        return self.alike / self.rows if self.rows else None
+        return self.alike / self.answers if self.answers else None
 
 
 @dataclass(frozen=True)
@@ -81,6 +82,8 @@ class Recording:
     metrics: tuple[MetricName, ...]
     output: str | None
     """The output that is judged; None: the first."""
+    class_axis: int | None = None
+    """The axis of its classes; None: it holds no scores."""
 
     @property
     def rows(self) -> int:
@@ -99,7 +102,7 @@ class Recording:
         Raises `AnswersMissing` where it left out all, or an output.
         """
         metrics = PairedMetrics(self.metrics if self.labelled else (), self.output)
-        here, original, exact, rows = Agreement(), Agreement(), True, 0
+        here, original, exact, rows = Agreement(self.class_axis), Agreement(self.class_axis), True, 0
         for batch, device in zip(self.batches, answers, strict=False):
             host, first = loaded(batch.host, batch.rows), loaded(batch.original, batch.rows)
             if missing := sorted(host.keys() - device.keys()):

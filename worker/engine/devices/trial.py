@@ -54,4 +54,7 @@ class Trial:
         """Rows with the answers of the original and of the artifact here, made when first asked for."""
         pair, folder = self.comparison, self.folder / "recording"
         batches = record(folder, pair.rows, pair.batch, pair.original(), pair.runtime.run, pair.seed)
-        return Recording(tuple(batches), pair.row_source == "test", pair.evaluate.metrics, pair.evaluate.output)
+        evaluate, judged = pair.evaluate, pair.judged
+        axes = {output.output: output.class_axis for output in self.report.parity}
+        test = pair.row_source == "test"
+        return Recording(tuple(batches), test, evaluate.metrics, evaluate.output, axes.get(judged))

@@ -34,6 +34,8 @@ class Comparison:
     converted alone is not compared either."""
     exact: bool = False
     """Only the format has changed, so that outputs may differ by rounding alone."""
+    steps: tuple[str, ...] = ()
+    """Types of the steps that made it, for advice."""
     baseline: Path
     """The original as a float32 ONNX file."""
     reference: Reference | None = None
@@ -52,6 +54,11 @@ class Comparison:
     def original(self) -> Run:
         """What runs the model as it was uploaded; of an ONNX file a new session, not kept while speed is measured."""
         return self.reference or runner(session(self.baseline, self.threads))
+
+    @property
+    def judged(self) -> str:
+        """The output that metrics judge."""
+        return self.evaluate.output or self.signature.outputs[0].name
 
     @property
     def batch(self) -> BatchRange:

@@ -14,11 +14,18 @@ class ModelRunFailed(EvaluationError):
     remedy = "Run the model on a few of these rows on your machine; check shapes, dtypes and preprocessing of the data."
 
 
+class ArtifactRunFailed(EvaluationError):
+    """The delivered artifact could not be loaded or run on rows that the original answers."""
+
+    code = "evaluate.artifact_failed"
+    remedy = "The delivered file is at fault, not the model: deliver for another target, and report it as a bug."
+
+
 class OutputMissing(EvaluationError):
     """The delivered model and the original do not have the same outputs."""
 
     code = "evaluate.output_missing"
-    remedy = "Export the model again with named outputs and upload that; report the file if it still happens."
+    remedy = "The delivered file is at fault, not the model: deliver for another target, and report it as a bug."
 
 
 class MetricNotApplicable(Exception):

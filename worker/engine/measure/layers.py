@@ -16,7 +16,7 @@ from app.spec.report import LayerError
 from worker.engine.measure.batching import AnyRows, BatchRange
 from worker.engine.measure.parity import Likeness
 from worker.engine.measure.running import Run, paired, runner
-from worker.engine.onnx_graph.sessions import has_float16, session
+from worker.engine.onnx_graph.sessions import computes_in_float16, session
 
 LAYER_OPERATORS = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul", "Add"})
 ROWS = 64
@@ -136,7 +136,7 @@ def _exposing(model: onnx.ModelProto, folder: Path, values: list[str], threads: 
         del model.graph.output[:]
         model.graph.output.extend(outputs)
     config = {EXTERNAL_FOLDER: str(folder)}
-    return runner(session(content, threads, config=config, blocked=not has_float16(model.graph)))
+    return runner(session(content, threads, config=config, blocked=not computes_in_float16(model.graph)))
 
 
 def _compare(

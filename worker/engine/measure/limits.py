@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from app.spec.evaluate import Limits
+from app.spec.evaluate import Limits, OutputLimits
 from app.spec.figures import MetricChange
 from app.spec.metrics import METRICS
 from app.spec.report import LatencyChange, OutputParity, Size
@@ -31,7 +31,7 @@ def missed_limits(
         *_missed_drops(limits, metrics),
         *_missed_size(limits, size),
         *speeds,
-        *_missed_sqnr(limits, parity),
+        *_missed_outputs(limits, parity),
     )
 
 
@@ -73,15 +73,39 @@ def _unmeasurable_speed(limits: Limits, profile: str) -> Iterator[str]:
         )
 
 
-def _missed_sqnr(limits: Limits, parity: tuple[OutputParity, ...]) -> Iterator[str]:
-    least = limits.min_sqnr_db
-    if least is None:
-        return
-    if not parity:
-        yield f"Limit missed: outputs need {least:g} dB signal to noise, but none could be compared."
+def _missed_outputs(limits: Limits, parity: tuple[OutputParity, ...]) -> Iterator[str]:
+    """Signal to noise and agreement, of each output by what is said of it, else by what is said of all."""
+    yield from _unmeasured_outputs(limits, parity)
     for output in parity:
-        if output.sqnr_db is not None and output.sqnr_db < least:
+        own = limits.outputs.get(output.output, OutputLimits())
+        noise = limits.min_sqnr_db if own.min_sqnr_db is None else own.min_sqnr_db
+        if noise is not None and output.sqnr_db is not None and output.sqnr_db < noise:
             yield (
                 f"Limit missed: output {output.output!r} has {output.sqnr_db:.1f} dB signal to noise, "
-                f"at least {least:g} dB is required."
+                f"at least {noise:g} dB is required."
+            )
+        same = limits.min_agreement if own.min_agreement is None else own.min_agreement
+        if same is not None and output.top1_agreement is not None and output.top1_agreement < same:
+            yield (
+                f"Limit missed: output {output.output!r} keeps {output.top1_agreement:.1%} of its answers, "
+                f"at least {same:.1%} is required."
+            )
+
+
+def _unmeasured_outputs(limits: Limits, parity: tuple[OutputParity, ...]) -> Iterator[str]:
+    compared = {output.output: output for output in parity}
+    if limits.min_sqnr_db is not None and not parity:
+        yield f"Limit missed: outputs need {limits.min_sqnr_db:g} dB signal to noise, but none could be compared."
+    if limits.min_agreement is not None and not any(output.top1_agreement is not None for output in parity):
+        yield (
+            f"Limit missed: {limits.min_agreement:.1%} of the answers are to stay the same, but no output has answers "
+            "that could be compared."
+        )
+    for name, own in limits.outputs.items():
+        if name not in compared:
+            yield f"Limit missed: output {name!r} has limits of its own, but could not be compared."
+        elif own.min_agreement is not None and compared[name].top1_agreement is None:
+            yield (
+                f"Limit missed: output {name!r} is to keep {own.min_agreement:.1%} of its answers, but holds none that "
+                "could be compared."
             )

@@ -84,6 +84,47 @@ def mean_interval(values: np.ndarray) -> tuple[float, float]:
     return mean - margin, mean + margin
 
 
+def effective_rows(total: float, squares: float, rows: int, answers: int) -> float:
+    """How many independent answers `rows` rows are worth, each with the same number of answers that depend on another.
+
+    `total` and `squares` are the sums of the rows' shares and of their squares. The design effect of clusters (Kish,
+    Survey Sampling, 1965): p (1 - p) over the variance of the rows' shares; `rows` where these show none.
+    """
+    mean = total / rows
+    variance = (squares - rows * mean * mean) / (rows - 1) if rows > 1 else 0.0
+    if variance <= 0 or not 0 < mean < 1:
+        return float(rows)
+    return float(min(max(rows, rows * mean * (1 - mean) / variance), max(rows, answers)))
+
+
+def share_interval(share: float, count: float) -> tuple[float, float]:
+    """95 % interval of a share of `count` independent answers: Wilson's score interval (JASA 22, 1927)."""
+    square = NORMAL_QUANTILE**2
+    middle = share + square / (2 * count)
+    margin = NORMAL_QUANTILE * math.sqrt(share * (1 - share) / count + square / (4 * count * count))
+    return max(0.0, (middle - margin) / (1 + square / count)), min(1.0, (middle + margin) / (1 + square / count))
+
+
+def count_to_tell(share: float, bound: float) -> float:
+    """How many independent answers of this share exclude `bound` from its score interval; infinite at the bound."""
+    if share == bound:
+        return math.inf
+    return NORMAL_QUANTILE**2 * bound * (1 - bound) / (share - bound) ** 2
+
+
+def ratio_margin(ratio: float, squares: tuple[float, float, float], total: float, rows: int) -> float:
+    """How far the 95 % interval of the ratio of two sums over rows reaches to either side of it; infinite for one row.
+
+    `squares` are the sums of squares of the numerator, of the denominator, and of their product, `total` the sum of
+    the denominator (the ratio estimator; Cochran, Sampling Techniques, 1977, 6.3).
+    """
+    if rows < 2 or total <= 0:
+        return math.inf
+    above, below, both = squares
+    spread = max(0.0, above - 2 * ratio * both + ratio * ratio * below) / (rows - 1)
+    return t_quantile(rows - 1) * math.sqrt(rows * spread) / total
+
+
 def paired_bootstrap(count: int, statistic: Callable[[np.ndarray], float]) -> tuple[float, float]:
     """95 % interval of a statistic of `count` rows, which it is given by their places, int64 `[count]`.
 

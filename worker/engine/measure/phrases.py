@@ -47,28 +47,98 @@ def latency(change: LatencyChange, *, alone: bool) -> str:
             return f"No difference in speed shown{where}: {ratio} {span}."
 
 
-def likeness(output: OutputParity, lost_below_db: float) -> str:
-    """How close an output is where no labels say what is right."""
-    if output.sqnr_db is None:
-        return f"Output {output.output!r} equals the original's on {counted(output.rows, 'row')}."
-    agree = "" if output.top1_agreement is None else f", the same answer on {output.top1_agreement:.1%} of the rows"
-    sentence = f"Output {output.output!r} follows the original at {output.sqnr_db:.1f} dB signal to noise{agree}"
-    if output.sqnr_db < lost_below_db:
-        return f"{sentence}: below {lost_below_db:g} dB counts as a loss."
-    return f"{sentence}."
+def likeness(output: OutputParity, loss: str = "", *, discrete: bool = False) -> str:
+    """How close an output is to the original's; `loss` says below what that counts as one, where it does."""
+    name, rows = f"Output {output.output!r}", counted(output.rows, "row")
+    if output.sqnr_db is None and output.top1_agreement in {None, 1.0}:
+        return f"{name} equals the original's on {rows}."
+    share = "" if output.top1_agreement is None else f"{output.top1_agreement:.1%} of {_answers(output)}"
+    if discrete:
+        sentence = f"{name} equals the original's on {share}"
+    else:
+        same = f", the same answer on {share}" if share else ""
+        sentence = f"{name} follows the original at {output.sqnr_db or 0:.1f} dB signal to noise{same}"
+    return f"{sentence}: {loss}." if loss else f"{sentence}."
 
 
-def agreement(output: OutputParity, lost_below: float) -> str:
-    """How often an output of integers or booleans is the original's."""
-    share = output.top1_agreement or 0.0
-    sentence = f"Output {output.output!r} equals the original's on {share:.1%} of {counted(output.rows, 'row')}"
-    return f"{sentence}: below {lost_below:.0%} counts as a loss." if share < lost_below else f"{sentence}."
+def _answers(output: OutputParity) -> str:
+    if output.answers is None or output.answers == output.rows:
+        return counted(output.rows, "row")
+    return f"{output.answers:,} answers on {counted(output.rows, 'row')}"
+
+
+def undecided_metric(change: MetricChange) -> str:
+    """Why the rows prove nothing of a metric, and how many would."""
+    kind = change.kind
+    return (
+        f"Not proven: on {counted(change.rows, 'row')} {kind.label} may have lost up to "
+        f"{kind.amount(change.drop_high)}{_needed(change.rows_needed)}."
+    )
+
+
+def undecided_answers(output: OutputParity, span: tuple[float, float], least: float, rows: int | None) -> str:
+    """Why the rows prove nothing of an output's answers, and how many would."""
+    low, high = span
+    return (
+        f"Not proven: {counted(output.rows, 'row')} allow that output {output.output!r} keeps {low:.0%} to {high:.0%} "
+        f"of its answers, and below {least:.0%} counts as a loss{_needed(rows)}."
+    )
+
+
+def undecided_noise(output: OutputParity, least: float, rows: int | None) -> str:
+    """Why the rows prove nothing of an output's values, and how many would."""
+    return (
+        f"Not proven: {counted(output.rows, 'row')} allow that the error of output {output.output!r} is larger, and "
+        f"below {least:g} dB counts as a loss{_needed(rows)}."
+    )
+
+
+def _needed(rows: int | None) -> str:
+    return "; more rows are needed" if rows is None else f"; about {rows:,} rows would tell"
+
+
+NOT_COMPARED = "Not proven: the outputs were not compared, since nothing here runs the artifact."
+"""Of what was converted alone."""
+
+
+def unseen_rows(source: str, rows: int) -> str:
+    """Why rows that no test data were prove nothing."""
+    made = {
+        "calibration": "the outputs were compared on calibration rows, to which the ranges were fitted",
+        "synthetic": "the outputs were compared on made-up rows, which say little about real ones",
+    }[source]
+    return f"Not proven: {made}. Name test data in `data.test`, {rows} rows or more, with labels if there are any."
+
+
+def uncompared(name: str) -> str:
+    """An output that is not known to be equal."""
+    return f"Unusable: output {name!r} could not be compared: its shape is not the original's, or no value is finite."
+
+
+def data_dependent(name: str) -> str:
+    """An output whose size follows from the values."""
+    return (
+        f"Not proven: output {name!r} has as many entries as the model finds, and found other numbers of them than the "
+        "original: they were not compared. Export the model without its last selection (non-maximum suppression), or "
+        "judge it by your own metric."
+    )
+
+
+def at_chance(change: MetricChange) -> str:
+    """The labels do not judge a model that has learned nothing of them."""
+    kind, chance = change.kind, change.chance or 0.0
+    level = "no more than" if change.before <= chance else f"on {counted(change.rows, 'row')} not shown to be more than"
+    return (
+        f"The original itself reaches {kind.level(change.before)} {kind.label}, {level} always giving the most "
+        f"frequent label ({kind.level(chance)}): these labels say little. Check that they number the model's classes, "
+        "that the rows are preprocessed as in training, and that the model is trained."
+    )
 
 
 def not_finite(count: int) -> str:
     """The model returns rubbish."""
     values = "1 value is" if count == 1 else f"{count} values are"
-    return f"Unusable: {values} NaN or infinite where the original's are finite."
+    return f"Unusable: {values} NaN or infinite in one of the two models alone."
 
 
 def collapsed_metric(change: MetricChange) -> str:
@@ -78,7 +148,8 @@ def collapsed_metric(change: MetricChange) -> str:
 
 def collapsed_output(output: OutputParity) -> str:
     """Quality is gone, by the outputs."""
-    agree = "" if output.top1_agreement is None else f" and the same answer on only {output.top1_agreement:.1%} of rows"
+    same = output.top1_agreement
+    agree = "" if same is None else f" and the same answer on only {same:.1%} of {_answers(output)}"
     return f"Unusable: output {output.output!r} has {output.sqnr_db or 0:.1f} dB signal to noise{agree}."
 
 

@@ -1,26 +1,38 @@
 """Everything that is measured of one delivered artifact."""
 
 import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
+
+from app.spec.data import ArraySpec
 from app.spec.evaluate import Latency
 from app.spec.figures import MetricChange
-from app.spec.report import LatencyChange, OutputParity, Profile, TargetReport
+from app.spec.report import LatencyChange, Profile, TargetReport, Verdict
+from app.spec.scores import are_class_numbers, fits
+from app.spec.signature import Dimension, Signature
 from app.spec.units import counted
+from worker.engine.errors import LoadFailed
+from worker.engine.measure.advice import Outcome, advice
+from worker.engine.measure.class_axes import class_axes
 from worker.engine.measure.comparison import Comparison
-from worker.engine.measure.errors import ParityExceeded
+from worker.engine.measure.errors import ArtifactRunFailed, ModelRunFailed, ParityExceeded
 from worker.engine.measure.host import foreign
 from worker.engine.measure.latency import measure_latency
 from worker.engine.measure.metrics.paired import PairedMetrics
 from worker.engine.measure.parity import Parity
-from worker.engine.measure.running import paired
+from worker.engine.measure.quality import ROUNDING_DB
+from worker.engine.measure.running import Arrays, Run, paired
 from worker.engine.measure.runtime import Layers
 from worker.engine.measure.verdict import Figures, judge
 
 ROWS_AT_ONCE = 32
-ROUNDING_DB = 60.0
-"""Float32 in another order of sums lies above 100 dB; a wrong operator lies below 30."""
+SAME_INTEGERS = 0.99
+"""Of integers that only changed their format: near ties of an argmax may flip by rounding, one in a hundred at most."""
+DOUBTFUL: frozenset[Verdict] = frozenset({"regressed", "unusable", "unproven"})
 COMPARING, LAYERS = 0.4, 0.6
 """Fractions of the stage at which the comparison of outputs and of layers end; latency takes the rest."""
 
@@ -33,20 +45,22 @@ def measure_target(comparison: Comparison) -> TargetReport:
     """Measure an artifact against the original, on this machine.
 
     Latency is measured only where the machine is what the target's profile is for. Outputs are compared with those of
-    the source program, or of the ONNX file where there is none. Raises `LoadFailed` and the errors of
-    `worker.engine.measure.errors`; those of toolchains from a runtime that lives in one.
+    the source program, or of the ONNX file where there is none. Raises the errors of `worker.engine.measure.errors`,
+    and those of toolchains from a runtime that lives in one.
     """
     runtime, target = comparison.runtime, comparison.target
-    placement = runtime.placement()
+    with _faults_of_artifact():
+        placement = runtime.placement()
     compared = _Compared() if comparison.status == "converted" else _compare_outputs(comparison)
     parity = compared.parity.outputs()
     if comparison.exact:
-        _require_equal(parity)
-    layers, layer_notes = _compare_layers(comparison)
+        _require_equal(compared.parity)
     timed = comparison.timed_here
-    latency, latency_notes = _measure_speed(comparison) if timed else ((), (foreign(target, comparison.status),))
-    profile = _profile(comparison) if timed else None
-    size = runtime.size()
+    with _faults_of_artifact():
+        layers, layer_notes = _compare_layers(comparison)
+        latency, latency_notes = _measure_speed(comparison) if timed else ((), (foreign(target, comparison.status),))
+        profile = _profile(comparison) if timed else None
+    size, varying = runtime.size(), data_dependent_outputs(comparison.signature)
     judgement = judge(
         Figures(
             size=size,
@@ -58,8 +72,14 @@ def measure_target(comparison: Comparison) -> TargetReport:
             elsewhere=None if timed else target.label,
             non_finite=sum(output.non_finite for output in parity),
             discrete=frozenset(compared.parity.discrete),
+            judged=comparison.judged,
+            uncompared=tuple(sorted(compared.parity.uncomparable - varying)),
+            data_dependent=tuple(sorted(compared.parity.uncomparable & varying)),
+            row_source=comparison.row_source,
+            exact=comparison.exact,
         )
     )
+    outcome = Outcome(comparison.steps, placement, size, latency, layers, judgement.verdict in DOUBTFUL)
     comparison.progress.advance(1.0)
     return TargetReport(
         target=target,
@@ -68,7 +88,7 @@ def measure_target(comparison: Comparison) -> TargetReport:
         artifact=comparison.artifact.name,
         sha256=_digest(comparison.artifact),
         verdict=judgement.verdict,
-        reasons=judgement.reasons,
+        reasons=(*judgement.reasons, *advice(outcome)),
         missed_limits=judgement.missed_limits,
         size=size,
         metrics=compared.metrics,
@@ -91,21 +111,59 @@ class _Compared:
     notes: tuple[str, ...] = ()
 
 
-def _require_equal(parity: tuple[OutputParity, ...]) -> None:
-    """Raise `ParityExceeded` unless outputs differ by rounding alone."""
-    for output in parity:
-        if output.non_finite or (output.sqnr_db is not None and output.sqnr_db < ROUNDING_DB):
+@contextmanager
+def _faults_of_artifact() -> Iterator[None]:
+    """What the original has done before and the artifact fails at is no fault of the upload."""
+    try:
+        yield
+    except (LoadFailed, ModelRunFailed) as error:
+        raise ArtifactRunFailed(f"The delivered file cannot be run. {error.detail}") from error
+
+
+def _artifact(comparison: Comparison) -> Run:
+    """What runs the artifact; the original has answered the same rows before."""
+
+    def run(feeds: Arrays) -> Arrays:
+        with _faults_of_artifact():
+            return comparison.runtime.run(feeds)
+
+    return run
+
+
+def _require_equal(parity: Parity) -> None:
+    """Raise `ParityExceeded` unless every output was compared and differs by rounding alone."""
+    for name in sorted(parity.uncomparable):
+        raise ParityExceeded(
+            f"Output {name!r} has another shape than the original's, or no finite value, though only the format has "
+            "changed."
+        )
+    for output in parity.outputs():
+        rounded = output.sqnr_db is None or output.sqnr_db >= ROUNDING_DB
+        if output.output in parity.discrete:
+            rounded = (output.top1_agreement or 0.0) >= SAME_INTEGERS
+        if output.non_finite or not rounded:
             raise ParityExceeded(
                 f"Output {output.output!r} differs from the original's by up to {output.max_abs:.3g} "
                 f"({output.sqnr_db or 0:.0f} dB), though only the format has changed."
             )
 
 
+def data_dependent_outputs(signature: Signature) -> frozenset[str]:
+    """Outputs with a dimension that no input has: how many entries there are follows from the values."""
+    given = {size.name for tensor in signature.inputs for size in tensor.shape if isinstance(size, Dimension)}
+    return frozenset(
+        tensor.name
+        for tensor in signature.outputs
+        if any(isinstance(size, Dimension) and size.name not in given for size in tensor.shape)
+    )
+
+
 def _compare_outputs(comparison: Comparison) -> _Compared:
     """One pass over the rows for parity and metrics; metrics only where the rows are for testing."""
-    parity, metrics = Parity(), PairedMetrics(comparison.evaluate.metrics, comparison.evaluate.output)
+    parity, metrics = None, PairedMetrics(comparison.evaluate.metrics, comparison.evaluate.output)
     rows, size, done = comparison.rows, comparison.batch.nearest(ROWS_AT_ONCE), 0
-    for pair in paired(comparison.original(), comparison.runtime.run, rows.batches(size), size):
+    for pair in paired(comparison.original(), _artifact(comparison), rows.batches(size), size):
+        parity = parity or _parity(comparison, pair.labels)
         parity.add(pair)
         if comparison.row_source == "test":
             metrics.add(pair)
@@ -113,7 +171,20 @@ def _compare_outputs(comparison: Comparison) -> _Compared:
         comparison.progress.advance(COMPARING * min(1.0, done / len(rows)), "comparing outputs")
     changes, notes = metrics.changes()
     made_up = (MADE_UP,) if comparison.row_source == "synthetic" else ()
+    parity = parity or Parity()
     return _Compared(parity, changes, (*notes, *made_up, *parity.notes()))
+
+
+def _parity(comparison: Comparison, labels: np.ndarray | None) -> Parity:
+    """What compares outputs by their meaning; labels tell that of the output that they belong to."""
+    judged = next(output for output in comparison.signature.outputs if output.name == comparison.judged)
+    classified: set[str] = set()
+    regressed: set[str] = set()
+    if labels is not None:
+        spec = ArraySpec(dtype=labels.dtype.name, shape=labels.shape)
+        numbers = are_class_numbers(judged, spec)
+        (classified if numbers else regressed).update({judged.name} if fits(judged, spec) else ())
+    return Parity(class_axes(comparison.baseline, regressed, classified), regressed)
 
 
 def _compare_layers(comparison: Comparison) -> Layers:

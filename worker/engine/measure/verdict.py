@@ -7,21 +7,22 @@ from app.spec.evaluate import Limits
 from app.spec.figures import MetricChange
 from app.spec.report import LatencyChange, OutputParity, Size, Verdict
 from worker.engine.measure import phrases
+from worker.engine.measure.comparison import RowSource
 from worker.engine.measure.limits import missed_limits
+from worker.engine.measure.quality import (
+    COLLAPSED_AGREEMENT,
+    ROUNDING_DB,
+    Finding,
+    metric_finding,
+    output_finding,
+)
 
 TOLERATED_SLOWDOWN = 0.9
 """A model that shrank may be slower by a tenth. `min_speedup` replaces it."""
 TOLERATED_GROWTH = 1.1
 """A model that got faster may be larger by a tenth. `max_size_ratio` replaces it."""
-LOST_SQNR_DB = 10.0
-"""Without labels: the error has a tenth of the output's power, which counts as a loss."""
-COLLAPSED_SQNR_DB = 0.0
-"""Without labels: there is as much error as output."""
-COLLAPSED_AGREEMENT = 0.5
-"""Without labels: most rows get another answer (and the error counts as a loss: near ties flip easily)."""
-
-LOST_AGREEMENT = 0.99
-"""Without labels: an output of integers or booleans that differs on more than one row in a hundred is a loss."""
+FEWEST_ROWS = 100
+"""Told where there are no test rows: below some 70 even rows that all stay right hide a loss that nothing excuses."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,16 @@ class Figures:
     non_finite: int = 0
     """Values that are not finite where the original's are."""
     discrete: frozenset[str] = frozenset()
-    """Outputs of integers or booleans, judged by agreement alone."""
+    """Outputs of integers, booleans or texts, judged by agreement alone."""
+    judged: str | None = None
+    """The output that the metrics judge."""
+    uncompared: tuple[str, ...] = ()
+    """Outputs that could not be compared: not known to be equal, they are a failure."""
+    data_dependent: tuple[str, ...] = ()
+    """Likewise, but their size follows from the values, and differs."""
+    row_source: RowSource = "test"
+    exact: bool = False
+    """Only the format has changed: outputs that differ by rounding need no more proof."""
     elsewhere: str | None = None
     """The target's profile, where this machine cannot show the target's speed."""
 
@@ -55,10 +65,10 @@ class Judgement:
 def judge(figures: Figures) -> Judgement:
     """Weigh gains against losses.
 
-    `unusable`: values that are not finite, a missed limit, or collapsed quality. `regressed`: something was
-    lost beyond the noise and nothing gained, or more was lost than a gain excuses. `improved`: smaller,
-    faster or more accurate beyond the noise, with losses, if any, within what is tolerated. `unchanged`: none
-    of that.
+    `unusable`: values that are not finite, outputs that could not be compared, a missed limit, or collapsed quality.
+    `regressed`: something was lost beyond the noise and nothing gained, or more was lost than a gain excuses.
+    `unproven`: the rows cannot exclude a loss that nothing excuses. `improved`: smaller, faster or more accurate
+    beyond the noise, with losses, if any, within what is tolerated. `unchanged`: none of that.
     """
     missed = missed_limits(
         figures.limits,
@@ -69,42 +79,105 @@ def judge(figures: Figures) -> Judgement:
         batches=figures.batches,
         elsewhere=figures.elsewhere,
     )
-    broken = _broken(figures)
-    verdict: Verdict = "unusable" if broken or missed else _weigh(figures)
-    return Judgement(verdict, (*broken, *missed, *_sentences(figures), *_weighed(verdict, figures)), missed)
+    quality = _Quality(figures)
+    broken = quality.broken()
+    verdict: Verdict = "unusable" if broken or missed else _weigh(figures, quality)
+    doubts = quality.doubts() if verdict == "unproven" else ()
+    reasons = (*broken, *missed, *_sentences(figures, quality), *doubts, *_weighed(verdict, figures, quality))
+    return Judgement(verdict, reasons, missed)
 
 
-def _broken(figures: Figures) -> tuple[str, ...]:
-    reasons = []
-    if figures.non_finite:
-        reasons.append(phrases.not_finite(figures.non_finite))
-    reasons += [phrases.collapsed_metric(change) for change in figures.metrics if _collapsed(change, figures.limits)]
-    if not figures.metrics:
-        reasons += [phrases.collapsed_output(output) for output in figures.parity if _collapsed_output(output, figures)]
-    return tuple(reasons)
+class _Quality:
+    """What became of the metrics and of every output, beside one another."""
+
+    def __init__(self, figures: Figures) -> None:
+        self.figures = figures
+        self.outputs = tuple(
+            (output, output_finding(output, discrete=output.output in figures.discrete)) for output in figures.parity
+        )
+        same = any(output.output == figures.judged and _rounded(output) for output in figures.parity)
+        self.metrics = tuple((change, metric_finding(change, figures.limits, same=same)) for change in figures.metrics)
+        self.at_chance = tuple(change for change in figures.metrics if at_chance(change))
+
+    def broken(self) -> tuple[str, ...]:
+        """Why the artifact is of no use, by its outputs."""
+        reasons = [phrases.uncompared(name) for name in self.figures.uncompared]
+        if self.figures.non_finite:
+            reasons.append(phrases.not_finite(self.figures.non_finite))
+        reasons += [phrases.collapsed_metric(change) for change, found in self.metrics if found.state == "collapsed"]
+        reasons += [phrases.collapsed_output(output) for output, found in self._counted() if found.state == "collapsed"]
+        return tuple(reasons)
+
+    def losses(self) -> list[bool]:
+        """For each loss beyond the noise: whether a gain excuses it."""
+        findings = [found for _, found in (*self.metrics, *self._counted())]
+        return [found.state == "tolerated" for found in findings if found.state in {"lost", "tolerated"}]
+
+    def doubts(self) -> tuple[str, ...]:
+        """What keeps the rows from proving that nothing was lost."""
+        figures = self.figures
+        if not self.compared:
+            return (phrases.NOT_COMPARED,)
+        if figures.exact:
+            return ()
+        reasons = [phrases.data_dependent(name) for name in figures.data_dependent]
+        reasons += [found.doubt for _, found in (*self.metrics, *self._counted()) if found.state == "unproven"]
+        if figures.row_source == "synthetic" or (
+            figures.row_source == "calibration" and not all(_rounded(output) for output, _ in self.outputs)
+        ):
+            reasons.append(phrases.unseen_rows(figures.row_source, FEWEST_ROWS))
+        return tuple(reasons)
+
+    @property
+    def compared(self) -> bool:
+        """Whether anything was compared at all."""
+        return bool(self.metrics or self.outputs or self.figures.data_dependent)
+
+    def _counted(self) -> list[tuple[OutputParity, Finding]]:
+        """The outputs that count: all but the one that labels judge, which a training may well have changed.
+
+        That one counts, too, where the labels prove nothing, or see no gain while most answers are others.
+        """
+        if not self.metrics or self.at_chance:
+            return list(self.outputs)
+        gained = any(change.outcome == "gain" for change, _ in self.metrics)
+        return [
+            (output, found)
+            for output, found in self.outputs
+            if output.output != self.figures.judged or (not gained and _mostly_others(output))
+        ]
 
 
-def _weigh(figures: Figures) -> Verdict:
-    losses = [*_quality_losses(figures), *_cost_losses(figures)]
-    if not _gains(figures):
-        return "regressed" if losses else "unchanged"
-    if not all(losses):
+def _rounded(output: OutputParity) -> bool:
+    return not output.non_finite and (output.sqnr_db is None or output.sqnr_db >= ROUNDING_DB)
+
+
+def at_chance(change: MetricChange) -> bool:
+    """Whether the original is not shown to be better than always giving the most frequent label."""
+    return change.chance is not None and change.before_low is not None and change.before_low <= change.chance < 1
+
+
+def _mostly_others(output: OutputParity) -> bool:
+    share = output.agreement_high if output.agreement_high is not None else output.top1_agreement
+    return share is not None and share < COLLAPSED_AGREEMENT
+
+
+def _weigh(figures: Figures, quality: _Quality) -> Verdict:
+    losses = [*quality.losses(), *_cost_losses(figures)]
+    gains = _gains(figures)
+    if losses and not (gains and all(losses)):
         return "regressed"
-    return "improved" if _compared(figures) else "unchanged"
+    if quality.doubts() and (gains or quality.compared):
+        return "unproven"
+    return "improved" if gains else "unchanged"
 
 
-def _compared(figures: Figures) -> bool:
-    return bool(figures.metrics or figures.parity)
-
-
-def _weighed(verdict: Verdict, figures: Figures) -> tuple[str, ...]:
+def _weighed(verdict: Verdict, figures: Figures, quality: _Quality) -> tuple[str, ...]:
     """Why a gain did not decide, where there is one; how to accept the loss."""
-    if verdict == "unchanged" and _gains(figures) and not _compared(figures):
-        return ("The outputs were not compared, so the gain is not claimed as an improvement.",)
     if verdict != "regressed" or not _gains(figures):
         return ()
     reasons = []
-    if not all(_quality_losses(figures)):
+    if not all(quality.losses()):
         reasons.append("More quality was lost than a gain excuses; `evaluate.limits.max_drop` can allow it.")
     if not all(_cost_losses(figures)):
         reasons.append(
@@ -117,13 +190,6 @@ def _weighed(verdict: Verdict, figures: Figures) -> tuple[str, ...]:
 def _gains(figures: Figures) -> bool:
     changes: list[Size | LatencyChange | MetricChange] = [figures.size, *figures.latency, *figures.metrics]
     return any(change.outcome == "gain" for change in changes)
-
-
-def _quality_losses(figures: Figures) -> list[bool]:
-    """For each loss of quality beyond the noise: whether a gain excuses it."""
-    if figures.metrics:
-        return [_tolerated(change, figures.limits) for change in figures.metrics if change.outcome == "loss"]
-    return [False for output in figures.parity if _lost_output(output, figures)]
 
 
 def _cost_losses(figures: Figures) -> list[bool]:
@@ -149,48 +215,10 @@ def _cost_gain(figures: Figures) -> float:
     return max([*faster, -log(figures.size.ratio) if figures.size.outcome == "gain" else 0.0])
 
 
-def _tolerated(change: MetricChange, limits: Limits) -> bool:
-    if change.metric in limits.max_drop:
-        return change.drop <= limits.max_drop[change.metric]
-    return change.kind.tolerates(change.before, change.drop)
-
-
-def _collapsed(change: MetricChange, limits: Limits) -> bool:
-    if change.metric in limits.max_drop:
-        return False  # what is acceptable has been said; beyond it is a missed limit
-    return change.kind.collapses(change.before, change.drop_low)
-
-
-def _lost_output(output: OutputParity, figures: Figures) -> bool:
-    if output.output in figures.discrete:
-        return _disagrees(output, LOST_AGREEMENT)
-    return _below(output, LOST_SQNR_DB)
-
-
-def _collapsed_output(output: OutputParity, figures: Figures) -> bool:
-    disagrees = _disagrees(output, COLLAPSED_AGREEMENT)
-    if output.output in figures.discrete:
-        return disagrees
-    return _below(output, COLLAPSED_SQNR_DB) or (disagrees and _below(output, LOST_SQNR_DB))
-
-
-def _disagrees(output: OutputParity, least: float) -> bool:
-    return output.top1_agreement is not None and output.top1_agreement < least
-
-
-def _below(output: OutputParity, decibels: float) -> bool:
-    return output.sqnr_db is not None and output.sqnr_db < decibels
-
-
-def _sentences(figures: Figures) -> tuple[str, ...]:
+def _sentences(figures: Figures, quality: _Quality) -> tuple[str, ...]:
     size = phrases.size(figures.size)
-    metrics = [phrases.metric(change) for change in figures.metrics]
-    unlabelled = [] if figures.metrics else [_likeness(output, figures) for output in figures.parity]
+    metrics = [found.sentence for _, found in quality.metrics]
+    chance = [phrases.at_chance(change) for change in quality.at_chance]
+    outputs = [found.sentence for _, found in quality.outputs]
     latency = [phrases.latency(change, alone=len(figures.latency) == 1) for change in figures.latency]
-    return (size, *metrics, *unlabelled, *latency)
-
-
-def _likeness(output: OutputParity, figures: Figures) -> str:
-    if output.output in figures.discrete:
-        return phrases.agreement(output, LOST_AGREEMENT)
-    return phrases.likeness(output, LOST_SQNR_DB)
+    return (size, *metrics, *chance, *outputs, *latency)

@@ -12,7 +12,7 @@ from onnx import GraphProto, TensorProto
 
 from worker.engine.errors import LoadFailed
 
-__all__ = ["has_float16", "ort", "session", "without_paths"]
+__all__ = ["computes_in_float16", "ort", "session", "without_paths"]
 
 ort.set_default_logger_severity(3)  # errors only; warnings about foldable nodes fill a job's log
 
@@ -30,7 +30,7 @@ def session(
 
     `optimized` is where the runtime writes the graph it really executes; `config` holds further entries of
     the runtime's session configuration, by their full keys. `blocked` False keeps convolutions out of the blocked
-    layout: see `has_float16`. Raises `LoadFailed`.
+    layout: see `computes_in_float16`. Raises `LoadFailed`.
     """
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
@@ -54,12 +54,14 @@ def session(
         raise LoadFailed(f"ONNX Runtime refuses the model: {without_paths(error, model)}") from error
 
 
-def has_float16(graph: GraphProto) -> bool:
-    """Whether a graph has float16 constants: ONNX Runtime 1.31.1 crashed on some that it brought into blocked layout.
+def computes_in_float16(graph: GraphProto) -> bool:
+    """Whether a graph computes with float16 constants: ONNX Runtime 1.31.1 crashed on some in its blocked layout.
 
-    A small vision transformer in float16 ended its process with SIGSEGV in NchwcTransformer; without, it ran.
+    A small vision transformer in float16 ended its process with SIGSEGV in NchwcTransformer; without, it ran. Constants
+    that are only cast to another type, as scales of weights are, never meet a kernel of float16.
     """
-    return any(tensor.data_type == TensorProto.FLOAT16 for tensor in graph.initializer)
+    halves = {tensor.name for tensor in graph.initializer if tensor.data_type == TensorProto.FLOAT16}
+    return any(node.op_type != "Cast" and not halves.isdisjoint(node.input) for node in graph.node)
 
 
 BUILD_PLACE = re.compile(r"\S*onnxruntime\S*\.(?:h|cc|cpp|hpp):\d+ ")

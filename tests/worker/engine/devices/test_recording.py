@@ -27,12 +27,13 @@ def shifted(feeds: Arrays) -> Arrays:
 
 def made(folder: Path, batch: BatchRange, rows: int = 70) -> Recording:
     x = np.random.default_rng(0).normal(size=(rows, CLASSES)).astype(np.float32)
-    column = {"x": Whole(x), "y": Whole(x.argmax(axis=1))}
+    held = Rows({"x": Whole(x)}, {}, np.arange(rows), labels=Whole(x.argmax(axis=1)))
     return Recording(
-        tuple(record(folder / "recording", Rows(column, {}, np.arange(rows)), batch, scores, scores, seed=0)),
+        tuple(record(folder / "recording", held, batch, scores, scores, seed=0)),
         labelled=True,
         metrics=("top1",),
         output=None,
+        class_axis=1,
     )
 
 

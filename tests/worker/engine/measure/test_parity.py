@@ -10,8 +10,8 @@ from worker.engine.measure.parity import LARGEST_DB, Parity
 from worker.engine.measure.running import Pair
 
 
-def compared(before: np.ndarray, after: np.ndarray, batch: int) -> Parity:
-    parity = Parity()
+def compared(before: np.ndarray, after: np.ndarray, batch: int, axis: int | None = None) -> Parity:
+    parity = Parity({} if axis is None else {"s": axis})
     for start in range(0, len(before), batch):
         parity.add(Pair({"s": before[start : start + batch]}, {"s": after[start : start + batch]}, None))
     return parity
@@ -23,7 +23,7 @@ def test_figures_against_numpy(batch: int) -> None:
     before = rng.standard_normal((100, 10)).astype(np.float32)
     after = (before + 0.05 * rng.standard_normal((100, 10))).astype(np.float32)
 
-    (output,) = compared(before, after, batch).outputs()
+    (output,) = compared(before, after, batch, axis=1).outputs()
 
     x, y = before.astype(np.float64), after.astype(np.float64)
     assert output.sqnr_db == pytest.approx(10 * np.log10((x**2).sum() / ((y - x) ** 2).sum()))
@@ -35,7 +35,7 @@ def test_figures_against_numpy(batch: int) -> None:
 
 
 def test_equal_outputs_have_no_ratio() -> None:
-    (output,) = compared(np.ones((4, 3)), np.ones((4, 3)), 2).outputs()
+    (output,) = compared(np.ones((4, 3)), np.ones((4, 3)), 2, axis=1).outputs()
 
     assert (output.sqnr_db, output.max_abs, output.cosine, output.top1_agreement) == (None, 0, pytest.approx(1), 1)
 
@@ -55,29 +55,101 @@ def test_values_that_are_not_finite_are_counted_where_the_original_has_some() ->
     before = np.array([[1.0, 2.0], [np.inf, 1.0], [3.0, 4.0]])
     after = np.array([[1.0, np.nan], [np.inf, 1.0], [3.0, np.inf]])
 
-    (output,) = compared(before, after, 2).outputs()
+    (output,) = compared(before, after, 2, axis=1).outputs()
 
     assert output.non_finite == 2
     assert output.sqnr_db is None, "what is finite on both sides is equal"
-    assert output.top1_agreement == 0
+    assert output.top1_agreement == pytest.approx(1 / 3), "an infinity that both have is an answer"
 
 
-def test_only_scores_have_an_answer() -> None:
-    (output,) = compared(np.ones((4, 3, 2)), np.ones((4, 3, 2)), 2).outputs()
+@pytest.mark.parametrize("shape", [(4, 5), (4, 3, 2), (4, 2, 8, 8)])
+def test_only_scores_have_an_answer(shape: tuple[int, ...]) -> None:
+    (output,) = compared(np.ones(shape), np.ones(shape), 2).outputs()
 
-    assert output.top1_agreement is None
+    assert (output.top1_agreement, output.answers, output.agreement_low) == (None, None, None)
+
+
+@pytest.mark.parametrize(("shape", "axis"), [((40, 6), 1), ((40, 7, 6), 2), ((40, 6, 5, 4), 1), ((40, 6, 5), 1)])
+def test_answers_at_any_rank(shape: tuple[int, ...], axis: int) -> None:
+    rng = np.random.default_rng(0)
+    before = rng.standard_normal(shape)
+    after = before + 0.4 * rng.standard_normal(shape)
+
+    (output,) = compared(before, after, 7, axis=axis).outputs()
+
+    same = before.argmax(axis) == after.argmax(axis)
+    assert output.top1_agreement == pytest.approx(same.mean())
+    assert (output.answers, output.class_axis) == (same.size, axis)
+    assert output.agreement_low < same.mean() < output.agreement_high
+    assert 40 <= output.independent_answers <= same.size
+
+
+@pytest.mark.parametrize("axis", [1, 2, 3])
+def test_probabilities_are_recognised_by_their_sums(axis: int) -> None:
+    scores = np.exp(np.random.default_rng(1).standard_normal((12, 4, 5, 6)))
+    probabilities = (scores / scores.sum(axis, keepdims=True)).astype(np.float32)
+
+    (output,) = compared(probabilities, probabilities, 5).outputs()
+    (plain,) = compared(scores, scores, 5).outputs()
+
+    assert (output.class_axis, plain.class_axis) == (axis, None)
+
+
+def test_tokens_of_one_row_are_not_so_many_answers() -> None:
+    """Half of the rows are wrong throughout: 64 rows with 100 tokens each are worth 64 answers, not 6,400."""
+    before = np.tile(np.eye(3)[0], (64, 100, 1))
+    after = before.copy()
+    after[::2] = np.eye(3)[1]
+
+    (together,) = compared(before, after, 16, axis=2).outputs()
+    (apart,) = compared(before[:, 0], after[:, 0], 16, axis=1).outputs()
+
+    assert together.agreement_low == pytest.approx(apart.agreement_low, abs=0.02)
+
+
+def test_few_rows_leave_the_noise_open() -> None:
+    rng = np.random.default_rng(2)
+    before = rng.standard_normal((400, 8))
+    after = before + 0.1 * rng.standard_normal((400, 8))
+    after[3] += 1
+
+    low = [compared(before[:rows], after[:rows], 50).outputs()[0].sqnr_low_db for rows in (1, 8, 400)]
+
+    assert low == sorted(low)
+    assert low[0] == -LARGEST_DB
+    assert compared(before, before, 50).outputs()[0].sqnr_low_db is None
+
+
+def test_what_only_one_of_them_has_finite_is_a_difference() -> None:
+    nothing, masked = np.full((4, 3), np.nan), np.full((4, 3), -np.inf)
+
+    assert compared(masked, np.zeros((4, 3)), 2).outputs()[0].non_finite == 12
+    assert compared(masked, -masked, 2).outputs()[0].non_finite == 12
+    empty = compared(nothing, nothing, 2)
+    assert empty.outputs() == (), "there is nothing that could be equal"
+    assert empty.uncomparable == {"s"}
+    assert "no finite value on 4 rows" in empty.notes()[0]
+
+
+def test_texts_and_complex_numbers_are_compared() -> None:
+    texts = np.array(["a", "b", "c", "d"], object)
+    (words,) = compared(texts, np.array(["a", "b", "c", "x"], object), 2).outputs()
+    (waves,) = compared(np.full((4, 2), 1 + 1j), np.full((4, 2), 1 + 2j), 2).outputs()
+
+    assert words.top1_agreement == 0.75
+    assert waves.sqnr_db == pytest.approx(3.01, abs=0.01)
 
 
 @pytest.mark.parametrize("dtype", [np.int64, np.uint8, np.bool_])
 @pytest.mark.parametrize("shape", [(4,), (4, 3)])
-def test_integers_and_booleans_agree_row_by_row(dtype: type, shape: tuple[int, ...]) -> None:
+def test_integers_and_booleans_agree_value_by_value(dtype: type, shape: tuple[int, ...]) -> None:
     before = np.ones(shape, dtype)
     after = before.copy()
     after[(1, *[0] * (len(shape) - 1))] = 0
 
     parity = compared(before, after, 3)
 
-    assert parity.outputs()[0].top1_agreement == 0.75
+    assert parity.outputs()[0].top1_agreement == pytest.approx(1 - 1 / before.size)
     assert parity.outputs()[0].max_abs == 1
     assert parity.discrete == {"s"}
     assert compared(before, before, 3).outputs()[0].sqnr_db is None

@@ -4,9 +4,10 @@ from dataclasses import replace
 
 import pytest
 
-from app.spec.evaluate import Limits
+from app.spec.evaluate import Limits, OutputLimits
 from app.spec.figures import Distribution, MetricChange
 from app.spec.report import LatencyChange, OutputParity, Size
+from worker.engine.measure.noise import share_interval
 from worker.engine.measure.verdict import Figures, judge
 
 
@@ -56,9 +57,22 @@ def latency(speedup: float, low: float, high: float, batch: int = 1) -> LatencyC
     )
 
 
-def output(sqnr_db: float | None, agreement: float | None = None, non_finite: int = 0) -> OutputParity:
+def output(
+    sqnr_db: float | None, agreement: float | None = None, rows: int = 450, name: str = "scores"
+) -> OutputParity:
+    low, high = share_interval(agreement, rows) if agreement is not None else (None, None)
     return OutputParity(
-        output="scores", rows=450, sqnr_db=sqnr_db, cosine=1, max_abs=1, top1_agreement=agreement, non_finite=non_finite
+        output=name,
+        rows=rows,
+        sqnr_db=sqnr_db,
+        sqnr_low_db=sqnr_db,
+        cosine=1,
+        max_abs=1,
+        top1_agreement=agreement,
+        agreement_low=low,
+        agreement_high=high,
+        answers=None if agreement is None else rows,
+        independent_answers=None if agreement is None else rows,
     )
 
 
@@ -77,7 +91,17 @@ NOTHING = Figures(
     parity=(output(30, 0.99),),
     limits=Limits(),
     batches=(1,),
+    judged="scores",
 )
+UNLABELLED = {"size": size(260), "metrics": ()}
+AT_CHANCE = NO_DROP.model_copy(update={"before": 0.1, "after": 0.1, "chance": 0.11, "before_low": 0.08})
+
+AGREEMENT = Limits(min_agreement=0.9)
+
+
+def limits(name: str, **own: float) -> Limits:
+    return Limits(outputs={name: OutputLimits(**own)})
+
 
 INTEGERS = {"size": size(260), "metrics": (), "discrete": frozenset({"scores"})}
 
@@ -115,8 +139,55 @@ CASES = {
     "mse tripled": ("unusable", {"size": size(260), "metrics": (mse(1.0, 3.0, 1.5),)}),
     "accuracy gone": ("unusable", {"size": size(260), "metrics": (COLLAPSE,)}),
     "not finite": ("unusable", {"size": size(260), "non_finite": 3}),
-    "unlabelled, close": ("improved", {"size": size(260), "metrics": (), "parity": (output(25, 0.7),)}),
-    "unlabelled, far": ("regressed", {"size": size(260), "metrics": (), "parity": (output(8, 0.9),)}),
+    "unlabelled, close": ("improved", {"size": size(260), "metrics": (), "parity": (output(25, 0.97),)}),
+    "unlabelled, close by distance, other answers": ("regressed", {**UNLABELLED, "parity": (output(25, 0.7),)}),
+    "unlabelled, far by distance, the same answers": ("improved", {**UNLABELLED, "parity": (output(8, 0.97),)}),
+    "unlabelled, values close": ("improved", {**UNLABELLED, "parity": (output(25),)}),
+    "unlabelled, values far": ("regressed", {**UNLABELLED, "parity": (output(8),)}),
+    "unlabelled, few rows": ("unproven", {**UNLABELLED, "parity": (output(25, 1.0, rows=8),)}),
+    "unlabelled, few rows of which one differs": ("unproven", {**UNLABELLED, "parity": (output(25, 7 / 8, rows=8),)}),
+    "unlabelled, few rows, rounding": ("improved", {**UNLABELLED, "parity": (output(70, 1.0, rows=8),)}),
+    "unlabelled, few rows, equal": ("improved", {**UNLABELLED, "parity": (output(None, 1.0, rows=8),)}),
+    "one row of values": (
+        "unproven",
+        {**UNLABELLED, "parity": (output(25).model_copy(update={"sqnr_low_db": -300.0, "rows": 1}),)},
+    ),
+    "calibration rows": ("unproven", {**UNLABELLED, "row_source": "calibration"}),
+    "calibration rows, equal": (
+        "improved",
+        {**UNLABELLED, "row_source": "calibration", "parity": (output(None, 1.0),)},
+    ),
+    "made-up rows": ("unproven", {**UNLABELLED, "row_source": "synthetic", "parity": (output(None, 1.0),)}),
+    "a pure export on made-up rows": ("unchanged", {"metrics": (), "row_source": "synthetic", "exact": True}),
+    "a pure export that is smaller": ("improved", {**UNLABELLED, "row_source": "synthetic", "exact": True}),
+    "labelled, the other output ruined": (
+        "unusable",
+        {"size": size(260), "parity": (output(30, 0.99), output(-1, name="box"))},
+    ),
+    "labelled, the other output lost": (
+        "regressed",
+        {"size": size(260), "parity": (output(30, 0.99), output(2, name="box"))},
+    ),
+    "a drop that few rows leave open": ("unproven", {"size": size(260), "metrics": (top1(0.0, -0.3, 0.3),)}),
+    "a drop beyond what is tolerated, within the noise": (
+        "unproven",
+        {"size": size(260), "metrics": (top1(0.03, -0.01, 0.045),)},
+    ),
+    "few labelled rows, equal outputs": (
+        "improved",
+        {"size": size(260), "metrics": (top1(0.0, -0.3, 0.3),), "parity": (output(None, 1.0),)},
+    ),
+    "labels at chance, other answers": (
+        "regressed",
+        {"size": size(260), "metrics": (AT_CHANCE,), "parity": (output(5, 0.7),)},
+    ),
+    "labels at chance, the same answers": (
+        "improved",
+        {"size": size(260), "metrics": (AT_CHANCE,), "parity": (output(25, 0.99),)},
+    ),
+    "another shape": ("unusable", {"size": size(260), "uncompared": ("boxes",)}),
+    "as many boxes as it finds": ("unproven", {"size": size(260), "data_dependent": ("boxes",)}),
+    "unlabelled, near the bound": ("unproven", {"size": size(260), "metrics": (), "parity": (output(8, 0.9),)}),
     "unlabelled, other answers": ("unusable", {"size": size(260), "metrics": (), "parity": (output(8, 0.3),)}),
     "unlabelled, noise": ("unusable", {"size": size(260), "metrics": (), "parity": (output(-1),)}),
     "unlabelled, equal": ("improved", {"size": size(260), "metrics": (), "parity": (output(None, 1.0),)}),
@@ -124,8 +195,13 @@ CASES = {
     "integers, one row far off": ("improved", {**INTEGERS, "parity": (output(3, 0.995),)}),
     "integers, some rows differ": ("regressed", {**INTEGERS, "parity": (output(40, 0.98),)}),
     "integers, most rows differ": ("unusable", {**INTEGERS, "parity": (output(40, 0.3),)}),
-    "smaller, not compared": ("unchanged", {"size": size(260), "metrics": (), "parity": ()}),
-    "labels outweigh parity": ("improved", {"size": size(260), "parity": (output(5, 0.4),)}),
+    "smaller, not compared": ("unproven", {"size": size(260), "metrics": (), "parity": ()}),
+    "labels outweigh parity": ("improved", {"size": size(260), "parity": (output(5, 0.8),)}),
+    "no gain by the labels, most answers others": ("unusable", {"size": size(260), "parity": (output(5, 0.4),)}),
+    "a gain by the labels, most answers others": (
+        "improved",
+        {"size": size(260), "metrics": (top1(-0.5, -0.6, -0.4, 0.3),), "parity": (output(5, 0.4),)},
+    ),
     "limit: drop": ("unusable", {"metrics": (LARGE_DROP,), "limits": Limits(max_drop={"top1": 0.01})}),
     "limit: more is allowed": (
         "improved",
@@ -148,6 +224,21 @@ CASES = {
         "improved",
         {"size": size(260), "parity": (output(None),), "limits": Limits(min_sqnr_db=90)},
     ),
+    "limit: agreement": ("unusable", {"size": size(260), "limits": Limits(min_agreement=0.995)}),
+    "limit: agreement of an output without answers": ("unusable", {"parity": (output(40),), "limits": AGREEMENT}),
+    "limit: of one output": (
+        "unusable",
+        {"parity": (output(40, 0.99), output(20, name="box")), "limits": limits("box", min_sqnr_db=30)},
+    ),
+    "limit: of one output replaces that of all": (
+        "improved",
+        {
+            "size": size(260),
+            "parity": (output(40, 0.99), output(20, name="box")),
+            "limits": limits("box", min_sqnr_db=15).model_copy(update={"min_sqnr_db": 30}),
+        },
+    ),
+    "limit: of an output that was not compared": ("unusable", {"limits": limits("boxes", min_sqnr_db=15)}),
     "limit: signal to noise of nothing": ("unusable", {"parity": (), "limits": Limits(min_sqnr_db=1)}),
 }
 
@@ -170,6 +261,7 @@ def test_reasons_are_sentences_with_figures() -> None:
     assert judge(figures).reasons == (
         "3.6 times smaller (44.7 MB -> 12.4 MB).",
         "top-1 97.0 % -> 96.8 %: a drop of 0.2 points, below what 450 rows can resolve reliably.",
+        "Output 'scores' follows the original at 30.0 dB signal to noise, the same answer on 99.0% of 450 rows.",
         "No difference in speed shown: 1.01x (0.98 to 1.04).",
     )
 
@@ -213,7 +305,7 @@ def test_one_row_is_one_row() -> None:
 
     judgement = judge(replace(NOTHING, metrics=(one,)))
 
-    assert judgement.verdict == "unchanged"
+    assert judgement.verdict == "unproven"
     assert "below what 1 row can resolve reliably." in judgement.reasons[1]
 
 

@@ -1,5 +1,6 @@
 """How a metric is gathered batch by batch, for one model, and compared with another model's on the same rows."""
 
+import math
 from abc import ABC, abstractmethod
 from typing import Any, Self
 
@@ -49,6 +50,25 @@ class Accumulator(ABC):
             return self.metric.loss(self.value(rows), after.value(rows))
 
         return paired_bootstrap(len(self), resampled)
+
+    def rows_to_tell(self, after: Self, bound: float) -> int | None:
+        """About how many rows like these would show or exclude a loss beyond `bound`; None where it is not known.
+
+        Loss and spread stay as they are; an interval shrinks with the root of the rows.
+        """
+        loss, (low, high) = self.loss(after), self.loss_interval(after)
+        reach = high - loss if loss < bound else loss - low
+        if loss == bound or not math.isfinite(reach):
+            return None
+        return math.ceil(len(self) * (reach / (bound - loss)) ** 2)
+
+    def chance(self) -> float | None:
+        """The value that a model reaches which has learned nothing of its inputs; None where there is no such level."""
+        return None
+
+    def value_interval(self) -> tuple[float, float] | None:
+        """95 % interval of the value; None where it is not compared with anything."""
+        return None
 
     def judged(self, outputs: Arrays) -> np.ndarray:
         """The output that is judged."""

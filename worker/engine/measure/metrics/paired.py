@@ -52,17 +52,23 @@ class PairedMetrics:
 
 def _change(before: Accumulator, after: Accumulator) -> MetricChange:
     """The figures so far. Raises `MetricNotApplicable` where the metric says nothing about these models."""
-    was, now = before.value(), after.value()
+    was, now, drop = before.value(), after.value(), before.loss(after)
     low, high = before.loss_interval(after)
     if not (math.isfinite(low) and math.isfinite(high)):
         raise MetricNotApplicable("one row has no spread to tell a difference from noise")
+    kind = before.metric
+    bound = kind.inexcusable(was) if kind.tolerates(was, drop) else 0.0
+    span = before.value_interval()
     return MetricChange(
-        metric=before.metric.name,
+        metric=kind.name,
         before=was,
         after=now,
         rows=len(before),
         resolution=before.resolution,
-        drop=before.loss(after),
+        drop=drop,
         drop_low=low,
         drop_high=high,
+        rows_needed=None if high <= bound or low > 0 else before.rows_to_tell(after, bound),
+        chance=before.chance(),
+        before_low=span[0] if span else None,
     )

@@ -17,7 +17,7 @@ from worker.engine.measure.placement import measure_placement, rounded_by_runtim
 from worker.engine.measure.running import Arrays, Run, Session, runner
 from worker.engine.measure.runtime import Layers
 from worker.engine.measure.size import measure_size
-from worker.engine.onnx_graph.sessions import has_float16, ort, session
+from worker.engine.onnx_graph.sessions import computes_in_float16, ort, session
 from worker.toolchains.turns import Once, take_turns
 
 
@@ -58,7 +58,7 @@ class OnnxRuntime:
 
     @cached_property
     def _blocked(self) -> bool:
-        return not has_float16(onnx.load(self.artifact, load_external_data=False).graph)
+        return not computes_in_float16(onnx.load(self.artifact, load_external_data=False).graph)
 
     @cached_property
     def _placement(self) -> Placement:

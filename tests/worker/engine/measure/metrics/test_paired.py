@@ -123,15 +123,15 @@ def test_top5_of_five_classes_says_nothing() -> None:
 @pytest.mark.parametrize(
     ("first_output", "labels", "why"),
     [
-        ((3, 3), np.array([0, 1, 3]), "labels range from 0 to 3; the first output has 3 columns"),
+        ((3, 3), np.array([0, 1, 3]), "labels range from 0 to 3; the judged output has 3 classes"),
         ((3, 3), np.array([0, 1, -1]), "labels range from -1 to 1"),
         ((1, 3), np.array([2**63], np.uint64), "labels range from 0 to 9223372036854775808"),
         ((3, 3), np.array([0.0, 1.0, 2.0]), "the labels are float64"),
         ((3, 3), np.eye(3), "store the number of the class"),
-        ((3, 3), np.zeros((3, 2), np.int64), r"one label per row"),
-        ((3, 1), np.array([0, 1, 1]), "the first output has one column"),
-        ((3,), np.array([0, 1, 1]), r"the first output is [3]"),
-        ((3, 2, 4, 4), np.zeros(3, np.int64), "the first output is [3, 2, 4, 4]"),
+        ((3, 3), np.zeros((3, 2), np.int64), r"a label per row, token or pixel"),
+        ((3, 1), np.array([0, 1, 1]), "the judged output has one column"),
+        ((3,), np.array([0, 1, 1]), r"the judged output is [3]"),
+        ((3, 2, 4, 4), np.zeros(3, np.int64), "the judged output is [3, 2, 4, 4]"),
     ],
 )
 def test_labels_that_are_no_classes_leave_the_metric_out(
