@@ -1,7 +1,9 @@
 """Admission of data sets."""
 
+import logging
 from pathlib import Path
 
+from app.admission.defects import DEFECTS
 from app.admission.errors import (
     AdmissionError,
     Broken,
@@ -18,6 +20,8 @@ from app.admission.sniff import Kind, sniff
 from app.admission.text_archive import TextArchive, TokenizerMissing, is_text_archive
 from app.spec.data import LABELS, DatasetInfo, DatasetSpec, split_bounds
 from app.spec.transforms import TransformMismatch
+
+log = logging.getLogger(__name__)
 
 
 class MalformedDataset(AdmissionError):
@@ -78,14 +82,17 @@ def admit_dataset(path: Path, spec: DatasetSpec, *, max_inflated_bytes: int) -> 
     """
     try:
         info = _read(path, spec, max_inflated_bytes)
+        _require_splits(info.rows, spec)
+        _require_transforms(info, spec)
     except Broken as error:
         raise MalformedDataset(f"The data set is damaged: {error}.") from error
     except Unsafe as error:
         raise PickledDataset(str(error)) from error
     except Inflating as error:
         raise DatasetBomb(f"The data set is refused: {error}.") from error
-    _require_splits(info.rows, spec)
-    _require_transforms(info, spec)
+    except DEFECTS as error:
+        log.exception("a data set was refused by a defect of its reader")
+        raise MalformedDataset("The data set is damaged: it does not follow its format.") from error
     return info
 
 

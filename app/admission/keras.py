@@ -142,7 +142,7 @@ def _require_harmless(config: dict[str, Any]) -> None:
 def _require_known(value: dict[str, Any]) -> None:
     if "class_name" in value:
         name = as_text(value["class_name"])
-        module, registered = value.get("module"), value.get("registered_name")
+        module, registered = (_optional_text(value, key) for key in ("module", "registered_name"))
         if name == "Lambda" or name.startswith("__lambda"):
             raise CustomCode("The model has a Lambda layer, which is Python code.")
         if registered not in {None, name} or (module is not None and module not in _MODULES):
@@ -159,6 +159,10 @@ def _require_known(value: dict[str, Any]) -> None:
         chosen = value.get(setting)
         if chosen is not None and not (isinstance(chosen, str) and _ACTIVATION.fullmatch(chosen)):
             raise CustomCode(f"The model has an {setting} that is not one of Keras's own.")
+
+
+def _optional_text(value: dict[str, Any], key: str) -> str | None:
+    return None if value.get(key) is None else as_text(value[key])
 
 
 def _require_float32(policy: object) -> None:

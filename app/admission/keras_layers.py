@@ -182,9 +182,10 @@ def _reshaped(config: Config, shapes: Sequence[Shape]) -> Made:
 
 def _permuted(config: Config, shapes: Sequence[Shape]) -> Made:
     order = config.get("dims")
-    if not isinstance(order, list) or sorted(order) != list(range(1, len(shapes[0]))):
+    axes = order if isinstance(order, list) and all(type(axis) is int for axis in order) else []
+    if sorted(axes) != list(range(1, len(shapes[0]))):
         raise Broken("a Permute names axes that its input does not have")
-    return (shapes[0][0], *(shapes[0][axis] for axis in order)), 0
+    return (shapes[0][0], *(shapes[0][axis] for axis in axes)), 0
 
 
 def _repeated(config: Config, shapes: Sequence[Shape]) -> Made:

@@ -1,9 +1,11 @@
 """Admission of models: what the file is decides who reads it."""
 
+import logging
 from pathlib import Path
 from typing import BinaryIO
 
 from app.admission.bundle import MAX_GRAPH_BYTES, ExternalData, graph_members, read_bundle, tidy
+from app.admission.defects import DEFECTS
 from app.admission.errors import (
     EXPORT,
     AdmissionError,
@@ -26,6 +28,8 @@ from app.admission.weights import admit_weights
 from app.admission.zipped import Archive
 from app.spec.architecture import Architecture
 from app.spec.signature import ModelInfo
+
+log = logging.getLogger(__name__)
 
 
 class TorchScriptRejected(AdmissionError):
@@ -85,6 +89,9 @@ def admit_model(path: Path, *, max_inflated_bytes: int, architecture: Architectu
         raise UnsafePickle(str(error)) from error
     except Inflating as error:
         raise ModelBomb(f"The model is refused: {error}.") from error
+    except DEFECTS as error:
+        log.exception("a model was refused by a defect of its reader")
+        raise MalformedModel("The model is damaged: it does not follow its format.") from error
     if architecture is not None and info.architecture is None:
         raise ArchitectureNotNeeded(f"An architecture is declared for a file that holds a graph ({info.format}).")
     return info

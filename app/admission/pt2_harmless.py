@@ -111,8 +111,9 @@ def _require_guards(guards: Any) -> None:
 
 
 def _require_cpu(device: Any) -> None:
-    if as_dict(device).get("type") not in {"cpu", "meta"}:
-        raise WrongDevice(f"The model was exported on {str(device.get('type'))[:20]!r}.")
+    kind = as_text(as_dict(device).get("type"))
+    if kind not in {"cpu", "meta"}:
+        raise WrongDevice(f"The model was exported on {kind[:20]!r}.")
 
 
 def _require_no_namedtuple(fields: Any) -> None:
@@ -143,9 +144,9 @@ def _require_node(tree: dict[str, Any], depth: int) -> None:
     if depth > MAX_TREE_DEPTH:
         raise TooComplex("The model's inputs or outputs nest too deep.")
     kind, context = tree.get("type"), tree.get("context")
-    if kind is not None and kind not in _TREE_TYPES:
+    if kind is not None and as_text(kind) not in _TREE_TYPES:
         raise UnsupportedOperator(
-            f"The model takes or returns a {str(kind)[:60]!r}.",
+            f"The model takes or returns a {kind[:60]!r}.",
             remedy="Return tensors, tuples, lists or dicts, and export again.",
         )
     keys = loads(context) if isinstance(context, str) and context else None

@@ -63,6 +63,8 @@ class Reader:
             kind = wanted.fields.get(number) if wanted else None
             if kind is not None and number in found:
                 raise Broken("a structure has a field twice")
+            if code in {_TRUE, _FALSE} and kind not in {None, bool}:
+                raise Broken("a field has another type than its format says")
             value = code == _TRUE if code in {_TRUE, _FALSE} else self._value(code, kind, depth + 1)
             if kind is not None:
                 found[number] = True if kind is bool else value

@@ -16,7 +16,6 @@ from app.db import uploads
 from app.db.database import Database
 from app.db.tables import Upload, UploadState
 from app.db.types import from_now
-from app.errors import PareError
 from app.ids import NotFound, new_id, parse, public
 from app.services.errors import DigestMismatch, PartsMissing, UploadNotOpen, UploadTooLarge
 from app.services.library import Arrival, Library
@@ -125,7 +124,8 @@ class Uploads:
     def complete(self, tenant: str, upload: Upload, parts: Sequence[Part]) -> str:
         """Join the parts, admit the file, and return the id of the model or data set it became.
 
-        Completing twice gives the same answer. A file that is refused aborts the upload.
+        Completing twice gives the same answer. A file that is refused aborts the upload; after any other failure it
+        is open again, so that it can be completed or given up.
         """
         if upload.state == "completed" and upload.resource:
             return upload.resource
@@ -142,8 +142,8 @@ class Uploads:
             self._move(upload.id, "completing", "aborted")
             self._store.delete(upload.key)
             raise
-        except PareError:
-            self._move(upload.id, "completing", "open")  # wrong parts, or storage away: may be tried again
+        except BaseException:
+            self._move(upload.id, "completing", "open")  # wrong parts, storage away, a defect of ours, an interrupt
             raise
         self._move(upload.id, "completing", "completed", resource)
         return resource

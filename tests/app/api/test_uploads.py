@@ -1,12 +1,16 @@
 """Multipart uploads through the service (the contract on S3 is the same and is tested end to end)."""
 
 import hashlib
+from typing import NoReturn
 
 import httpx
 import numpy as np
 import pytest
 
 from app.api.components import Components
+from app.services.library import Library
+from app.services.uploads import Uploads
+from app.storage import Part
 from tests.support.api import OCTETS, send
 from tests.support.files import npz_bytes, onnx_classifier
 from tests.support.sizes import MIB
@@ -95,6 +99,33 @@ def test_a_file_that_is_not_fit_aborts_the_upload(client: httpx.Client) -> None:
 
     assert refused.json()["code"] == "model.unsupported_format"
     assert client.get(f"/uploads/{upload['id']}").json()["status"] == "aborted"
+
+
+class _FailingLibrary(Library):
+    """Fails as no library should."""
+
+    failure: type[BaseException] = Exception
+
+    def add_model(self, *_: object, **__: object) -> NoReturn:
+        raise self.failure("not foreseen")
+
+
+@pytest.mark.parametrize("failure", [TypeError, OSError, MemoryError, KeyboardInterrupt])
+def test_an_upload_is_open_again_after_a_failure_that_nobody_foresaw(
+    client: httpx.Client, components: Components, failure: type[BaseException]
+) -> None:
+    body = onnx_classifier()
+    shown = client.post("/uploads", json={"kind": "model", "name": "m", "bytes": len(body)}).json()
+    etags = send(client, shown, body)
+    library = _FailingLibrary(components.database, components.store, components.settings)
+    library.failure = failure
+    failing = Uploads(components.database, components.store, library, components.settings)
+    upload = failing.get("default", shown["id"])
+    with pytest.raises(failure):
+        failing.complete(upload.tenant, upload, [Part(part["number"], part["etag"]) for part in etags])
+
+    assert client.get(f"/uploads/{shown['id']}").json()["status"] == "open"
+    assert client.post(f"/uploads/{shown['id']}/complete", json={"parts": etags}).status_code == 200
 
 
 def test_a_model_comes_in_parts_too(client: httpx.Client) -> None:
