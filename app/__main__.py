@@ -21,7 +21,7 @@ def main() -> None:
             sys.exit("PARE_BROKER_URL is memory://, which reaches no other process: run `python -m worker embedded`.")
         app = create_app(Components.build(settings))
     except PareError as error:
-        sys.exit(f"{error.detail} {error.remedy}")
+        sys.exit(error.explanation)
     uvicorn.run(app, host=settings.host, port=settings.port, log_config=None, access_log=False, server_header=False)
 
 

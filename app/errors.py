@@ -28,6 +28,11 @@ class PareError(Exception):
         if remedy is not None:
             self.remedy = remedy  # type: ignore[misc]  # the instance's cure shadows the class's
 
+    @property
+    def explanation(self) -> str:
+        """What happened and what to do, as one text."""
+        return f"{self.detail} {self.remedy}"
+
     @classmethod
     def every(cls) -> Iterator[type["PareError"]]:
         """Yield each class below this one that has a code of its own."""

@@ -22,7 +22,7 @@ os.environ |= {
 }
 
 from bench.harness.commit import commit
-from bench.harness.document import Conditions, Told, document, section
+from bench.harness.document import Conditions, StoryResult, document, section
 from bench.harness.scene import Scene, Story
 from worker.engine.measure.machine import describe_machine, load_average
 
@@ -55,21 +55,21 @@ def main(arguments: Sequence[str] | None = None, stories: Mapping[str, Story] | 
     known = list(stories or NAMES)
     options = _options(known, arguments)
     started, load = datetime.now(UTC), load_average()
-    told = []
+    results = []
     for name in options.stories or known:
-        told.append(tell(stories[name] if stories else story(name), quick=options.quick))
-        print(section(told[-1]), flush=True)
+        results.append(tell(stories[name] if stories else story(name), quick=options.quick))
+        print(section(results[-1]), flush=True)
     if options.output:
         conditions = Conditions(describe_machine(), started, load, load_average(), commit())
-        options.output.write_text(document(conditions, told), encoding="utf-8")
+        options.output.write_text(document(conditions, results), encoding="utf-8")
         print(f"wrote {options.output}")
-    missed = [(measured.story.name, figure) for measured in told for figure in measured.figures if not figure.met]
+    missed = [(result.story.name, figure) for result in results for figure in result.figures if not figure.met]
     for name, figure in missed:
         print(f"{name}: {figure.name} is {figure.shown}, required is {figure.requirement}", file=sys.stderr)
     return 1 if missed else 0
 
 
-def tell(story: Story, *, quick: bool) -> Told:
+def tell(story: Story, *, quick: bool) -> StoryResult:
     """Tell one story in a folder of its own, which is deleted."""
     folder = Path(tempfile.mkdtemp(prefix="pare-bench-"))
     started = time.monotonic()
@@ -82,7 +82,7 @@ def tell(story: Story, *, quick: bool) -> Told:
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     say("done")
-    return Told(story, figures, time.monotonic() - started)
+    return StoryResult(story, figures, time.monotonic() - started)
 
 
 def _options(known: Sequence[str], arguments: Sequence[str] | None) -> argparse.Namespace:

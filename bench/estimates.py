@@ -21,7 +21,7 @@ def tell(_scene: Scene) -> list[Figure]:
     """The median and the range of the errors, by family, then by device."""
     figures: list[Figure] = []
     for family in FAMILIES:
-        found: dict[str, Fitted] = {}
+        fits: dict[str, Fitted] = {}
         for device in published().devices:
             for threads in device.threads:
                 try:
@@ -29,19 +29,19 @@ def tell(_scene: Scene) -> list[Figure]:
                 except NotFitted:
                     continue
                 on = "" if device.kind == "gpu" else f", {threads} {'thread' if threads == 1 else 'threads'}"
-                found[f"{device.title}{on}"] = fit
-        medians = [fit.median_error for fit in found.values()]
+                fits[f"{device.title}{on}"] = fit
+        medians = [fit.median_error for fit in fits.values()]
         figures.append(
             Figure(
                 f"{family.name}, all devices",
                 median(medians),
                 bound=at_most(TYPICAL[family.name]),
-                low=min(min(fit.errors) for fit in found.values()),
-                high=max(fit.worst_error for fit in found.values()),
+                low=min(min(fit.errors) for fit in fits.values()),
+                high=max(fit.worst_error for fit in fits.values()),
             )
         )
         figures += [
             Figure(f"{family.name}, {name}", fit.median_error, low=min(fit.errors), high=fit.worst_error)
-            for name, fit in found.items()
+            for name, fit in fits.items()
         ]
     return figures

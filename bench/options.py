@@ -68,14 +68,14 @@ def tell(scene: Scene) -> list[Figure]:
 
 def gains(name: str, subjects: list[tuple[Subject, Path]], *, per_channel: bool) -> list[Figure]:
     """Signal to noise without options, and the gain of each, and of all."""
-    plain = [
+    baselines = [
         noise(*subject, QuantizeStatic(per_channel=per_channel, **dict.fromkeys(OPTIONS, False)))
         for subject in subjects
     ]
-    rows = [Figure.mean_of(f"{name}: signal to noise without options", plain, "dB")]
+    rows = [Figure.mean_of(f"{name}: signal to noise without options", baselines, "dB")]
     for option, chosen in (*((option, (option,)) for option in OPTIONS), ("all three", OPTIONS)):
         step = QuantizeStatic(per_channel=per_channel, **{name: name in chosen for name in OPTIONS})
-        gained = [noise(*subject, step) - before for subject, before in zip(subjects, plain, strict=True)]
+        gained = [noise(*subject, step) - before for subject, before in zip(subjects, baselines, strict=True)]
         rows.append(Figure.mean_of(f"{name}: gain of {option}", gained, "dB"))
     return rows
 

@@ -75,17 +75,17 @@ def halved(program: Program, step: PruneChannels) -> Halved:
     return Halved(seconds, cost_of(channels), cost_of(channels, pruned_mask), proof.difference)
 
 
-def figures(name: str, found: dict[int, Halved]) -> list[Figure]:
+def figures(name: str, halves: dict[int, Halved]) -> list[Figure]:
     """The rows of one network, by the size of the blocks that channels are kept in."""
-    first = next(iter(found.values()))
-    rows = [Figure(f"{name}: analysis", min(halved.seconds for halved in found.values()), "s", at_most(SECONDS))]
+    first = next(iter(halves.values()))
+    rows = [Figure(f"{name}: analysis", min(halved.seconds for halved in halves.values()), "s", at_most(SECONDS))]
     for unit, scale, of in (("M parameters", 1e6, "parameters"), ("G multiply-accumulates", 1e9, "macs")):
         rows.append(Figure(f"{name}: before", getattr(first.before, of) / scale, unit))
         rows += [
             Figure(f"{name}: after, blocks of {block}", getattr(halved.after, of) / scale, unit)
-            for block, halved in found.items()
+            for block, halved in halves.items()
         ]
-    worst = max(halved.difference for halved in found.values())
+    worst = max(halved.difference for halved in halves.values())
     return [*rows, Figure(f"{name}: largest difference from the masked network", worst, "", at_most(TOLERANCE))]
 
 

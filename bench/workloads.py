@@ -91,29 +91,29 @@ def is_winograd(module: nn.Module) -> bool:
 
 def layers_of(network: nn.Module, width: int) -> list[list[int]]:
     """Of each convolution and matrix product: multiply-accumulates, weights, values read, values written, if fast."""
-    found: list[list[int]] = []
+    layers: list[list[int]] = []
 
     def note(module: nn.Module, given: tuple[torch.Tensor, ...], out: torch.Tensor) -> None:
         weight: Any = module.weight
         macs = out.numel() * weight[0].numel()
-        found.append([macs, weight.numel(), given[0].numel(), out.numel(), int(is_winograd(module))])
+        layers.append([macs, weight.numel(), given[0].numel(), out.numel(), int(is_winograd(module))])
 
     for module in network.modules():
         if isinstance(module, nn.Conv2d | nn.Linear):
             module.register_forward_hook(note)
     with torch.device("meta"):
         network.eval()(torch.empty(1, 3, width, width))
-    return found
+    return layers
 
 
 def workloads() -> dict[str, list[list[int]]]:
     """By the published name."""
-    found = {}
+    by_name = {}
     with torch.device("meta"):
         for name, (known, width) in NETWORKS.items():
-            found[name] = layers_of(torchvision().models.get_model(known, weights=None), width)
-        found["mobilenet"], found["mobilenet_ssd"] = layers_of(Classifier(), 224), layers_of(Detector(), 300)
-    return dict(sorted(found.items()))
+            by_name[name] = layers_of(torchvision().models.get_model(known, weights=None), width)
+        by_name["mobilenet"], by_name["mobilenet_ssd"] = layers_of(Classifier(), 224), layers_of(Detector(), 300)
+    return dict(sorted(by_name.items()))
 
 
 if __name__ == "__main__":

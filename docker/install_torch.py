@@ -70,8 +70,8 @@ def offered(requirement: str, index: str) -> tuple[str | None, str]:
     asked = pip_install(*flags, requirement)
     if asked.returncode:
         return None, (asked.stderr.strip().splitlines() or ["no reason given"])[-1]
-    (found,) = json.loads(asked.stdout)["install"]
-    return build_of(found["metadata"]["version"], found["metadata"].get("requires_dist", [])), ""
+    (package,) = json.loads(asked.stdout)["install"]
+    return build_of(package["metadata"]["version"], package["metadata"].get("requires_dist", [])), ""
 
 
 def installed(pin: str) -> str | None:

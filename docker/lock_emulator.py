@@ -33,8 +33,8 @@ def main() -> None:
     lines = ["# Debian 12, pinned by `make lock-emulator`: machine, SHA-256, path on a mirror.", f"# as of {date}"]
     for machine, roots in ROOTS.items():
         packages = index(machine, digests)
-        found = sorted(closure(roots, packages))
-        lines += [f"{machine} {packages[name]['SHA256']} {packages[name]['Filename']}" for name in found]
+        names = sorted(closure(roots, packages))
+        lines += [f"{machine} {packages[name]['SHA256']} {packages[name]['Filename']}" for name in names]
     (LOCKS / "emulator-debian.txt").write_text("\n".join(lines) + "\n")
     (LOCKS / "emulator.txt").write_text("".join(wheels()))
 
@@ -44,14 +44,14 @@ def release() -> tuple[str, dict[str, str]]:
     with tempfile.NamedTemporaryFile() as signed:
         signed.write(fetched("dists/bookworm/InRelease"))
         signed.flush()
-        told = subprocess.run(  # noqa: S603  # Debian's own tool and key, no shell
+        signed_text = subprocess.run(  # noqa: S603  # Debian's own tool and key, no shell
             ["/usr/bin/gpgv", "--quiet", "--keyring", KEYRING, "--output", "-", signed.name],
             check=True,
             capture_output=True,
             text=True,
         ).stdout
-    (date,) = (line.partition(": ")[2] for line in told.splitlines() if line.startswith("Date: "))
-    rows = (line.split() for line in told.partition("\nSHA256:\n")[2].splitlines())
+    (date,) = (line.partition(": ")[2] for line in signed_text.splitlines() if line.startswith("Date: "))
+    rows = (line.split() for line in signed_text.partition("\nSHA256:\n")[2].splitlines())
     when = email.utils.parsedate_to_datetime(date.replace("UTC", "+0000"))
     return when.strftime("%Y%m%dT%H%M%SZ"), {row[2]: row[0] for row in rows if len(row) == 3}
 
@@ -71,14 +71,14 @@ def index(machine: str, digests: dict[str, str]) -> Index:
 
 def closure(roots: list[str], packages: Index) -> set[str]:
     """The roots and the libraries that they need; tools for a running system are left out."""
-    found: set[str] = set()
+    closed: set[str] = set()
     left = list(roots)
     while left:
         name = left.pop()
-        if name not in found:
-            found.add(name)
+        if name not in closed:
+            closed.add(name)
             left += [other for other in needed(packages[name]) if other.startswith("lib") or other == "zlib1g"]
-    return found
+    return closed
 
 
 def needed(package: dict[str, str]) -> Iterator[str]:

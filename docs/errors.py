@@ -29,12 +29,12 @@ def every_error() -> dict[str, type[PareError]]:
             # Toolchains import what only their environments have, and their errors travel as codes of the engine's.
             if not module.name.endswith("__main__") and not module.name.startswith("worker.toolchains."):
                 importlib.import_module(module.name)
-    found: dict[str, type[PareError]] = {}
+    errors: dict[str, type[PareError]] = {}
     for error in PareError.every():
-        known = found.setdefault(error.code, error)
+        known = errors.setdefault(error.code, error)
         if known is not error:
             raise ValueError(f"{error.code} is declared by {known.__qualname__} and {error.__qualname__}")
-    return dict(sorted(found.items()))
+    return dict(sorted(errors.items()))
 
 
 def rows() -> Iterator[str]:

@@ -8,4 +8,4 @@ from migrations import upgrade
 try:
     upgrade(load().database)
 except SettingsInvalid as error:
-    sys.exit(f"{error.detail} {error.remedy}")
+    sys.exit(error.explanation)

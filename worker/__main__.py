@@ -27,7 +27,7 @@ def main() -> None:
         configure(settings.log_format)
         _serve(options.mode, settings)
     except PareError as error:
-        sys.exit(f"{error.detail} {error.remedy}")
+        sys.exit(error.explanation)
 
 
 def _options() -> argparse.Namespace:

@@ -119,8 +119,8 @@ def _lines() -> Iterator[str]:
 @lru_cache(maxsize=8)
 def _entry(name: str) -> dict[str, Any] | None:
     start = f'{{"name":"{name}",'
-    found = next((line for line in _lines() if line.startswith(start)), None)
-    return None if found is None else json.loads(found)
+    entry = next((line for line in _lines() if line.startswith(start)), None)
+    return None if entry is None else json.loads(entry)
 
 
 def _require_taken(architecture: Architecture, entry: dict[str, Any]) -> None:

@@ -35,15 +35,15 @@ def tidy(members: Mapping[str, Member]) -> dict[str, Member]:
 
     Only for bundles, which the worker unpacks by these rules. Other loaders go by the names as they are.
     """
-    found: dict[str, Member] = {}
+    kept: dict[str, Member] = {}
     for raw, member in members.items():
         name = raw.removeprefix("./")
         if is_litter(name):
             continue
-        if name in found:
+        if name in kept:
             raise Broken(f"two members are named {name!r}")
-        found[name] = replace(member, name=name)
-    return found
+        kept[name] = replace(member, name=name)
+    return kept
 
 
 def read_bundle(file: BinaryIO, members: Mapping[str, Member], archive: Archive | None) -> ModelInfo:

@@ -137,11 +137,11 @@ class _Parser:
             raise self._unsafe()
         tokens, position, text = [], 0, text.rstrip()
         while position < len(text):
-            found = _TOKEN.match(text, position)
-            if found is None or found.lastgroup is None:
+            match = _TOKEN.match(text, position)
+            if match is None or match.lastgroup is None:
                 raise self._unsafe()
-            tokens.append(Token(found.lastgroup, found[found.lastgroup]))
-            position = found.end()
+            tokens.append(Token(match.lastgroup, match[match.lastgroup]))
+            position = match.end()
         return [*tokens, Token("end", "")]
 
     def _unsafe(self) -> UnsafeExpression:

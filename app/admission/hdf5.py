@@ -46,8 +46,8 @@ class Attributes:
         """The attribute's bytes; None where there is no such attribute."""
         wanted = name.encode()
         for message in self._messages():
-            found, datatype, value = _attribute(message)
-            if found == wanted:
+            title, datatype, value = _attribute(message)
+            if title == wanted:
                 return self._text(datatype, value)
         return None
 

@@ -61,14 +61,14 @@ def _windows(config: Config, sizes: Sequence[int | None], kernel: str, default_s
     window = _numbers(config, kernel, rank, 2)
     strides = window if default_stride and not config.get("strides") else _numbers(config, "strides", rank)
     dilation, padding = _numbers(config, "dilation_rate", rank), config.get("padding", "valid")
-    found: list[int | None] = []
+    outputs: list[int | None] = []
     for size, width, stride, spread in zip(sizes, window, strides, dilation, strict=True):
         reach = (width - 1) * spread if padding == "valid" else 0
         left = None if size is None else size - reach
         if stride < 1 or (left is not None and left < 1):
             raise Broken("a layer's window does not fit its input")
-        found.append(None if left is None else (left - 1) // stride + 1)
-    return found
+        outputs.append(None if left is None else (left - 1) // stride + 1)
+    return outputs
 
 
 def _biases(config: Config, count: int) -> int:

@@ -200,23 +200,23 @@ class _Model:
 
     def _one(self, span: Span, layout: Layout, wanted: int, name: str) -> Span:
         """The only field of a message; its other fields would be other types of the value."""
-        found = list(self._walker.fields(span, layout))
-        if not found:
+        types = list(self._walker.fields(span, layout))
+        if not types:
             raise UnsupportedType(f"{name[:80]!r} has no declared type.")
-        number, value = found[0]
+        number, value = types[0]
         if number != wanted:
             raise UnsupportedType(f"{name[:80]!r} is a {_OTHER_TYPES[number]}, not a tensor.")
-        if len(found) > 1:
+        if len(types) > 1:
             raise Broken(f"{name[:80]!r} has two types")
         return _span(value)
 
     def _dimension(self, span: Span, unnamed: str) -> int | Dimension:
-        found = list(self._walker.fields(span, _DIM))
-        if len(found) > 1:
+        sizes = list(self._walker.fields(span, _DIM))
+        if len(sizes) > 1:
             raise Broken("a dimension has two sizes")
-        if not found:
+        if not sizes:
             return Dimension(name=unnamed)
-        number, value = found[0]
+        number, value = sizes[0]
         if number == 1:
             size = signed(_int(value))
             # A negative size is how older converters write "unknown". ONNX Runtime takes 0 at its word.
@@ -256,16 +256,16 @@ def _inlined(body: GraphReader, sizes: dict[Key, int]) -> int:
 
 
 def _warnings(signature: Signature, *, trains: bool) -> tuple[str, ...]:
-    found = []
+    warnings = []
     if trains:
-        found.append("BatchNormalization is in training mode: export the model after model.eval().")
+        warnings.append("BatchNormalization is in training mode: export the model after model.eval().")
     fixed = [spec.name for spec in signature.inputs if spec.shape and isinstance(spec.shape[0], int)]
     if fixed:
-        found.append(
+        warnings.append(
             f"The first dimension of {fixed[0][:80]!r} is fixed, so only this batch size can be run. Export with a "
             "dynamic batch: torch.onnx.export(model, args, 'model.onnx', dynamo=True, dynamic_shapes=({0: 'batch'},))."
         )
-    return tuple(found)
+    return tuple(warnings)
 
 
 def _int(value: Value) -> int:

@@ -170,10 +170,10 @@ class GraphReader:
 
     def function_key(self, span: Span) -> Key:
         """What nodes call a local function by."""
-        found = {
+        fields = {
             number: self._name(value) for number, value in self.walker.fields(span, _FUNCTION) if number in {1, 10, 13}
         }
-        return found.get(10, ""), found.get(1, ""), found.get(13, "")
+        return fields.get(10, ""), fields.get(1, ""), fields.get(13, "")
 
     def _parts(self, span: Span) -> Fields:
         parts = Fields()
@@ -230,16 +230,16 @@ class GraphReader:
 
     def attribute(self, span: Span, node: Node | None = None) -> None:
         """Check an attribute and note what `node` needs of it."""
-        found: dict[int, list[Value]] = {}
+        fields: dict[int, list[Value]] = {}
         for number, value in self.walker.fields(span, _ATTRIBUTE):
-            found.setdefault(number, []).append(value)
-        if _SPARSE in found or _SPARSES in found:
+            fields.setdefault(number, []).append(value)
+        if _SPARSE in fields or _SPARSES in fields:
             raise UnsupportedOperator("The model has sparse tensors.")
-        if any(len(found.get(number, ())) > 1 for number in (_NAME, _I, _T, _G)):
+        if any(len(fields.get(number, ())) > 1 for number in (_NAME, _I, _T, _G)):
             raise Broken("an attribute says the same thing twice")
-        name = self._name(found[_NAME][0]) if _NAME in found else ""
-        tensors = [self._tensor(_span(value)) for number in (_T, _TENSORS) for value in found.get(number, ())]
-        graphs = [_span(value) for number in (_G, _GRAPHS) for value in found.get(number, ())]
+        name = self._name(fields[_NAME][0]) if _NAME in fields else ""
+        tensors = [self._tensor(_span(value)) for number in (_T, _TENSORS) for value in fields.get(number, ())]
+        graphs = [_span(value) for number in (_G, _GRAPHS) for value in fields.get(number, ())]
         if node is None:
             if graphs:
                 raise UnsupportedOperator("A function has a graph as a default value.")
@@ -248,7 +248,7 @@ class GraphReader:
         if tensors:
             node.tensors[name] = tensors[0]
         if name in _READ:
-            numbers = found.get(_I, []) + found.get(_INTS, [])
+            numbers = fields.get(_I, []) + fields.get(_INTS, [])
             node.integers[name] = tuple(n for value in numbers for n in self.walker.integers(value, MAX_INTS))
 
     def _require_known(self, node: Node) -> None:

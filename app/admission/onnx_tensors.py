@@ -135,16 +135,16 @@ def _require_size(walker: Walker, tensor: Tensor, data: dict[int, list[Value]]) 
         raw = data[_RAW]
         if len(raw) > 1 or tensor.type == STRING:
             raise Broken(f"tensor {tensor.name[:80]!r} has its data twice")
-        found, needed = _length(raw[0]), data_bytes(tensor)
+        length, needed = _length(raw[0]), data_bytes(tensor)
     else:
         field = _FIELD.get(tensor.type, _INT32)
         if data and field not in data:
             raise Broken(f"tensor {tensor.name[:80]!r} has data of another type")
-        found = sum(_count(walker, field, value) for value in data.get(field, []))
+        length = sum(_count(walker, field, value) for value in data.get(field, []))
         needed = _entries(tensor)
-    if found != needed:
+    if length != needed:
         unit = "bytes" if _RAW in data else "values"
-        raise Broken(f"tensor {tensor.name[:80]!r} of shape {list(tensor.dims)} needs {needed} {unit}, has {found}")
+        raise Broken(f"tensor {tensor.name[:80]!r} of shape {list(tensor.dims)} needs {needed} {unit}, has {length}")
 
 
 def _entries(tensor: Tensor) -> int:

@@ -318,18 +318,18 @@ def _require_no_nulls(node: Node, groups: list[dict[int, Any]]) -> None:
             raise RowMismatch(f"Column {node.name[:80]!r} has rows without a value.")
 
 
-def _shaped(name: str, found: Shape | int, spec: DatasetSpec) -> Shape:
+def _shaped(name: str, stored: Shape | int, spec: DatasetSpec) -> Shape:
     """The shape of a sample, as declared if it is; its values must be as many."""
     declared = spec.shapes.get(name)
     if declared is None:
-        if isinstance(found, int):
+        if isinstance(stored, int):
             raise ShapeMismatch(
-                f"Column {name[:80]!r} holds nested lists of {found} values; their shape is not in the file.",
+                f"Column {name[:80]!r} holds nested lists of {stored} values; their shape is not in the file.",
                 pointer="/shapes",
             )
-        return found
-    count = found if isinstance(found, int) else prod(size for size in found if isinstance(size, int))
-    if prod(declared) != count or (not isinstance(found, int) and len(found) == 3):
+        return stored
+    count = stored if isinstance(stored, int) else prod(size for size in stored if isinstance(size, int))
+    if prod(declared) != count or (not isinstance(stored, int) and len(stored) == 3):
         raise ShapeMismatch(
             f"Column {name[:80]!r} has {count} values in each row, not {list(declared)}.", pointer="/shapes"
         )

@@ -176,12 +176,12 @@ class _Machine:
     def _storage(self, reference: Any) -> Storage:
         match reference:
             case ("storage", _Global(name), str() as key, str() as device, int() as elements, *rest) if (
-                (found := _STORAGE.fullmatch(name)) and (device == "cpu" or self.any_device) and rest in ([], [None])
+                (match := _STORAGE.fullmatch(name)) and (device == "cpu" or self.any_device) and rest in ([], [None])
             ):
-                size = elements * _ITEM_BYTES[found[1]]
+                size = elements * _ITEM_BYTES[match[1]]
                 if elements < 0 or (self.sizes is not None and self.sizes.get(key) != size):
                     raise Broken("a pickled tensor's storage is missing or of another size")
-                return Storage(key, found[1], elements)
+                return Storage(key, match[1], elements)
         raise Unsafe("The model carries a pickle that refers to something other than a storage on the CPU.")
 
 

@@ -102,14 +102,14 @@ class Walker:
         """The signed numbers of a repeated integer field, packed or single; raises `Broken` beyond `limit`."""
         if isinstance(value, int):
             return [signed(value)]
-        found: list[int] = []
+        numbers: list[int] = []
         position = value.start
         while position < value.end:
             number, position = self._varint(position, value.end)
-            found.append(signed(number))
-            if len(found) > limit:
+            numbers.append(signed(number))
+            if len(numbers) > limit:
                 raise Broken(f"a list has more than {limit} numbers")
-        return found
+        return numbers
 
     def count_varints(self, value: Value) -> int:
         """How many numbers are packed in `value`: as many as there are bytes without a continuation bit."""

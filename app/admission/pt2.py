@@ -78,7 +78,7 @@ class _Package:
         self.members = self._inner()
         if native := [name for name in self.members if name.startswith(_NATIVE) or name.endswith(_LIBRARIES)]:
             raise NativeCode(f"The archive holds compiled code: {native[0][:80]!r}.")
-        models = [found[1] for name in self.members if (found := _MODEL.fullmatch(name))]
+        models = [match[1] for name in self.members if (match := _MODEL.fullmatch(name))]
         if len(models) != 1:
             raise Broken(f"it holds {len(models)} programs instead of one")
         name = models[0]
@@ -118,7 +118,7 @@ class _Package:
             raise Unsafe("The model pickles its weights.") if legacy else Broken(f"member {config!r} is missing")
         used.add(config)
         dtypes: dict[str, int] = {}
-        found = {}
+        payloads = {}
         for name, entry in as_dict(as_dict(parse(self.archive, self.members[config])).get("config")).items():
             require_qualified(name)
             payload = as_dict(entry)
@@ -132,8 +132,8 @@ class _Package:
             weight = _weight(name, payload, place, member.size)
             if dtypes.setdefault(place, weight.dtype) != weight.dtype:
                 raise Broken(f"{name[:80]!r} shares its data with a tensor of another type")
-            found[name] = weight
-        return found
+            payloads[name] = weight
+        return payloads
 
     def _check_sample_inputs(self, name: str, used: set[str]) -> None:
         used.add(name)

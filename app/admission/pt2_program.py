@@ -143,15 +143,15 @@ class _Program:
         specs, arguments = as_list(self._signature.get("output_specs")), as_list(self._graph.get("outputs"))
         if len(specs) != len(arguments):
             raise Broken("its signature and its graph have different numbers of outputs")
-        found = 0
+        count = 0
         for spec in specs:
             for kind, said in as_dict(spec).items():
                 if kind == "user_output":
-                    found += 1
+                    count += 1
                     yield self._spec(_tensor(as_dict(said).get("arg")), "output")
                 elif kind != "buffer_mutation":
                     raise UnsupportedType(f"The model has an output of kind {kind[:40]!r}.")
-        if not found:
+        if not count:
             raise Broken("it has no outputs")
 
     def _meta(self, name: str) -> dict[str, Any]:

@@ -50,9 +50,9 @@ def read_safetensors(file: BinaryIO, size: int) -> dict[str, StoredTensor]:
         raise Broken("its metadata is not text")
     data = _LENGTH.size + length
     spans: list[tuple[int, int]] = []
-    found = {name: _tensor(name, as_dict(entry), data, spans) for name, entry in header.items()}
+    tensors = {name: _tensor(name, as_dict(entry), data, spans) for name, entry in header.items()}
     _require_adjacent(spans, size - data)
-    return found
+    return tensors
 
 
 def _parse(text: bytes) -> dict[str, Any]:

@@ -24,12 +24,12 @@ def read_tar(file: BinaryIO, size: int) -> dict[str, Member]:
 
     Raises `Broken`, `UnsafeMember`, `TooManyMembers`.
     """
-    found: dict[str, Member] = {}
+    members: dict[str, Member] = {}
     for member in walk_tar(file, size):
-        if member.name in found:
+        if member.name in members:
             raise Broken(f"two members are named {member.name!r}")
-        found[member.name] = member
-    return found
+        members[member.name] = member
+    return members
 
 
 def walk_tar(file: BinaryIO, size: int, *, max_members: int = MAX_MEMBERS, folders: bool = False) -> Iterator[Member]:

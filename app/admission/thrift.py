@@ -48,27 +48,27 @@ class Reader:
 
     def read(self, wanted: Struct) -> dict[int, Any]:
         """The wanted fields that are there, by number; raises `Broken` if the bytes are malformed or there are more."""
-        found = self._struct(wanted, 0)
+        fields = self._struct(wanted, 0)
         if self._position != len(self._data):
             raise Broken("a structure is shorter than it should be")
-        return found
+        return fields
 
     def _struct(self, wanted: Struct | None, depth: int) -> dict[int, Any]:
-        found: dict[int, Any] = {}
+        fields: dict[int, Any] = {}
         number = 0
         while head := self._byte():
             self._count(depth)
             code, step = head & 0x0F, head >> 4
             number = number + step if step else self._signed()
             kind = wanted.fields.get(number) if wanted else None
-            if kind is not None and number in found:
+            if kind is not None and number in fields:
                 raise Broken("a structure has a field twice")
             if code in {_TRUE, _FALSE} and kind not in {None, bool}:
                 raise Broken("a field has another type than its format says")
             value = code == _TRUE if code in {_TRUE, _FALSE} else self._value(code, kind, depth + 1)
             if kind is not None:
-                found[number] = True if kind is bool else value
-        return found
+                fields[number] = True if kind is bool else value
+        return fields
 
     def _value(self, code: int, kind: Kind | None, depth: int) -> Any:
         self._count(depth)

@@ -58,8 +58,8 @@ def admit_weights(file: BinaryIO, size: int, architecture: Architecture) -> Mode
     Raises what `stored_weights` raises, `UnknownArchitecture`, `ArchitectureUnfit` and `WeightsMismatch`.
     """
     wanted = network(architecture)
-    found = stored_weights(file, size, architecture)
-    _require_same(architecture, wanted, found)
+    stored = stored_weights(file, size, architecture)
+    _require_same(architecture, wanted, stored)
     return ModelInfo(
         format="weights",
         signature=signature(architecture),
@@ -67,19 +67,19 @@ def admit_weights(file: BinaryIO, size: int, architecture: Architecture) -> Mode
         nodes=0,
         operators={},
         architecture=architecture,
-        warnings=tuple(_warnings(wanted, found)),
+        warnings=tuple(_warnings(wanted, stored)),
     )
 
 
-def _require_same(architecture: Architecture, wanted: Network, found: Mapping[str, StoredTensor]) -> None:
-    strange = [name for name in found if name not in wanted.tensors]
-    unlike = {name: want for name, want in wanted.tensors.items() if name in found and not _fits(found[name], want)}
-    missing = [name for name, want in wanted.tensors.items() if name not in found and want.role not in NOT_NEEDED]
+def _require_same(architecture: Architecture, wanted: Network, stored: Mapping[str, StoredTensor]) -> None:
+    strange = [name for name in stored if name not in wanted.tensors]
+    unlike = {name: want for name, want in wanted.tensors.items() if name in stored and not _fits(stored[name], want)}
+    missing = [name for name, want in wanted.tensors.items() if name not in stored and want.role not in NOT_NEEDED]
     faults = {
         "missing": [repr(name) for name in missing],
         "unexpected": [repr(name[:MAX_NAME]) for name in strange],
         "of another shape or type": [
-            f"{name!r} ({_kind(found[name])} instead of {_kind(want)})" for name, want in unlike.items()
+            f"{name!r} ({_kind(stored[name])} instead of {_kind(want)})" for name, want in unlike.items()
         ],
     }
     said = [f"{fault}: {_listed(names)}" for fault, names in faults.items() if names]
@@ -113,9 +113,9 @@ def _remedy(strange: list[str]) -> str | None:
     return None
 
 
-def _warnings(wanted: Network, found: Mapping[str, StoredTensor]) -> Iterator[str]:
+def _warnings(wanted: Network, stored: Mapping[str, StoredTensor]) -> Iterator[str]:
     kinds: set[DType] = {
-        tensor.dtype for name, tensor in found.items() if tensor.dtype in FLOATS and wanted.tensors[name].is_loaded
+        tensor.dtype for name, tensor in stored.items() if tensor.dtype in FLOATS and wanted.tensors[name].is_loaded
     }
     if other := sorted(kinds - {"float32"}):
         yield f"The weights are {', '.join(other)}; they are computed with in float32."

@@ -53,8 +53,8 @@ async def json_body(request: Request, model: type[Body]) -> Body:
     try:
         return model.model_validate_json(text)
     except ValidationError as error:
-        found = [{**fault, "loc": ("body", *fault["loc"])} for fault in error.errors(include_url=False)]
-        raise RequestValidationError(found, body=_parsed(text)) from error
+        faults = [{**fault, "loc": ("body", *fault["loc"])} for fault in error.errors(include_url=False)]
+        raise RequestValidationError(faults, body=_parsed(text)) from error
 
 
 def _parsed(text: bytes) -> Any:

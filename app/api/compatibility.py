@@ -25,9 +25,10 @@ class CompatibilityOut(BaseModel):
     def of(cls, known: Known) -> "CompatibilityOut":
         """Show what is known."""
         table = known.table
-        found = {} if table is None else table.model_dump(include={"operators", "refusal", "notes"})
+        answers = {} if table is None else table.model_dump(include={"operators", "refusal", "notes"})
         return cls.model_validate(
-            {"label": known.target.label, "target": known.target, "status": known.status, "error": known.error, **found}
+            answers
+            | {"label": known.target.label, "target": known.target, "status": known.status, "error": known.error}
         )
 
 

@@ -3,7 +3,6 @@
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from urllib.parse import quote
 
 from fastapi import Request, Response
 from fastapi.responses import RedirectResponse, StreamingResponse
@@ -13,10 +12,10 @@ from app.api.problems import answer
 from app.db.tables import Artifact, Dataset, Model
 from app.settings import Settings
 from app.storage import Store
+from app.storage.disposition import attachment
 
 ONE_RANGE = re.compile(r"bytes=(?:(\d+)-(\d*)|-(\d+))", re.ASCII)
 LONGEST_RANGE = 100
-UNSAFE_IN_NAME = re.compile(r"[^A-Za-z0-9._-]+")
 
 
 @dataclass(frozen=True)
@@ -42,10 +41,10 @@ def content(request: Request, store: Store, settings: Settings, file: StoredFile
     headers = {"ETag": etag, "Accept-Ranges": "bytes", "Cache-Control": "private, no-cache"}
     if _matches(request.headers.get("if-none-match"), etag):
         return Response(status_code=304, headers=headers)
-    link = store.link(file.key, file_name=_safe(file.name), media_type=file.media_type, expires_s=settings.link_ttl_s)
+    link = store.link(file.key, file_name=file.name, media_type=file.media_type, expires_s=settings.link_ttl_s)
     if link is not None:
         return RedirectResponse(link, status_code=307, headers={**headers, "Cache-Control": "no-store"})
-    headers["Content-Disposition"] = f"attachment; filename=\"{_safe(file.name)}\"; filename*=UTF-8''{quote(file.name)}"
+    headers["Content-Disposition"] = attachment(file.name)
     start, end, status = 0, file.bytes, 200
     wanted = ONE_RANGE.fullmatch(request.headers.get("range", "")[:LONGEST_RANGE])
     if wanted and _is_valid(wanted) and request.headers.get("if-range", etag) == etag:
@@ -78,7 +77,3 @@ def _matches(condition: str | None, etag: str) -> bool:
     if condition is None:
         return False
     return condition.strip() == "*" or etag in (known.strip().removeprefix("W/") for known in condition.split(","))
-
-
-def _safe(name: str) -> str:
-    return UNSAFE_IN_NAME.sub("_", name)[:100] or "file"

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from app.report.axes import MOST_TICKS, Span, Tick, anchor, place_ticks, round_step
-from app.report.text import plain
+from app.report.text import one_line
 from app.spec.report import Chart
 
 HEIGHT = 170
@@ -165,7 +165,7 @@ def _line(chart: Chart, index: int, places: list[float], scale: Scale) -> Line:
 
 
 def _says(chart: Chart, name: float | str, series: int, value: float) -> str:
-    place = plain(name) if isinstance(name, str) else f"{chart.x_label} {_number(name)}"
+    place = one_line(name) if isinstance(name, str) else f"{chart.x_label} {_number(name)}"
     what = f" {chart.series[series].name}" if len(chart.series) > 1 else ""
     return f"{place}:{what} {_number(value)}"
 

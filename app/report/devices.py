@@ -122,7 +122,7 @@ def _cell(run: DeviceRun, target: TargetReport) -> Cell:
         fallback=_fallback(run),
         extras=_extras(run),
         provenance=run.provenance,
-        failure="" if run.failure is None else f"{run.failure.detail} {run.failure.remedy}",
+        failure="" if run.failure is None else run.failure.explanation,
     )
 
 

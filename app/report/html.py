@@ -7,7 +7,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from app.report import charts, devices, figures, svg
-from app.report.text import arrows, plain, shortened
+from app.report.text import arrows, one_line, shortened
 from app.report.words import GRAPHS, HEADLINES, HOW_TO_READ, PROVENANCE, STATUSES, VERDICTS
 from app.spec.report import Report
 from app.spec.units import duration, file_size
@@ -62,4 +62,4 @@ def _environment() -> Environment:
 
 def _printable(value: Any) -> Any:
     """Applied to every value a template shows; what templates made themselves is left alone."""
-    return plain(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+    return one_line(value) if isinstance(value, str) and not isinstance(value, Markup) else value

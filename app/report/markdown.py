@@ -36,7 +36,7 @@ def _devices(report: Report) -> Iterator[str]:
 
 
 def _failure(failure: TargetFailure) -> str:
-    reason = markdown(f"{failure.detail} {failure.remedy}")
+    reason = markdown(failure.explanation)
     return f"- **{failure.target.title}** (`{failure.code}`): {reason}"
 
 

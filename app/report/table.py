@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from app.report import devices, figures
-from app.report.text import arrows, plain
+from app.report.text import arrows, one_line
 from app.report.words import STATUSES, VERDICTS
 from app.spec.report import Report, TargetReport
 
@@ -13,17 +13,18 @@ GAP = "  "
 
 def render_table(report: Report) -> str:
     """The verdict, and size, metrics and latency of each target before and after; ends with a line break."""
-    parts = [f"{plain(report.name)}: {VERDICTS[report.verdict].upper()}"]
+    parts = [f"{one_line(report.name)}: {VERDICTS[report.verdict].upper()}"]
     for target in report.targets:
         verdict = "" if len(report.targets) == 1 else f": {VERDICTS[target.verdict].lower()}"
-        parts += ["", f"{plain(figures.title(target))}{verdict} ({plain(target.artifact)})", *_lines(target)]
+        parts += ["", f"{one_line(figures.title(target))}{verdict} ({one_line(target.artifact)})", *_lines(target)]
         parts += ["", f"Status: {status}"] if (status := STATUSES[target.status]) else []
-        parts += ["", *(f"* {arrows(plain(reason))}" for reason in target.reasons)]
-        parts += [f"* {arrows(plain(note))}" for note in target.notes]
+        parts += ["", *(f"* {arrows(one_line(reason))}" for reason in target.reasons)]
+        parts += [f"* {arrows(one_line(note))}" for note in target.notes]
     if devices.rows(report):
-        parts += ["", "Devices", *_devices(report), "", *(f"* {arrows(plain(line))}" for line in devices.lines(report))]
+        lines = (f"* {arrows(one_line(line))}" for line in devices.lines(report))
+        parts += ["", "Devices", *_devices(report), "", *lines]
     for failure in report.failures:
-        parts += ["", f"{failure.target.title}: not delivered", "", f"* {plain(f'{failure.detail} {failure.remedy}')}"]
+        parts += ["", f"{failure.target.title}: not delivered", "", f"* {one_line(failure.explanation)}"]
     return "\n".join(parts) + "\n"
 
 
@@ -34,7 +35,7 @@ def _lines(target: TargetReport) -> list[str]:
 
 def _devices(report: Report) -> list[str]:
     right = {column for column, side in enumerate(devices.ALIGNMENT) if side == "r"}
-    return _aligned([devices.COLUMNS, *(tuple(map(plain, row)) for row in devices.rows(report))], right)
+    return _aligned([devices.COLUMNS, *(tuple(map(one_line, row)) for row in devices.rows(report))], right)
 
 
 def _aligned(cells: Sequence[tuple[str, ...]], right: set[int]) -> list[str]:

@@ -7,14 +7,14 @@ REPLACEMENT = "\ufffd"
 MARKDOWN_SPECIAL = re.compile(r"([\\`*_\[\]<>|~&#$])|(?<=:)(?=//)|(?<=www)(?=\.)", re.IGNORECASE)
 
 
-def plain(text: str) -> str:
+def one_line(text: str) -> str:
     """One printable line: white space becomes a space, control and direction characters a replacement mark."""
     return "".join(_shown(character) for character in text)
 
 
 def markdown(text: str) -> str:
     """A line that Markdown shows as it is: no markup, no table cell, no link."""
-    return MARKDOWN_SPECIAL.sub(lambda found: f"\\{found.group(0)}", arrows(plain(text)))
+    return MARKDOWN_SPECIAL.sub(lambda match: f"\\{match.group(0)}", arrows(one_line(text)))
 
 
 def arrows(text: str) -> str:

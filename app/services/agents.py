@@ -208,10 +208,10 @@ class Agents:
         """Find a file of a task that the agent has leased. Raises `NotFound`."""
         task = parse("tsk", task_id)
         with self._database.read() as session:
-            found = agent_tasks.file_of(session, agent.id, task, sha256)
-        if found is None:
+            file = agent_tasks.file_of(session, agent.id, task, sha256)
+        if file is None:
             raise NotFound("The agent has leased no task with such a file.")
-        return found
+        return file
 
     def _shown(self, session: Session, row: TaskRow) -> AgentTask:
         files = tuple(
@@ -234,10 +234,10 @@ _GONE = "The task is not leased to this attempt."
 
 def find(session: Session, tenant: str, public_id: str, *, pointer: str | None = None) -> Agent:
     """Fetch an agent of a tenant. Raises `NotFound`, also for one that was revoked."""
-    found = agents.of(session, tenant, parse("agt", public_id))
-    if found is None:
+    agent = agents.of(session, tenant, parse("agt", public_id))
+    if agent is None:
         raise NotFound("There is no such agent.", pointer=pointer)
-    return found
+    return agent
 
 
 def digest(secret: str) -> str:

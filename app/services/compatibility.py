@@ -16,7 +16,7 @@ from app.db.tables import Job, Model, Worker
 from app.ids import NotFound, parse
 from app.services.errors import TargetUnknown
 from app.spec.compatibility import OWN, Compatibilities, Compatibility, CompatibilityWanted
-from app.spec.failure import Failure
+from app.spec.failure import TOOLCHAIN_MISSING, Failure
 from app.spec.targets import TARGETS, AnyTarget
 
 TRIED_AGAIN = timedelta(minutes=10)
@@ -67,10 +67,10 @@ def _looks(session: Session, model: Model | None, targets: Sequence[AnyTarget]) 
 def named(text: str | None) -> tuple[AnyTarget, ...]:
     """The targets of a format or with a label; all of them for None. Raises `TargetUnknown`."""
     every = [target for kind in TARGETS for target in kind.variants()]
-    found = tuple(target for target in every if text in (None, target.label, target.kind()))
-    if not found:
+    targets = tuple(target for target in every if text in (None, target.label, target.kind()))
+    if not targets:
         raise TargetUnknown(f"There is no target {text!r}.")
-    return found
+    return targets
 
 
 def _by_look(targets: Sequence[AnyTarget]) -> Iterator[tuple[tuple[AnyTarget, ...], tuple[AnyTarget, ...]]]:
@@ -139,7 +139,7 @@ def _age(job: Job) -> timedelta:
 
 def _nobody(name: str) -> Failure:
     return Failure(
-        code="toolchain.missing",  # the engine's error, which the service cannot import
+        code=TOOLCHAIN_MISSING,
         detail=f"No live worker has the toolchain {name}.",
         remedy=f"Install it on a worker: python -m worker toolchains install {name}.",
     )

@@ -30,9 +30,11 @@ class Given:
 def given(session: Session, tenant: str, spec: JobSpec) -> list[Given]:
     """The artifacts that a job names, in its order. Raises `NotFound`, `ArtifactUnfit`."""
     model = parse("mdl", spec.model)
-    found = [_given(session, tenant, name, model, f"/artifacts/{place}") for place, name in enumerate(spec.artifacts)]
+    artifacts = [
+        _given(session, tenant, name, model, f"/artifacts/{place}") for place, name in enumerate(spec.artifacts)
+    ]
     seen: set[tuple[UUID, str]] = set()
-    for place, named in enumerate(found):
+    for place, named in enumerate(artifacts):
         identity = named.job.id, named.target.label
         if identity in seen:
             raise ArtifactUnfit(
@@ -41,12 +43,12 @@ def given(session: Session, tenant: str, spec: JobSpec) -> list[Given]:
                 remedy="Name one file of each artifact: those beside it come along.",
             )
         seen.add(identity)
-    return found
+    return artifacts
 
 
-def require_own_targets(spec: JobSpec, found: Sequence[Given]) -> JobSpec:
+def require_own_targets(spec: JobSpec, artifacts: Sequence[Given]) -> JobSpec:
     """The job with the targets that its artifacts were made for. Raises `ArtifactUnfit` where it asks for others."""
-    targets = tuple(named.target for named in found)
+    targets = tuple(named.target for named in artifacts)
     if "targets" in spec.model_fields_set and spec.targets != targets:
         raise ArtifactUnfit(
             "Artifacts are evaluated for the targets that they were delivered for.",

@@ -19,25 +19,25 @@ LATE_SWEEPS = 4
 
 def checks(database: Database, publisher: Publisher, store: Store, settings: Settings) -> dict[str, str]:
     """Try each dependency; "ok" or what is wrong, without secrets."""
-    found = {
+    states = {
         "database": _try(database.check),
         "broker": _try(publisher.check),
         "storage": _try(store.check),
     }
-    if found["database"] == "ok":
+    if states["database"] == "ok":
         age = sweep_age_s(database)
         late = age is not None and age > LATE_SWEEPS * settings.sweep_s
-        found["sweep"] = f"last ran {age:.0f} s ago" if late else "ok"
-    return found
+        states["sweep"] = f"last ran {age:.0f} s ago" if late else "ok"
+    return states
 
 
 def queues(database: Database) -> dict[str, list[dict[str, Any]]]:
     """List the live workers of each queue with their devices and jail."""
-    found: dict[str, list[dict[str, Any]]] = {queue: [] for queue in QUEUES}
+    live: dict[str, list[dict[str, Any]]] = {queue: [] for queue in QUEUES}
     with database.read() as session:
         for row in workers.alive(session):
-            found.setdefault(row.queue, []).append({"worker": row.id, **row.facts})
-    return found
+            live.setdefault(row.queue, []).append({"worker": row.id, **row.facts})
+    return live
 
 
 def sweep_age_s(database: Database) -> float | None:
@@ -59,9 +59,9 @@ def metrics(database: Database) -> bytes:
         enrolled, seen = agents.counts(session)
         devices.labels("enrolled").set(enrolled)
         devices.labels("seen").set(seen)
-        found = dict(agent_tasks.counts(session))
+        counts = dict(agent_tasks.counts(session))
         for unfinished in agent_tasks.UNFINISHED:
-            tasks.labels(unfinished).set(found.get(unfinished, 0))
+            tasks.labels(unfinished).set(counts.get(unfinished, 0))
         for state, queue, count in jobs.counts(session):
             by_state.labels(state, queue).set(count)
         for queue in QUEUES:

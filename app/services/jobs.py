@@ -121,10 +121,10 @@ class Jobs:
     def artifact(self, tenant: str, public_id: str) -> Artifact:
         """Fetch one delivered file or raise `NotFound`."""
         with self._database.read() as session:
-            found = jobs.artifact(session, tenant, parse("art", public_id))
-        if found is None:
+            artifact = jobs.artifact(session, tenant, parse("art", public_id))
+        if artifact is None:
             raise NotFound("There is no such artifact.")
-        return found
+        return artifact
 
     def _known(self, session: Session, tenant: str, key: str | None, digest: str) -> Job | None:
         known = jobs.by_idempotency_key(session, tenant, key) if key else None
@@ -161,10 +161,10 @@ def _insert(session: Session, tenant: str, spec: JobSpec, key: str | None, diges
 
 
 def _find(session: Session, tenant: str, public_id: str) -> Job:
-    found = jobs.of(session, tenant, parse("job", public_id))
-    if found is None:
+    job = jobs.of(session, tenant, parse("job", public_id))
+    if job is None:
         raise NotFound("There is no such job.")
-    return found
+    return job
 
 
 def _ended(state: JobState) -> str:

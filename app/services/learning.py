@@ -100,11 +100,11 @@ def _check_labels(step: Training, output: TensorSpec, rows: DatasetInfo, role: R
             pointer=f"/data/{role}",
             remedy=f"Add the labels as '{LABELS}', or leave the role out: some training rows are held out then.",
         )
-    found = learnable(output, rows.arrays[LABELS])
-    if found is not None:
-        detail = f"The model cannot learn the labels of the role {role}: {found.reason}."
+    obstacle = learnable(output, rows.arrays[LABELS])
+    if obstacle is not None:
+        detail = f"The model cannot learn the labels of the role {role}: {obstacle.reason}."
         place = f"/data/{role}" if step.output is None else f"{pointer}/output"
-        raise StepNotApplicable(detail, pointer=place, remedy=found.remedy)
+        raise StepNotApplicable(detail, pointer=place, remedy=obstacle.remedy)
     if are_class_numbers(output, rows.arrays[LABELS]):
         check_labels(output, rows, axis=class_axis(len(output.shape)), pointer=f"/data/{role}")
 

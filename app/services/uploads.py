@@ -95,10 +95,10 @@ class Uploads:
     def get(self, tenant: str, public_id: str) -> Upload:
         """Fetch an upload or raise `NotFound`."""
         with self._database.read() as session:
-            found = uploads.upload(session, tenant, parse("upl", public_id))
-        if found is None:
+            upload = uploads.upload(session, tenant, parse("upl", public_id))
+        if upload is None:
             raise NotFound("There is no such upload.")
-        return found
+        return upload
 
     def slots(self, upload: Upload) -> list[PartSlot]:
         """List the parts to send, with fresh links; none once the upload is no longer open."""

@@ -11,7 +11,7 @@ def attachment(file_name: str) -> str:
     Folders, control characters and quotes are the header's syntax or a trap for the client that saves the file, so
     they become `_`; the name is cut to 150 characters.
     """
-    plain = "".join(c if c.isprintable() and c not in '/\\"%;' else "_" for c in file_name)[:LONGEST_NAME]
-    plain = plain.encode("utf-8", "replace").decode().lstrip(". ") or "download"
-    ascii_only = plain.encode("ascii", "replace").decode().replace("?", "_")
-    return f"attachment; filename=\"{ascii_only}\"; filename*=UTF-8''{quote(plain, safe='')}"
+    printable = "".join(c if c.isprintable() and c not in '/\\"%;' else "_" for c in file_name)[:LONGEST_NAME]
+    printable = printable.encode("utf-8", "replace").decode().lstrip(". ") or "download"
+    ascii_only = printable.encode("ascii", "replace").decode().replace("?", "_")
+    return f"attachment; filename=\"{ascii_only}\"; filename*=UTF-8''{quote(printable, safe='')}"

@@ -39,7 +39,7 @@ class LocalStore:
         self._parts = local_parts.Parts(root / "uploads", self._incoming)
 
     def put(self, key: str, source: Path, *, sha256: str, media_type: str) -> None:  # noqa: ARG002  # links carry it
-        """See Store."""
+        """Write and flush a temporary file, which a rename then publishes; the media type goes into links alone."""
         final = self._path(key)
         require_digest(sha256)
         with source.open("rb") as data, _failures(), self._new_file() as (file, path):
@@ -48,18 +48,18 @@ class LocalStore:
             self._publish(path, final, sha256, key)
 
     def read(self, key: str, *, start: int = 0, end: int | None = None) -> Iterator[bytes]:
-        """See Store."""
+        """Open the file when the first chunk is asked for; that it is there is checked now."""
         require_range(start, end)
         size = self.size(key)
         return self._range(key, start, size if end is None else end)
 
     def fetch(self, key: str, target: Path, *, sha256: str) -> None:
-        """See Store."""
+        """Copy the file, since others may have changed it: its digest is taken once more."""
         require_digest(sha256)
         write_verified(self.read(key), target, key=key, sha256=sha256)
 
     def size(self, key: str) -> int:
-        """See Store."""
+        """Ask the file system."""
         with _failures(key):
             path = self._path(key)
             if not path.is_file():
@@ -67,7 +67,7 @@ class LocalStore:
             return path.stat().st_size
 
     def delete(self, key: str) -> None:
-        """See Store."""
+        """Delete the file, and the folders that it leaves empty."""
         path = self._path(key)
         with _failures():
             with suppress(FileNotFoundError, NotADirectoryError, IsADirectoryError):
@@ -75,7 +75,7 @@ class LocalStore:
             self._drop_empty_folders(path.parent)
 
     def list(self, prefix: str) -> Iterator[StoredObject]:
-        """See Store."""
+        """Walk the folder; what is deleted meanwhile is left out."""
         require_prefix(prefix)
         top = self._objects / prefix.rpartition("/")[0]
         with _failures():
@@ -93,7 +93,7 @@ class LocalStore:
         return None
 
     def begin(self, key: str) -> str:
-        """See Store."""
+        """Make the folder of the parts."""
         with _failures():
             self._make_folders()
             return self._parts.begin(require_key(key))
@@ -104,12 +104,12 @@ class LocalStore:
         return None
 
     def write_part(self, key: str, token: str, number: int, source: Path) -> str:
-        """See Store. The ETag is the part's SHA-256."""
+        """The ETag is the part's SHA-256."""
         with source.open("rb") as data, _failures():
             return self._parts.write(require_key(key), token, number, data)
 
     def complete(self, key: str, token: str, parts: Sequence[Part]) -> int:
-        """See Store."""
+        """Join the parts into a temporary file, which a rename then publishes."""
         final = self._path(key)
         with _failures():
             if final.is_file() and not self._parts.is_open(key, token):
@@ -122,12 +122,12 @@ class LocalStore:
             return final.stat().st_size
 
     def abort(self, key: str, token: str) -> None:
-        """See Store."""
+        """Delete the folder of the parts."""
         with _failures():
             self._parts.drop(require_key(key), token)
 
     def stale_uploads(self, older_than: datetime) -> Iterator[tuple[str, str]]:
-        """See Store."""
+        """Go by when the folders of parts were made."""
         with _failures():
             yield from self._parts.begun_before(older_than)
 

@@ -63,7 +63,7 @@ class S3Store:
         self._links = s3_client(endpoint=public, region=region, **account) if public != endpoint else self._s3
 
     def put(self, key: str, source: Path, *, sha256: str, media_type: str) -> None:
-        """See Store. Memory is constant: a large file goes in parts of 8 MiB.
+        """Memory is constant: a large file goes in parts of 8 MiB.
 
         Two writers of different content under one new key may both be told it is theirs, since few servers offer a
         conditional write that holds; exactly-once belongs to the database.
@@ -77,7 +77,7 @@ class S3Store:
             self._upload(key, data, sha256=sha256, media_type=media_type)
 
     def read(self, key: str, *, start: int = 0, end: int | None = None) -> Iterator[bytes]:
-        """See Store."""
+        """Ask for the range now; a stream that breaks off is resumed where it stopped."""
         require_range(start, end)
         if end is not None and end <= start:
             self.size(key)
@@ -86,22 +86,22 @@ class S3Store:
         return iter(()) if body is None else self._stream(key, body, start, end)
 
     def fetch(self, key: str, target: Path, *, sha256: str) -> None:
-        """See Store."""
+        """Download to a temporary file, which a rename publishes once its digest is right."""
         require_digest(sha256)
         write_verified(self.read(key), target, key=key, sha256=sha256)
 
     def size(self, key: str) -> int:
-        """See Store."""
+        """Ask the server, with a HEAD."""
         with s3_failures(key):
             return self._s3.head_object(Bucket=self._bucket, Key=self._name(key))["ContentLength"]
 
     def delete(self, key: str) -> None:
-        """See Store."""
+        """Ask the server, which answers the same when nothing is there."""
         with s3_failures(key):
             self._s3.delete_object(Bucket=self._bucket, Key=self._name(key))
 
     def list(self, prefix: str) -> Iterator[StoredObject]:
-        """See Store."""
+        """Page by page, as the server lists them."""
         pages = self._s3.get_paginator("list_objects_v2")
         with s3_failures():
             for page in pages.paginate(Bucket=self._bucket, Prefix=self._prefix + require_prefix(prefix)):
@@ -109,7 +109,7 @@ class S3Store:
                     yield StoredObject(item["Key"].removeprefix(self._prefix), item["Size"], item["LastModified"])
 
     def link(self, key: str, *, file_name: str, media_type: str, expires_s: int) -> str | None:
-        """See Store. Signed with this process's credentials; the server refuses it after `expires_s` seconds."""
+        """Signed with this process's credentials; the server refuses it after `expires_s` seconds."""
         wanted = {
             "Bucket": self._bucket,
             "Key": self._name(key),
@@ -120,12 +120,12 @@ class S3Store:
             return self._links.generate_presigned_url("get_object", Params=wanted, ExpiresIn=expires_s)
 
     def begin(self, key: str) -> str:
-        """See Store."""
+        """Open a multipart upload of the bucket; the token is its UploadId."""
         with s3_failures(key):
             return self._s3.create_multipart_upload(Bucket=self._bucket, Key=self._name(key))["UploadId"]
 
     def part_link(self, key: str, token: str, number: int, *, expires_s: int) -> str | None:
-        """See Store."""
+        """Signed with this process's credentials; it carries no checksum, as the part is not known yet."""
         part = {
             "Bucket": self._bucket,
             "Key": self._name(key),
@@ -136,7 +136,7 @@ class S3Store:
             return self._links.generate_presigned_url("upload_part", Params=part, ExpiresIn=expires_s)
 
     def write_part(self, key: str, token: str, number: int, source: Path) -> str:
-        """See Store. The upload promised no SHA-256 (its presigned parts have none), so the server verifies an MD5."""
+        """The upload promised no SHA-256 (its presigned parts have none), so the server verifies an MD5."""
         digest = hashlib.md5(usedforsecurity=False)
         with source.open("rb") as data, s3_failures(key):
             for chunk in chunks(data):
@@ -152,7 +152,7 @@ class S3Store:
             )["ETag"]
 
     def complete(self, key: str, token: str, parts: Sequence[Part]) -> int:
-        """See Store."""
+        """Let the server join the parts. A repeated request finds what the first one made."""
         require_sequence(parts)
         listed: list[CompletedPartTypeDef] = [{"PartNumber": part.number, "ETag": part.etag} for part in parts]
         try:
@@ -161,7 +161,6 @@ class S3Store:
                     Bucket=self._bucket, Key=self._name(key), UploadId=token, MultipartUpload={"Parts": listed}
                 )
         except UploadGone as gone:
-            # A repeated request finds what the first one made.
             try:
                 return self.size(key)
             except ObjectMissing:
@@ -169,7 +168,7 @@ class S3Store:
         return self.size(key)
 
     def abort(self, key: str, token: str) -> None:
-        """See Store."""
+        """Let the server drop the parts."""
         with suppress(UploadGone), s3_failures(key):
             try:
                 self._s3.abort_multipart_upload(Bucket=self._bucket, Key=self._name(key), UploadId=token)
@@ -179,7 +178,7 @@ class S3Store:
                     raise
 
     def stale_uploads(self, older_than: datetime) -> Iterator[tuple[str, str]]:
-        """See Store. Includes what a crashed `put` left behind."""
+        """Includes what a crashed `put` left behind."""
         pages = self._s3.get_paginator("list_multipart_uploads")
         with s3_failures():
             for page in pages.paginate(Bucket=self._bucket, Prefix=self._prefix):
@@ -188,7 +187,7 @@ class S3Store:
                         yield item["Key"].removeprefix(self._prefix), item["UploadId"]
 
     def check(self) -> None:
-        """See Store. Asks for the bucket with this process's credentials."""
+        """Asks for the bucket with this process's credentials."""
         with s3_failures():
             self._s3.head_bucket(Bucket=self._bucket)
 
@@ -206,10 +205,10 @@ class S3Store:
         """Return whether the key has this content, False if it is free. Raises KeyTaken."""
         try:
             with s3_failures(key):
-                found = self._s3.head_object(Bucket=self._bucket, Key=self._name(key))["Metadata"].get("sha256")
+                digest = self._s3.head_object(Bucket=self._bucket, Key=self._name(key))["Metadata"].get("sha256")
         except ObjectMissing:
             return False
-        if (found or sha256_of(self.read(key))) != sha256:
+        if (digest or sha256_of(self.read(key))) != sha256:
             raise KeyTaken(f"other content is stored as {key}")
         return True
 

@@ -21,7 +21,7 @@ repetitions. A figure with a requirement that is missed makes `make bench` fail.
 
 
 @dataclass(frozen=True)
-class Told:
+class StoryResult:
     """A story, what it measured, and how long that took."""
 
     story: Story
@@ -40,26 +40,26 @@ class Conditions:
     commit: str
 
 
-def document(conditions: Conditions, told: Sequence[Told]) -> str:
+def document(conditions: Conditions, results: Sequence[StoryResult]) -> str:
     """Render the whole page as Markdown."""
-    return "\n".join([HEAD, where(conditions), *(section(story) for story in told)])
+    return "\n".join([HEAD, where(conditions), *(section(result) for result in results)])
 
 
-def section(told: Told) -> str:
+def section(result: StoryResult) -> str:
     """One story with its table."""
     return "\n".join(
         [
-            f"## {told.story.title}",
+            f"## {result.story.title}",
             "",
-            told.story.body,
+            result.story.body,
             "",
-            f"`python -m bench {told.story.name}`",
+            f"`python -m bench {result.story.name}`",
             "",
             "| Figure | Value | Range | Required |",
             "|---|---:|---:|---|",
             *(
                 f"| {figure.name} | {figure.shown} | {figure.spread} | {figure.requirement} |"
-                for figure in told.figures
+                for figure in result.figures
             ),
             "",
         ]

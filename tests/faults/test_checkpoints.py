@@ -70,8 +70,8 @@ def epochs_of_last_attempt(cluster: Cluster, job: str) -> list[int]:
     """The epochs that the progress of the last attempt speaks of."""
     events = cluster.client.events(job)
     begun = max(event.seq for event in events if event.data.get("status") == "running")
-    told = [event.data["message"] for event in events if event.kind == "progress" and event.seq > begun]
-    return [int(found[1]) for message in told if (found := re.match(rf"epoch (\d+) of {EPOCHS}", message))]
+    messages = [event.data["message"] for event in events if event.kind == "progress" and event.seq > begun]
+    return [int(match[1]) for message in messages if (match := re.match(rf"epoch (\d+) of {EPOCHS}", message))]
 
 
 @pytest.mark.slow

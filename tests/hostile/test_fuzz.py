@@ -20,10 +20,10 @@ FEWEST_FILES = 10
 
 def fuzzed(name: str, folder: Path, *, seconds: float, seed: int) -> None:
     write_seeds(folder / name, name)
-    told = run(name, folder, seconds=seconds, seed=seed)
-    assert told.fault == "", f"{told.fault}\nrun: python -m tests.support.hostile.fuzz {name} --seed {seed}"
-    assert told.files >= FEWEST_FILES
-    assert told.refusals > 1
+    outcome = run(name, folder, seconds=seconds, seed=seed)
+    assert outcome.fault == "", f"{outcome.fault}\nrun: python -m tests.support.hostile.fuzz {name} --seed {seed}"
+    assert outcome.files >= FEWEST_FILES
+    assert outcome.refusals > 1
 
 
 def test_every_reader_has_good_files_to_start_from() -> None:

@@ -166,10 +166,10 @@ def test_ci_tells_the_time_of_each_phase(ci: Path) -> None:
 def test_ci_installs_every_toolchain_and_demands_it_of_the_tests(ci: Path) -> None:
     run_ci(ci, 'echo "$2" "$PARE_TEST_TOOLCHAINS" >>toolchains')
 
-    told = (ci / "toolchains").read_text()
-    rows = re.findall(r"TOOLCHAINS=(.*)", told)
+    script = (ci / "toolchains").read_text()
+    rows = re.findall(r"TOOLCHAINS=(.*)", script)
     assert sorted(" ".join(rows).split()) == sorted(NAMES)
-    assert sorted(told.splitlines()[-1].split()) == sorted(NAMES)
+    assert sorted(script.splitlines()[-1].split()) == sorted(NAMES)
 
 
 @pytest.mark.parametrize(

@@ -22,9 +22,9 @@ def claim(database: Database, job: UUID, worker: str = "w1") -> int | None:
 
 def state(database: Database, job: UUID) -> JobState:
     with database.read() as session:
-        found = jobs.of(session, "t", job)
-        assert found is not None
-        return found.state
+        row = jobs.of(session, "t", job)
+        assert row is not None
+        return row.state
 
 
 def expire(database: Database, job: UUID) -> None:

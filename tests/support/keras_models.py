@@ -150,14 +150,14 @@ def main(folder: Path) -> None:
         kernel = next(name for name in names if name.endswith("conv2d/kernel"))
         del linked[kernel]
         linked[kernel] = h5py.ExternalLink("/etc/passwd", "/kernel")
-    told = {}
+    facts = {}
     models = {name: keras.Sequential([keras.Input(row), *chain]) for name, (row, chain) in zoo().items()}
     for name, made in (models | {"functional": functional()}).items():
         made.save(folder / f"{name}.keras")
         made.save(folder / f"{name}.h5")
         outputs = [list(output.shape[1:]) for output in made.outputs]
-        told[name] = {"outputs": outputs, "parameters": made.count_params()}
-    (folder / "told.json").write_text(json.dumps(told))
+        facts[name] = {"outputs": outputs, "parameters": made.count_params()}
+    (folder / "facts.json").write_text(json.dumps(facts))
 
 
 if __name__ == "__main__":

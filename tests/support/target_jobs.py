@@ -27,8 +27,8 @@ class Done:
         return self.result.report
 
     def target(self, label: str) -> TargetReport:
-        (found,) = (target for target in self.report.targets if target.target.label == label)
-        return found
+        (report,) = (target for target in self.report.targets if target.target.label == label)
+        return report
 
 
 def finished(job_sandbox: JobSandbox, order: WorkOrder, directory: Path) -> Done:

@@ -28,5 +28,5 @@ def find_out(order: CompatibilityOrder, directory: Path, progress: Progress) -> 
     try:
         tables = tuple(FORMATS[type(order.targets[0])].compatibility(order.targets, look))
     except (ExportFailed, NotImported) as error:  # of the form of the model that these targets see
-        tables = tuple(table(target, Tally(), f"{error.detail} {error.remedy}") for target in order.targets)
+        tables = tuple(table(target, Tally(), error.explanation) for target in order.targets)
     return Compatibilities(tables=tables, knowledge=order.knowledge, seconds=time.monotonic() - started)

@@ -2,6 +2,7 @@
 
 from typing import Literal, Protocol
 
+from app.spec.failure import TOOLCHAIN_MISSING
 from app.spec.targets import ToolchainName
 from worker.engine.errors import EngineError
 
@@ -16,7 +17,7 @@ class AgentsMissing(EngineError):
 class ToolchainMissing(EngineError):
     """A target is converted or run by a toolchain that is not installed on the worker."""
 
-    code = "toolchain.missing"
+    code = TOOLCHAIN_MISSING
     remedy = "Install it on the worker: `python -m worker toolchains install NAME`; GET /targets lists what is missing."
 
 

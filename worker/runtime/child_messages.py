@@ -24,7 +24,7 @@ from worker.runtime.child_protocol import (
     LogLine,
     StartToolchain,
     decode,
-    plain,
+    escaped,
 )
 from worker.runtime.errors import Crashed
 from worker.runtime.progress_throttle import ProgressThrottle
@@ -97,7 +97,7 @@ class ChildMessages:
         scrubber = Scrubber(directory)
         text = b"".join(self._output)[-OUTPUT_BYTES:].decode("utf-8", "replace")
         for line in text.splitlines():
-            self._log.append(LogLine(message=plain(scrubber(line))[:MAX_LOG_MESSAGE], source="output"))
+            self._log.append(LogLine(message=escaped(scrubber(line))[:MAX_LOG_MESSAGE], source="output"))
 
     def notify(self, listeners: Listeners) -> None:
         """Hand on what was said; a listener that raises hears nothing twice."""
@@ -132,7 +132,7 @@ class ChildMessages:
                 self.last = last
             case started:
                 layers = ", ".join(f"{name}: {state}" for name, state in started.layers.items())
-                self._add_line(LogLine(message=f"confined by {plain(layers)}"[:MAX_LOG_MESSAGE]))
+                self._add_line(LogLine(message=f"confined by {escaped(layers)}"[:MAX_LOG_MESSAGE]))
 
     def _add_checkpoint(self, name: str) -> None:
         if name in self._checkpoint_names or len(self._checkpoint_names) < MAX_CHECKPOINTS:

@@ -101,31 +101,31 @@ def decode(line: bytes) -> AnyMessage:
         raise Crashed("The process broke the protocol with its parent.") from error
     match message:
         case Advanced(progress=progress):
-            stage, text = plain(progress.stage)[:MAX_STAGE], plain(progress.message)[:MAX_MESSAGE]
+            stage, text = escaped(progress.stage)[:MAX_STAGE], escaped(progress.message)[:MAX_MESSAGE]
             return Advanced(progress=progress.model_copy(update={"stage": stage, "message": text}))
         case LogLine():
-            return message.model_copy(update={"message": plain(message.message)[:MAX_LOG_MESSAGE]})
+            return message.model_copy(update={"message": escaped(message.message)[:MAX_LOG_MESSAGE]})
         case Failed():
-            return Failed(failure=plain_failure(message.failure))
+            return Failed(failure=escaped_failure(message.failure))
         case _:
             return message
 
 
-def plain_failure(failure: Failure) -> Failure:
+def escaped_failure(failure: Failure) -> Failure:
     """The same failure with texts that are safe to print."""
     return failure.model_copy(
-        update={"detail": plain(failure.detail)[:MAX_DETAIL], "remedy": plain(failure.remedy)[:MAX_REMEDY]}
+        update={"detail": escaped(failure.detail)[:MAX_DETAIL], "remedy": escaped(failure.remedy)[:MAX_REMEDY]}
     )
 
 
-def plain(text: str) -> str:
+def escaped(text: str) -> str:
     r"""Write what moves a cursor, ends a line or turns the reading direction as an escape such as `\x1b`."""
     if text.isprintable():
         return text
-    return "".join(_escaped(char) if unicodedata.category(char) in UNPRINTABLE else char for char in text)
+    return "".join(_escape(char) if unicodedata.category(char) in UNPRINTABLE else char for char in text)
 
 
-def _escaped(char: str) -> str:
+def _escape(char: str) -> str:
     return char.encode("unicode_escape", "surrogatepass").decode("ascii")
 
 

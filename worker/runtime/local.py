@@ -19,7 +19,7 @@ from app.admission import admit_dataset, admit_model
 from app.errors import PareError
 from app.ids import new_id, public
 from app.report import render_html, render_markdown, render_table
-from app.report.text import plain
+from app.report.text import one_line
 from app.services.job_checks import DatasetFacts, check_job
 from app.services.limits import shortfall
 from app.services.matching import resolve_split
@@ -202,7 +202,7 @@ class _Console:
         if unforeseen:
             for line in self._log:
                 if line.level == "error":
-                    print(plain(line.message), file=sys.stderr)  # noqa: T201  # a command line's output
+                    print(one_line(line.message), file=sys.stderr)  # noqa: T201  # a command line's output
         out.mkdir(parents=True, exist_ok=True)
         text = "".join(f"{line.level}: {line.message}\n" for line in self._log)
         (out / "log.txt").write_text(text, encoding="utf-8")
@@ -225,14 +225,14 @@ def _write_result(result: WorkResult, made: Path, out: Path) -> None:
 
 def _failed(outcome: object) -> int:
     if isinstance(outcome, Failure):
-        print(f"{outcome.code}: {plain(outcome.detail)} {plain(outcome.remedy)}", file=sys.stderr)  # noqa: T201
+        print(f"{outcome.code}: {one_line(outcome.explanation)}", file=sys.stderr)  # noqa: T201
     return 1
 
 
 def refused(error: PareError) -> str:
     """One line on what a job was refused for."""
     where = f" ({error.pointer})" if error.pointer else ""
-    return f"{error.code}{where}: {plain(error.detail)} {plain(error.remedy)}"
+    return f"{error.code}{where}: {one_line(error.explanation)}"
 
 
 def _say(line: str) -> None:

@@ -201,12 +201,12 @@ def get_job_log(jobs: Jobs, caller: RequestCaller, job_id: str) -> PlainTextResp
 def get_job_report(request: Request, jobs: Jobs, caller: RequestCaller, job_id: str) -> Response:
     """Read the report as JSON, as one self-contained HTML page, or as Markdown, by `Accept`."""
     wanted = preferred(request, ("application/json", "text/html", "text/markdown"))
-    found = jobs.report(caller.tenant, job_id)
+    report = jobs.report(caller.tenant, job_id)
     if wanted == "text/html":
-        return HTMLResponse(render_html(found), headers={"Content-Security-Policy": REPORT_POLICY})
+        return HTMLResponse(render_html(report), headers={"Content-Security-Policy": REPORT_POLICY})
     if wanted == "text/markdown":
-        return PlainTextResponse(render_markdown(found), media_type="text/markdown")
-    return JSONResponse(found.model_dump(mode="json"))
+        return PlainTextResponse(render_markdown(report), media_type="text/markdown")
+    return JSONResponse(report.model_dump(mode="json"))
 
 
 @router.get(

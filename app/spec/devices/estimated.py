@@ -23,22 +23,22 @@ class EstimatedDevice(AnyDevice):
 
     @model_validator(mode="after")
     def _is_published(self) -> "EstimatedDevice":
-        found = device_of(self.device)
-        if found is None:
-            known = ", ".join(device.id for device in published().devices)
+        device = device_of(self.device)
+        if device is None:
+            known = ", ".join(known.id for known in published().devices)
             raise ValueError(f"no latencies of {self.device} are known; there are {known}")
-        if self.threads is not None and self.threads not in found.threads:
-            counts = ", ".join(map(str, found.threads))
-            raise ValueError(f"{found.title} has published latencies for {counts} threads, not for {self.threads}")
+        if self.threads is not None and self.threads not in device.threads:
+            counts = ", ".join(map(str, device.threads))
+            raise ValueError(f"{device.title} has published latencies for {counts} threads, not for {self.threads}")
         return self
 
     @property
     def published(self) -> PublishedDevice:
         """What is known of it."""
-        found = device_of(self.device)
-        if found is None:
+        device = device_of(self.device)
+        if device is None:
             raise LookupError(self.device)  # validation has looked
-        return found
+        return device
 
     @property
     def run(self) -> PublishedRun:

@@ -110,9 +110,9 @@ def test_what_no_worker_can_tell_says_what_to_install(client: httpx.Client, comp
     answer = ask(client, model, "openvino/fp16")
 
     assert answer.status_code == 200
-    (told,) = answer.json()["data"]
-    assert (told["status"], told["error"]["code"]) == ("unavailable", "toolchain.missing")
-    assert "toolchains install openvino" in told["error"]["remedy"]
+    (target,) = answer.json()["data"]
+    assert (target["status"], target["error"]["code"]) == ("unavailable", "toolchain.missing")
+    assert "toolchains install openvino" in target["error"]["remedy"]
     assert looks(components) == []
 
     alive(components, **{OWN: "k1", "openvino": "o1"})

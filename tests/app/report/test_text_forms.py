@@ -6,7 +6,7 @@ import pytest
 
 from app.report import render_html, render_markdown, render_table
 from app.report.figures import rows
-from app.report.text import markdown, plain, shortened
+from app.report.text import markdown, one_line, shortened
 from app.report.words import STATUSES
 from app.spec.figures import MetricChange
 from app.spec.report import LayerError, OutputParity, Size, TargetStatus
@@ -147,7 +147,7 @@ def test_terminal_table_cannot_be_steered() -> None:
 
 
 def test_plain_and_shortened() -> None:
-    assert plain("a\u2028b\u202ec\ud800d") == "a b\ufffdc\ufffdd"
+    assert one_line("a\u2028b\u202ec\ud800d") == "a b\ufffdc\ufffdd"
     assert shortened("abcdefghij", 10) == "abcdefghij"
     assert shortened("abcdefghijk", 10) == "abcd…ghijk"
     assert markdown("a -> b") == "a → b"

@@ -85,8 +85,8 @@ def test_rows_that_choose_the_best_epoch_are_not_those_that_train() -> None:
 
     assert "best epoch" not in " ".join(warnings(spec, facts=named)), "`val` is taken for validation"
     assert "'train' and 'validation' are the same rows: the best epoch" in " ".join(warnings(spec, facts=whole))
-    told = check_job(spec, PROGRAM, {}, {"train": named, "validation": again})[1]
-    assert "one file with different splits" in " ".join(told)
+    others = check_job(spec, PROGRAM, {}, {"train": named, "validation": again})[1]
+    assert "one file with different splits" in " ".join(others)
 
 
 def test_an_input_called_like_the_labels_takes_their_array() -> None:
@@ -123,10 +123,10 @@ def test_a_step_that_trains_is_refused_for_a_file_without_a_program() -> None:
 
 
 def test_default_metrics_that_cannot_be_measured_are_left_out_and_told() -> None:
-    spec, told = check_job(job(data={"calibration": {"dataset": ROWS}}), PROGRAM, {}, {"calibration": FACTS})
+    spec, warnings = check_job(job(data={"calibration": {"dataset": ROWS}}), PROGRAM, {}, {"calibration": FACTS})
 
     assert spec.evaluate.metrics == ()
-    assert told == ("No accuracy will be measured: the job names no test data.",)
+    assert warnings == ("No accuracy will be measured: the job names no test data.",)
 
 
 def test_metrics_that_were_asked_for_are_not_left_out() -> None:

@@ -47,9 +47,9 @@ def test_memory_is_flat(kind, request, folder, tmp_path):
         for _ in range(LARGE_BYTES // len(block)):
             file.write(block)
             digest.update(block)
-    told = [settings, str(tmp_path), digest.hexdigest(), hashlib.sha256(block[:100]).hexdigest()]
+    arguments = [settings, str(tmp_path), digest.hexdigest(), hashlib.sha256(block[:100]).hexdigest()]
     ran = subprocess.run(
-        [sys.executable, "-c", RUN, json.dumps(told)], capture_output=True, text=True, check=False, cwd=Path.cwd()
+        [sys.executable, "-c", RUN, json.dumps(arguments)], capture_output=True, text=True, check=False, cwd=Path.cwd()
     )
     assert ran.returncode == 0, ran.stderr
     assert int(ran.stdout) < ALLOWED_GROWTH_BYTES

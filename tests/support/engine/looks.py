@@ -44,8 +44,8 @@ def looked(model: ModelProto, directory: Path, target: Target) -> Compatibility:
 
 def fates(table: Compatibility) -> dict[str, dict[str, int]]:
     """Counts by operator and status."""
-    found: dict[str, dict[str, int]] = {}
+    counts: dict[str, dict[str, int]] = {}
     for row in table.operators:
-        statuses = found.setdefault(row.operator, {})
+        statuses = counts.setdefault(row.operator, {})
         statuses[row.status] = statuses.get(row.status, 0) + row.count
-    return found
+    return counts

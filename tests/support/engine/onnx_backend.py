@@ -46,8 +46,8 @@ class Case:
         if len(set(operators)) == 1:
             return f"{domains[0]}.{operators[0]}" if domains[0] else operators[0]
         known = sorted(operators_of_onnx(), key=len, reverse=True)
-        plain = self.name.removeprefix("test_").replace("_", "").lower()
-        about = next((name for name in known if plain.startswith(name.lower())), None)
+        lower = self.name.removeprefix("test_").replace("_", "").lower()
+        about = next((name for name in known if lower.startswith(name.lower())), None)
         return about or ", ".join(sorted(set(operators))[:3])
 
 
@@ -61,8 +61,8 @@ def cases(kinds: tuple[str, ...] = KINDS) -> Iterator[Case]:
     """Yield every case of these kinds."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of numpy, where the cases compute what they expect
-        found = [case for kind in kinds for case in load_model_tests(kind=kind)]
-    for case in found:
+        every = [case for kind in kinds for case in load_model_tests(kind=kind)]
+    for case in every:
         if case.model is not None:
             data = [(list(inputs), list(outputs)) for inputs, outputs in case.data_sets]
             yield Case(case.name, case.model, data, case.rtol)

@@ -120,8 +120,8 @@ def halved(program: Program, ratio: float = 0.5, **step: object) -> Halved:
     with torch.inference_mode():
         dense = program.outputs_of(program.exported.module(check_guards=False), example)
         zeroed = program.outputs_of(masked(channels, pruned_mask), example)
-        found = smaller.outputs_of(smaller.exported.module(check_guards=False), example)
-    return Halved(channels, smaller, _apart(found, zeroed), _apart(dense, zeroed))
+        outputs = smaller.outputs_of(smaller.exported.module(check_guards=False), example)
+    return Halved(channels, smaller, _apart(outputs, zeroed), _apart(dense, zeroed))
 
 
 def _apart(ones: Mapping[str, Tensor], others: Mapping[str, Tensor]) -> float:

@@ -77,12 +77,12 @@ class Client:
 
     def events(self, job: str) -> list[Event]:
         """Return all events so far, page by page."""
-        found: list[Event] = []
+        events: list[Event] = []
         while True:
-            page = self.get(f"/jobs/{job}/events?after={len(found)}&limit=500")
-            found += [Event(event["seq"], event["kind"], event["data"]) for event in page["data"]]
+            page = self.get(f"/jobs/{job}/events?after={len(events)}&limit=500")
+            events += [Event(event["seq"], event["kind"], event["data"]) for event in page["data"]]
             if not page["data"]:
-                return found
+                return events
 
     def states(self, job: str) -> list[str]:
         """Return the states that the job went through, from its events."""

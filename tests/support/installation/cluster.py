@@ -87,9 +87,9 @@ class Cluster:
 
     def row(self, job: str) -> Job:
         with self.database.read() as session:
-            found = jobs.of(session, TENANT, uuid(job))
-            assert found is not None
-            return found
+            row = jobs.of(session, TENANT, uuid(job))
+            assert row is not None
+            return row
 
     def artifact_rows(self, job: str) -> list[Artifact]:
         """Return what all attempts of the job delivered."""

@@ -9,10 +9,10 @@ PATIENCE_SECONDS = 60
 LOOK_SECONDS = 0.1
 
 
-def until(found: Callable[[], T], what: str, seconds: float = PATIENCE_SECONDS) -> T:
+def until(condition: Callable[[], T], what: str, seconds: float = PATIENCE_SECONDS) -> T:
     """Ask until the answer is true and return it. Raises AssertionError that names `what` after `seconds`."""
     deadline = time.monotonic() + seconds
-    while not (answer := found()):
+    while not (answer := condition()):
         if time.monotonic() > deadline:
             raise AssertionError(f"waited {seconds:g} s for {what}")
         time.sleep(LOOK_SECONDS)

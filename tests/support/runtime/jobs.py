@@ -325,8 +325,8 @@ def inspects_too_much(order: InspectionOrder, directory: Path, progress: Progres
 
 def finds_steps(order: WorkOrder, directory: Path, progress: Progress) -> WorkResult:
     kept = Checkpoints(directory / FOLDER, progress)
-    found = [number for number in ("1", "10", "2") if kept.find_json(f"step-{number}.json") == int(number)]
-    progress.log(", ".join(found))
+    steps = [number for number in ("1", "10", "2") if kept.find_json(f"step-{number}.json") == int(number)]
+    progress.log(", ".join(steps))
     return result(order)
 
 

@@ -13,10 +13,10 @@ class ServerMissing(Exception):
 
 def program(name: str, *, folders: list[Path], install: str) -> Path:
     """Return the program's path from PATH or one of the folders. Raises ServerMissing with the way to install it."""
-    found = shutil.which(name) or next((str(f / name) for f in folders if os.access(f / name, os.X_OK)), None)
-    if found is None:
+    path = shutil.which(name) or next((str(f / name) for f in folders if os.access(f / name, os.X_OK)), None)
+    if path is None:
         raise ServerMissing(f"{name} not found; install with {install}")
-    return Path(found)
+    return Path(path)
 
 
 def skip_or_fail(reason: ServerMissing) -> None:

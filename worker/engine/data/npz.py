@@ -69,10 +69,10 @@ def _open(archive: zipfile.ZipFile, member: zipfile.ZipInfo, path: Path, scratch
         stored = member.compress_type == zipfile.ZIP_STORED
         if stored and not column_major:
             return StoredArray(path, _data_offset(path, member) + start, dtype, shape)
-        plain = scratch / f"{path.stem}-{member.CRC:08x}-{member.file_size}.npy"
-        if not plain.exists():
-            _inflate(stream, plain)
-    return _row_major(plain, dtype, shape) if column_major else StoredArray(plain, 0, dtype, shape)
+        array_path = scratch / f"{path.stem}-{member.CRC:08x}-{member.file_size}.npy"
+        if not array_path.exists():
+            _inflate(stream, array_path)
+    return _row_major(array_path, dtype, shape) if column_major else StoredArray(array_path, 0, dtype, shape)
 
 
 def _header(stream: IO[bytes]) -> tuple[np.dtype, tuple[int, ...], bool]:
@@ -92,23 +92,23 @@ def _data_offset(path: Path, member: zipfile.ZipInfo) -> int:
     return member.header_offset + 30 + name + extra
 
 
-def _inflate(stream: IO[bytes], plain: Path) -> None:
+def _inflate(stream: IO[bytes], array_path: Path) -> None:
     """Write what is left of `stream`; the final name appears only when the file is complete."""
-    plain.parent.mkdir(parents=True, exist_ok=True)
-    partial = plain.with_suffix(".partial")
+    array_path.parent.mkdir(parents=True, exist_ok=True)
+    partial = array_path.with_suffix(".partial")
     with partial.open("wb") as file:
         shutil.copyfileobj(stream, file, COPY_BYTES)
-    partial.rename(plain)
+    partial.rename(array_path)
 
 
-def _row_major(plain: Path, dtype: np.dtype, shape: tuple[int, ...]) -> StoredArray:
+def _row_major(array_path: Path, dtype: np.dtype, shape: tuple[int, ...]) -> StoredArray:
     """Rewrite a Fortran-ordered array row by row, a block of rows at a time."""
-    transposed = plain.with_suffix(".rows")
+    transposed = array_path.with_suffix(".rows")
     if not transposed.exists():
-        columns = np.memmap(plain, dtype, "r", 0, shape, order="F")
+        columns = np.memmap(array_path, dtype, "r", 0, shape, order="F")
         row_bytes = max(1, dtype.itemsize * int(np.prod(shape[1:], dtype=np.int64)))
         step = max(1, COPY_BYTES // row_bytes)
-        partial = plain.with_suffix(".partial")
+        partial = array_path.with_suffix(".partial")
         with partial.open("wb") as file:
             for start in range(0, shape[0], step):
                 file.write(np.ascontiguousarray(columns[start : start + step]).tobytes())

@@ -99,16 +99,16 @@ def _column(
 ) -> StoredArray | StoredPictures:
     declared = file.info.arrays[name]
     picture = name not in file.spec.shapes and any(not isinstance(size, int) for size in declared.shape)
-    plain = _plain(name, file, path, scratch)
-    return _pictures(source, name, plain) if picture else _numbers(source, name, declared, plain)
+    values_path = _plain(name, file, path, scratch)
+    return _pictures(source, name, values_path) if picture else _numbers(source, name, declared, values_path)
 
 
-def _numbers(source: pq.ParquetFile, name: str, declared: ArraySpec, plain: Path) -> StoredArray:
+def _numbers(source: pq.ParquetFile, name: str, declared: ArraySpec, values_path: Path) -> StoredArray:
     shape = tuple(size for size in declared.shape if isinstance(size, int))
     dtype, values = np.dtype(declared.dtype), int(np.prod(shape[1:], dtype=np.int64))
     rows = 0
-    if not plain.exists():
-        partial = plain.with_suffix(".partial")
+    if not values_path.exists():
+        partial = values_path.with_suffix(".partial")
         with partial.open("wb") as out:
             for column in _batches(source, name, [name]):
                 flattened = _flattened(column, name, values)
@@ -120,8 +120,8 @@ def _numbers(source: pq.ParquetFile, name: str, declared: ArraySpec, plain: Path
                 rows += len(column)
         if rows != shape[0]:
             raise UnreadableData(f"Column {name} has {rows} rows, its footer says {shape[0]}.")
-        partial.rename(plain)
-    return StoredArray(plain, 0, dtype, shape)
+        partial.rename(values_path)
+    return StoredArray(values_path, 0, dtype, shape)
 
 
 def _flattened(column: pa.Array, name: str, values: int) -> np.ndarray:
@@ -140,11 +140,11 @@ def _flattened(column: pa.Array, name: str, values: int) -> np.ndarray:
     return np.asarray(column.to_numpy(zero_copy_only=False))
 
 
-def _pictures(source: pq.ParquetFile, name: str, plain: Path) -> StoredPictures:
+def _pictures(source: pq.ParquetFile, name: str, values_path: Path) -> StoredPictures:
     struct = pa.types.is_struct(source.schema_arrow.field(name).type)
-    ends, offsets = plain.with_suffix(".ends"), [np.zeros(1, np.int64)]
+    ends, offsets = values_path.with_suffix(".ends"), [np.zeros(1, np.int64)]
     if not ends.exists():
-        with plain.open("wb") as out:
+        with values_path.open("wb") as out:
             for column in _batches(source, name, [f"{name}.{BYTES_FIELD}" if struct else name]):
                 content = column.field(BYTES_FIELD) if struct else column
                 if column.null_count or content.null_count:
@@ -152,7 +152,7 @@ def _pictures(source: pq.ParquetFile, name: str, plain: Path) -> StoredPictures:
                 sizes = [out.write(picture.as_buffer()) for picture in content]
                 offsets.append(offsets[-1][-1] + np.cumsum(sizes, dtype=np.int64))
         np.concatenate(offsets).tofile(ends)
-    return StoredPictures(plain, np.fromfile(ends, np.int64))
+    return StoredPictures(values_path, np.fromfile(ends, np.int64))
 
 
 def _batches(source: pq.ParquetFile, name: str, leaves: list[str]) -> Iterator[pa.Array]:

@@ -40,20 +40,20 @@ MAX_TEXT_CHARACTERS = 1_000_000
 
 
 def open_text(
-    source: pq.ParquetFile, file: DataFile, tokenizer_json: bytes, plain: dict[str, Path]
+    source: pq.ParquetFile, file: DataFile, tokenizer_json: bytes, paths: dict[str, Path]
 ) -> dict[str, StoredArray]:
     """The arrays that the declared tokenizing makes, written to the paths in `plain` by their names.
 
     Each is `[rows, max_length]`. Raises `TextUnusable`, `TokenizerUnusable`, `UnreadableData`.
     """
     declared = file.spec.tokenize
-    if declared is None or file.info.tokenizer is None or not plain:
+    if declared is None or file.info.tokenizer is None or not paths:
         return {}
     dtype, shape = np.dtype(declared.dtype), (file.info.rows, declared.max_length)
-    if not all(path.exists() for path in plain.values()):
+    if not all(path.exists() for path in paths.values()):
         tokenizer = built(tokenizer_json, declared, file.info.tokenizer.pad_token)
-        _write(source, tokenizer, declared, plain, file.info.rows)
-    return {name: StoredArray(path, 0, dtype, shape) for name, path in plain.items()}
+        _write(source, tokenizer, declared, paths, file.info.rows)
+    return {name: StoredArray(path, 0, dtype, shape) for name, path in paths.items()}
 
 
 def built(tokenizer_json: bytes, declared: Tokenize, pad_token: str) -> Tokenizer:
@@ -92,9 +92,9 @@ def _blamed(what: str) -> Iterator[None]:
         raise TokenizerUnusable(f"{what}: {str(error)[:300]}.") from error
 
 
-def _write(source: pq.ParquetFile, tokenizer: Tokenizer, declared: Tokenize, plain: dict[str, Path], rows: int) -> None:
+def _write(source: pq.ParquetFile, tokenizer: Tokenizer, declared: Tokenize, paths: dict[str, Path], rows: int) -> None:
     """All arrays in one pass; their names appear only when they are complete."""
-    partial = {name: path.with_suffix(".partial") for name, path in plain.items()}
+    partial = {name: path.with_suffix(".partial") for name, path in paths.items()}
     made, written = declared.arrays(), 0
     with ExitStack() as stack:
         files: dict[str, IO[bytes]] = {name: stack.enter_context(path.open("wb")) for name, path in partial.items()}
@@ -109,7 +109,7 @@ def _write(source: pq.ParquetFile, tokenizer: Tokenizer, declared: Tokenize, pla
     if written != rows:
         raise UnreadableData(f"The text has {written} rows, the footer says {rows}.")
     for name, path in partial.items():
-        path.rename(plain[name])
+        path.rename(paths[name])
 
 
 def _encoded(tokenizer: Tokenizer, texts: tuple[str, ...], row: int) -> Encoding:

@@ -99,8 +99,8 @@ class Call:
         if not self.has(place):
             return default
         array = self.numbers(place)
-        (found,) = array.reshape(-1)
-        return found if is_symbolic(array) else found.item()
+        (number,) = array.reshape(-1)
+        return number if is_symbolic(array) else number.item()
 
     def listed(self, name: str, place: int) -> list[Size] | None:
         """Whole numbers that are an attribute in older operator sets and an input in newer ones; None for neither."""

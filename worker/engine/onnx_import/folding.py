@@ -38,13 +38,13 @@ def fold_sizes(graph: Graph, shapes: Mapping[str, Shape]) -> None:
         sizes: dict[str, np.ndarray] = {}
         kept = []
         for node in body.nodes:
-            found = _sizes(node, known, sizes, constants)
-            if found is not None:
-                sizes[node.outputs[0]] = found
-            if found is None or (found == UNKNOWN).any():
+            result = _sizes(node, known, sizes, constants)
+            if result is not None:
+                sizes[node.outputs[0]] = result
+            if result is None or (result == UNKNOWN).any():
                 kept.append(node)
             else:
-                body.constants[node.outputs[0]] = constants[node.outputs[0]] = found
+                body.constants[node.outputs[0]] = constants[node.outputs[0]] = result
             _note_shape(node, known, sizes)
         body.nodes = kept
 

@@ -59,11 +59,11 @@ class Graph:
 
     def reads(self) -> Counter[str]:
         """How often each value is read, as an input of a node or as an output of a graph."""
-        found: Counter[str] = Counter()
+        counts: Counter[str] = Counter()
         for graph in self.walk():
-            found.update(name for node in graph.nodes for name in node.inputs if name)
-            found.update(graph.outputs)
-        return found
+            counts.update(name for node in graph.nodes for name in node.inputs if name)
+            counts.update(graph.outputs)
+        return counts
 
     def rename_reads(self, names: dict[str, str]) -> None:
         """Let whoever reads a key of `names` read its value instead."""

@@ -49,7 +49,7 @@ def import_onnx(path: Path, signature: Signature, *, threads: int, seed: int = 0
 def _fitting(module: GraphModule, path: Path, signature: Signature, *, threads: int, seed: int) -> Iterator[Example]:
     """Yield the examples that both ONNX Runtime and the module run on, the smallest first."""
     failure: PareError | None = None
-    found = False
+    fits = False
     for example in examples_of(path, signature, threads, seed):
         try:
             with torch.no_grad():
@@ -57,9 +57,9 @@ def _fitting(module: GraphModule, path: Path, signature: Signature, *, threads: 
         except PareError as error:
             failure = failure or error
             continue
-        found = True
+        fits = True
         yield example
-    if not found:
+    if not fits:
         raise failure or ImportFailed("ONNX Runtime does not run the file on any inputs of its declared shapes.")
 
 

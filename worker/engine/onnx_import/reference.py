@@ -36,7 +36,7 @@ class Example:
 def examples_of(path: Path, signature: Signature, threads: int, seed: int) -> Iterator[Example]:
     """Yield inputs that ONNX Runtime takes and answers, the smallest first. Raises `LoadFailed`, `ImportFailed`."""
     runner = session(path, threads)
-    names, found = [tensor.name for tensor in signature.outputs], False
+    names, ran = [tensor.name for tensor in signature.outputs], False
     reason, quietly = "", ort.RunOptions()
     quietly.log_severity_level = 4  # a size that does not fit is no event
     guesses = dict.fromkeys((signature, _with_states(signature)))
@@ -49,9 +49,9 @@ def examples_of(path: Path, signature: Signature, threads: int, seed: int) -> It
             reason = reason or str(error).splitlines()[0][-200:]
             continue
         if any(np.size(output) for output in outputs):
-            found = True
+            ran = True
             yield Example(tried, inputs, dict(zip(names, outputs, strict=True)))
-    if not found:
+    if not ran:
         raise ImportFailed(f"ONNX Runtime does not run the file on inputs of its declared shapes: {reason}")
 
 

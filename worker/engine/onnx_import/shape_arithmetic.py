@@ -13,7 +13,7 @@ import torch
 from onnx import TensorProto, helper
 
 from worker.engine.onnx_import.call import Call, is_symbolic_number
-from worker.engine.onnx_import.values import each, is_symbolic, numbers, plain
+from worker.engine.onnx_import.values import each, in_numpy_type, is_symbolic, numbers
 
 MOST_NUMBERS = 4096
 """Larger arrays are computed as tensors."""
@@ -40,7 +40,9 @@ def computable(call: Call) -> bool:
 def compute(call: Call) -> np.ndarray | tuple[np.ndarray, ...]:
     """The results of such a call."""
     results = ARITHMETIC[call.node.op](call)
-    return tuple(plain(result) for result in results) if isinstance(results, tuple) else plain(np.asarray(results))
+    if isinstance(results, tuple):
+        return tuple(in_numpy_type(result) for result in results)
+    return in_numpy_type(np.asarray(results))
 
 
 def _holds_text(value: Any) -> bool:

@@ -143,12 +143,12 @@ def each(function: Callable[..., Any], inputs: int) -> Callable[..., np.ndarray]
         result = ufunc(*arrays)
         held = np.empty(np.shape(result), object)
         held[...] = result
-        return plain(held)
+        return in_numpy_type(held)
 
     return apply
 
 
-def plain(array: np.ndarray) -> np.ndarray:
+def in_numpy_type(array: np.ndarray) -> np.ndarray:
     """The numbers in a type of NumPy's, if none of them varies."""
     if array.dtype != object or not array.size:
         return array

@@ -76,8 +76,8 @@ class Toolchain:
         while True:
             over = ended.exists()  # looked at first: an answer may come just before the end
             if answer.exists():
-                found: dict[str, Any] = json.loads(answer.read_text(encoding="utf-8"))
-                return found
+                response: dict[str, Any] = json.loads(answer.read_text(encoding="utf-8"))
+                return response
             if over:
                 return {"error": json.loads(ended.read_text(encoding="utf-8"))}
             if time.monotonic() > deadline:

@@ -59,14 +59,14 @@ def _squash(node: fx.Node) -> Squash | None:
 def _of_onnx(graph: Path) -> dict[str, Squash]:
     model = onnx.load(graph, load_external_data=False)
     made = {output: node for node in model.graph.node for output in node.output}
-    found: dict[str, Squash] = {}
+    squashes: dict[str, Squash] = {}
     for output in model.graph.output:
         node, axes = made.get(output.name), len(output.type.tensor_type.shape.dim)
         if node is not None and node.op_type == "Sigmoid":
-            found[output.name] = "sigmoid"
+            squashes[output.name] = "sigmoid"
         elif node is not None and node.op_type == "Softmax" and axes and _axis(node) % axes == class_axis(axes):
-            found[output.name] = "softmax"
-    return found
+            squashes[output.name] = "softmax"
+    return squashes
 
 
 def _axis(node: onnx.NodeProto) -> int:

@@ -262,10 +262,10 @@ class _Run:
         checkpoint.keep(reached, groups)
 
     def _resume(self, checkpoint: TrainingCheckpoint) -> Reached | None:
-        found = checkpoint.find()
-        if found is None:
+        kept = checkpoint.find()
+        if kept is None:
             return None
-        reached, groups = found
+        reached, groups = kept
         self.best = groups["best"]
         if not reached.ended:
             restore(self.tensors, groups["model"])

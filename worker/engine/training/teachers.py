@@ -122,8 +122,8 @@ def _program(
 
     def run(inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         outputs = forward(inputs)
-        found = {name: tensor.float() for name, tensor in outputs.items() if name.startswith(FEATURE)}
-        return {f"{ANSWER}{name}": outputs[name].float() for name in wanted} | found
+        features = {name: tensor.float() for name, tensor in outputs.items() if name.startswith(FEATURE)}
+        return {f"{ANSWER}{name}": outputs[name].float() for name in wanted} | features
 
     return run
 

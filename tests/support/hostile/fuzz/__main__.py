@@ -20,7 +20,7 @@ EXTRA_SECONDS = 60
 
 
 @dataclass(frozen=True)
-class Told:
+class FuzzOutcome:
     """What the process of a reader said."""
 
     files: int
@@ -28,7 +28,7 @@ class Told:
     fault: str
 
 
-def run(name: str, folder: Path, *, seconds: float, seed: int) -> Told:
+def run(name: str, folder: Path, *, seconds: float, seed: int) -> FuzzOutcome:
     """Fuzz one reader on the seeds in `folder / name`; the file that broke it is left as `folder / name.broken`."""
     command = [sys.executable, "-m", "tests.support.hostile.fuzz", "--inside", str(folder), name]
     command += ["--seconds", str(seconds), "--seed", str(seed)]
@@ -36,11 +36,11 @@ def run(name: str, folder: Path, *, seconds: float, seed: int) -> Told:
         command, cwd=ROOT, capture_output=True, text=True, timeout=seconds + EXTRA_SECONDS, check=False
     )
     if ran.returncode:  # a signal, or no memory even to say so; the file it was reading lies there
-        return Told(0, 0, f"the process ended with {ran.returncode}: {ran.stderr[-2000:]}")
-    return Told(**json.loads(ran.stdout))
+        return FuzzOutcome(0, 0, f"the process ended with {ran.returncode}: {ran.stderr[-2000:]}")
+    return FuzzOutcome(**json.loads(ran.stdout))
 
 
-def inside(name: str, folder: Path, *, seconds: float, seed: int) -> Told:
+def inside(name: str, folder: Path, *, seconds: float, seed: int) -> FuzzOutcome:
     """The same in this process, which gets its limits."""
     limit_memory()
     seeds = [path.read_bytes() for path in sorted((folder / name).iterdir())]
@@ -48,7 +48,7 @@ def inside(name: str, folder: Path, *, seconds: float, seed: int) -> Told:
     outcome = fuzz(name, seeds, broken, seconds=seconds, seed=seed)
     if outcome.culprit is None:
         broken.unlink()
-    return Told(outcome.files, outcome.refusals, outcome.fault)
+    return FuzzOutcome(outcome.files, outcome.refusals, outcome.fault)
 
 
 def main() -> int:
@@ -61,8 +61,8 @@ def main() -> int:
     parser.add_argument("--inside", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.inside:
-        told = inside(options.readers[0], options.inside, seconds=options.seconds, seed=options.seed)
-        print(json.dumps(vars(told)))
+        outcome = inside(options.readers[0], options.inside, seconds=options.seconds, seed=options.seed)
+        print(json.dumps(vars(outcome)))
         return 0
     from tests.support.hostile.fuzz.seeds import write_seeds  # imports torch, which the process that reads must not
 
@@ -70,11 +70,11 @@ def main() -> int:
     folder = options.keep or Path(tempfile.mkdtemp(prefix="pare-fuzz-"))
     for name in options.readers or READERS:
         write_seeds(folder / name, name)
-        told = run(name, folder, seconds=options.seconds, seed=options.seed)
-        print(f"{name}: {told.files} files, {told.refusals} ways to refuse{', BROKEN' if told.fault else ''}")
-        if told.fault:
+        outcome = run(name, folder, seconds=options.seconds, seed=options.seed)
+        print(f"{name}: {outcome.files} files, {outcome.refusals} ways to refuse{', BROKEN' if outcome.fault else ''}")
+        if outcome.fault:
             broken += 1
-            print(f"{told.fault}\nthe file: {folder / f'{name}.broken'}", file=sys.stderr)
+            print(f"{outcome.fault}\nthe file: {folder / f'{name}.broken'}", file=sys.stderr)
     return 1 if broken else 0
 
 

@@ -38,9 +38,9 @@ def _number(chance: random.Random, data: bytearray, _: Sequence[bytes]) -> None:
 
 def _digits(chance: random.Random, data: bytearray, _: Sequence[bytes]) -> None:
     """Another number where one is written out, as in JSON, tar and the headers of arrays."""
-    found = list(_DIGITS.finditer(data))
-    if found:
-        spot = chance.choice(found)
+    digits = list(_DIGITS.finditer(data))
+    if digits:
+        spot = chance.choice(digits)
         data[spot.start() : spot.end()] = str(chance.choice(NUMBERS)).encode()
 
 

@@ -67,8 +67,8 @@ def test_a_device_that_fails_stops_nothing(
 
 
 def test_the_governor_is_what_the_system_says(tmp_path: Path) -> None:
-    told = tmp_path / "scaling_governor"
-    told.write_text("schedutil\n")
+    path = tmp_path / "scaling_governor"
+    path.write_text("schedutil\n")
 
-    assert local.governor(told) == "schedutil"
+    assert local.governor(path) == "schedutil"
     assert local.governor(tmp_path / "absent") is None

@@ -38,9 +38,9 @@ def test_rounding_one_layer_at_a_time(digits_folder: Path, digits_calibration: R
         assert row[3:5] == (round(eight, 2), round(four, 2))
         assert 20 < four < eight - 3 < 60
     assert all(row[5] <= 1 for row in table.rows), "top-1 is lost by at most a point"
-    told = json.loads(result.files["sensitivity.json"].read_text())
-    assert told["top1"] > 0.97
-    assert [layer["layer"] for layer in told["layers"]] == list(chart.x)
+    written = json.loads(result.files["sensitivity.json"].read_text())
+    assert written["top1"] > 0.97
+    assert [layer["layer"] for layer in written["layers"]] == list(chart.x)
     assert result.facts["lowest_sqnr_db"] == pytest.approx(min(row[4] for row in table.rows), abs=0.01)
 
 

@@ -41,7 +41,7 @@ def rows() -> tuple[np.ndarray, np.ndarray]:
 
 @pytest.fixture(scope="session")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of Keras files, `expected.npy` and `told.json`."""
+    """A folder of Keras files, `expected.npy` and `facts.json`."""
     folder = tmp_path_factory.mktemp("keras")
     images, labels = rows()
     np.savez(folder / "train.npz", x=images[:TRAIN_ROWS], y=labels[:TRAIN_ROWS])
@@ -79,9 +79,9 @@ def on_runtime(done: Done, image: np.ndarray) -> np.ndarray:
 
 @pytest.mark.parametrize("form", ["keras", "h5"])
 def test_shapes_and_weights_are_those_that_keras_tells(form: str, made: Path) -> None:
-    told: dict[str, Any] = json.loads((made / "told.json").read_text())
-    assert len(told) == 10
-    for name, truth in told.items():
+    facts: dict[str, Any] = json.loads((made / "facts.json").read_text())
+    assert len(facts) == 10
+    for name, truth in facts.items():
         info = admitted(made / f"{name}.{form}")
         shapes = [list(output.shape[1:]) for output in info.signature.outputs]
         assert (name, shapes, info.parameters) == (name, truth["outputs"], truth["parameters"])

@@ -160,18 +160,18 @@ def relative_position_bias(call: Call) -> Tensor:
     most, both = call["max_distance"], bool(call.get("is_bidirectional"))
     distance = torch.arange(queries)[:, None] - torch.arange(keys)[None]
     buckets = int(table.shape[0])
-    found = torch.zeros_like(distance)
+    bucket = torch.zeros_like(distance)
     if both:
         buckets //= 2
-        found = (distance < 0).to(torch.int64) * buckets
+        bucket = (distance < 0).to(torch.int64) * buckets
         distance = distance.abs()
     else:
         distance = distance.clamp(min=0)
     exact = buckets // 2
     share = torch.log(distance.clamp(min=1) / exact) / math.log(most / exact)
     far = exact + (share * (buckets - exact)).to(torch.int64)
-    found = found + torch.where(distance < exact, distance, far.clamp(max=buckets - 1))
-    return table[found].permute(2, 0, 1).unsqueeze(0)
+    bucket = bucket + torch.where(distance < exact, distance, far.clamp(max=buckets - 1))
+    return table[bucket].permute(2, 0, 1).unsqueeze(0)
 
 
 CONVERTERS: dict[str, Converter] = {

@@ -128,8 +128,8 @@ def _elements(call: Call, place: int = 0) -> list[Any]:
 
 def element(call: Call) -> Value:
     """One of a sequence."""
-    found: Value = _elements(call)[int(call.number(1))]
-    return found
+    element: Value = _elements(call)[int(call.number(1))]
+    return element
 
 
 def inserted(call: Call) -> list[Value]:

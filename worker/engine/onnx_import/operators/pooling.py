@@ -103,8 +103,8 @@ def _with_places(image: Tensor, window: Window, *, column_major: bool) -> tuple[
         order = order.permute(0, 1, *range(image.ndim - 1, 1, -1))
     fill = -math.inf if image.is_floating_point() else torch.iinfo(image.dtype).min
     values, places = _windows(window.pad(image, fill), window).max(-1)
-    found = torch.gather(_windows(window.pad(order, 0), window), -1, places.unsqueeze(-1)).squeeze(-1)
-    return values, found
+    positions = torch.gather(_windows(window.pad(order, 0), window), -1, places.unsqueeze(-1)).squeeze(-1)
+    return values, positions
 
 
 def average_pool(call: Call) -> Tensor:
@@ -112,7 +112,7 @@ def average_pool(call: Call) -> Tensor:
     image = call.tensor(0)
     window = window_of(call, call["kernel_shape"], list(image.shape[2:]))
     include, ceil = bool(call.get("count_include_pad")), bool(call.get("ceil_mode"))
-    plain = (
+    by_torch = (
         window.symmetric
         and not ceil
         and set(window.dilations) == {1}
@@ -120,7 +120,7 @@ def average_pool(call: Call) -> Tensor:
             isinstance(pad, int) and 2 * pad <= width for pad, width in zip(window.before, window.kernel, strict=True)
         )
     )
-    if plain:
+    if by_torch:
         return AVERAGE[len(window.kernel) - 1](
             image, window.kernel, window.strides, window.before, count_include_pad=include
         )

@@ -200,14 +200,14 @@ def _activations(kind: str, call: Call, direction: int) -> list[Callable[[Tensor
     names = [name.lower() for name in call.get("activations") or []][direction * count :][:count]
     names = names or [name.lower() for name in DEFAULTS[kind]]
     alphas, betas = list(call.get("activation_alpha") or []), list(call.get("activation_beta") or [])
-    found = []
+    functions = []
     for name in names:
         if name not in ACTIVATIONS:
             raise call.refusal(f"the activation {name}")
         alpha = alphas.pop(0) if name in ALPHA and alphas else ALPHA.get(name, 0.0)
         beta = betas.pop(0) if name in BETA and betas else BETA.get(name, 0.0)
-        found.append(_bound(ACTIVATIONS[name], alpha, beta))
-    return found
+        functions.append(_bound(ACTIVATIONS[name], alpha, beta))
+    return functions
 
 
 def _bound(function: Callable[[Tensor, float, float], Tensor], alpha: float, beta: float) -> Callable[[Tensor], Tensor]:

@@ -50,9 +50,9 @@ def resize(call: Call) -> Tensor:
     spatial = value.ndim - 2
     of_images = 1 <= spatial <= 3 and all(axis.axis >= 2 for axis in moved)
     if of_images and not call.get("antialias") and how != "tf_crop_and_resize":
-        found = _by_torch(call, value, axes[-spatial:], mode, how)
-        if found is not None:
-            return found
+        resized = _by_torch(call, value, axes[-spatial:], mode, how)
+        if resized is not None:
+            return resized
     return _axis_by_axis(call, value, moved, mode, how)
 
 

@@ -56,9 +56,9 @@ def _softmax(name: str, view: View) -> Node | None:
 def _scores(name: str, view: View) -> _Scores | None:
     total = view.maker(name, "Add")
     for product, mask in either_way(total) if total is not None else ():
-        found = _scaled(product, view)
-        if found is not None:
-            return replace(found, mask=mask)
+        scores = _scaled(product, view)
+        if scores is not None:
+            return replace(scores, mask=mask)
     return _scaled(name, view) if total is None else None
 
 

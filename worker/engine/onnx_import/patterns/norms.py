@@ -25,14 +25,15 @@ def layer_norm(node: Node, view: View) -> Node | None:
             if product is None or not _is_vector(bias, view):
                 continue
             for normal, scale in either_way(product):
-                found = _normal(normal, view) if _is_vector(scale, view) else None
-                if found is not None and found.centered:
-                    return _norm(node, "LayerNormalization", found, scale, bias)
+                normalized = _normal(normal, view) if _is_vector(scale, view) else None
+                if normalized is not None and normalized.centered:
+                    return _norm(node, "LayerNormalization", normalized, scale, bias)
     if node.op == "Mul":
         for normal, scale in either_way(node):
-            found = _normal(normal, view) if _is_vector(scale, view) else None
-            if found is not None:
-                return _norm(node, "LayerNormalization" if found.centered else "RMSNormalization", found, scale)
+            normalized = _normal(normal, view) if _is_vector(scale, view) else None
+            if normalized is not None:
+                operator = "LayerNormalization" if normalized.centered else "RMSNormalization"
+                return _norm(node, operator, normalized, scale)
     return None
 
 
@@ -47,9 +48,9 @@ def bias_of_norm(node: Node, view: View) -> Node | None:
     return None
 
 
-def _norm(node: Node, op: str, found: _Normal, *affine: str) -> Node:
-    attributes = {"axis": -1, "epsilon": found.epsilon}
-    return replace(node, op=op, version=23, inputs=(found.value, *affine), attributes=attributes)
+def _norm(node: Node, op: str, normalized: _Normal, *affine: str) -> Node:
+    attributes = {"axis": -1, "epsilon": normalized.epsilon}
+    return replace(node, op=op, version=23, inputs=(normalized.value, *affine), attributes=attributes)
 
 
 def _is_vector(name: str, view: View) -> bool:
@@ -68,9 +69,9 @@ def _normal(name: str, view: View) -> _Normal | None:
         reciprocal = view.maker(inverse, "Reciprocal", "Div")
         if reciprocal is None or (reciprocal.op == "Div" and not view.is_number(reciprocal.inputs[0], 1.0)):
             continue
-        found = _by_root(value, reciprocal.inputs[-1], view)
-        if found is not None:
-            return found
+        normalized = _by_root(value, reciprocal.inputs[-1], view)
+        if normalized is not None:
+            return normalized
     return None
 
 

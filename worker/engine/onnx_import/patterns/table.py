@@ -34,7 +34,8 @@ def recognise(graph: Graph, patterns: tuple[Pattern, ...], ranks: Ranks) -> None
             view = View(body, graph, ranks)
             nodes: list[Node] = []
             for node in body.nodes:
-                found = pattern(node, view)
-                nodes += (node,) if found is None else found if isinstance(found, tuple) else (found,)
+                replacement = pattern(node, view)
+                new = node if replacement is None else replacement
+                nodes += new if isinstance(new, tuple) else (new,)
             body.nodes = nodes
         graph.drop_unread()

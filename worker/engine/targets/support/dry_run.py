@@ -42,7 +42,7 @@ def by_delivery(deliver: Deliver, targets: tuple[Any, ...], look: Look) -> Itera
         except ToolchainMissing:
             raise
         except PareError as error:
-            refusal = f"{error.detail} {error.remedy}"
+            refusal = error.explanation
         yield table(target, tally, refusal, () if refusal else _notes(target, look))
 
 

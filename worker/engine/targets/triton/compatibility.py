@@ -16,4 +16,4 @@ def triton_compatibility(targets: tuple[TritonTarget, ...], look: Look) -> Itera
             for inner in BACKENDS[type(target.inner)].compatibility((target.inner,), look):
                 yield inner.model_copy(update={"target": target})
         except ToolchainMissing as error:
-            yield table(target, Tally(), f"{error.detail} {error.remedy}")
+            yield table(target, Tally(), error.explanation)

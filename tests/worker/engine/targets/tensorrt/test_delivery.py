@@ -76,14 +76,14 @@ def test_half_precision_lives_in_the_graph(done: Callable[..., Done]) -> None:
 def test_usage_is_code_that_runs_and_a_command_with_shapes(precision: str, done: Callable[..., Done]) -> None:
     exported = done(targets=[{"format": "tensorrt", "precision": precision}])
 
-    told = (exported.folder / f"USAGE-tensorrt-trt10-{precision}.md").read_text()
-    code = told.partition("```python\n")[2].partition("```")[0]
+    usage = (exported.folder / f"USAGE-tensorrt-trt10-{precision}.md").read_text()
+    code = usage.partition("```python\n")[2].partition("```")[0]
     ending = "\nprint([array.shape for array in outputs])"
     command = [sys.executable, "-I", "-c", code + ending]
     ran = subprocess.run(command, cwd=exported.folder, capture_output=True, check=True)
     assert ran.stdout.decode().strip() == "[(1, 10)]"
-    assert f"--onnx=model-tensorrt-trt10-{precision}.onnx" in told
-    assert "--maxShapes=image:" in told
+    assert f"--onnx=model-tensorrt-trt10-{precision}.onnx" in usage
+    assert "--maxShapes=image:" in usage
 
 
 def onnx_job(path: Path, job_sandbox: JobSandbox, tmp_path: Path, **spec: object) -> Done:

@@ -324,8 +324,8 @@ def test_what_breaks_no_rule_passes(name: str) -> None:
 
 def test_every_rule_is_broken_by_some_graph() -> None:
     """No rule is without its test: leaving it out lets some broken graph pass, or say less."""
-    told = {violation.detail for graph, _, _ in BROKEN.values() for violation in violations(graph, TRT10)}
-    told |= {violation.detail for violation in violations(attention(), TRT11)}
+    details = {violation.detail for graph, _, _ in BROKEN.values() for violation in violations(graph, TRT10)}
+    details |= {violation.detail for violation in violations(attention(), TRT11)}
     for rule in NODE_RULES:
         rest = set()
         for graph in (*(graph for graph, _, _ in BROKEN.values()), attention()):
@@ -336,7 +336,7 @@ def test_every_rule_is_broken_by_some_graph() -> None:
                     tuple(one for one in NODE_RULES if one is not rule),
                 )
                 rest |= {violation.detail for violation in violations(graph, release)}
-        assert told - rest, rule
+        assert details - rest, rule
 
 
 def attention() -> ModelProto:

@@ -136,8 +136,8 @@ def test_a_cpp_program_builds_against_libtorch_and_computes_the_same(done: Calla
 
     program_file = built(folder, "model-torchscript-x86.cpp.zip")
     command = [program_file, "model-torchscript-x86.pt"]
-    told = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
-    assert told.stdout.startswith("logits [1, 10]"), told.stderr
+    ended = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    assert ended.stdout.startswith("logits [1, 10]"), ended.stderr
     (folder / "data").mkdir()
     rows.tofile(folder / "data" / "image.bin")
     subprocess.run([*command, "data"], cwd=folder, check=True, timeout=60)

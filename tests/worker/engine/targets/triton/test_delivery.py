@@ -49,14 +49,18 @@ def test_a_repository_holds_the_artifact_and_its_config(done: Callable[..., Done
     ]
     with zipfile.ZipFile(exported.folder / "model-triton-onnx.zip") as archive:
         assert archive.namelist() == ["digits/config.pbtxt", "digits/1/model.onnx"]
-        told = parsed(archive.read("digits/config.pbtxt").decode())
+        server = parsed(archive.read("digits/config.pbtxt").decode())
         archive.extractall(exported.folder / "model_repository")
-    assert (told.name, told.backend, told.max_batch_size) == ("digits", "onnxruntime", 8)
-    assert told.default_model_filename == "model.onnx"
-    assert [(one.name, kind_of(one), list(one.dims)) for one in told.input] == [("image", "TYPE_FP32", [1, 8, 8])]
-    assert [(one.name, kind_of(one), list(one.dims)) for one in told.output] == [("logits", "TYPE_FP32", [10])]
-    assert told.dynamic_batching.max_queue_delay_microseconds == 100
-    assert [(group.count, group.kind) for group in told.instance_group] == [(1, 2)], "KIND_CPU"
+    assert (server.name, server.backend, server.max_batch_size) == ("digits", "onnxruntime", 8)
+    assert server.default_model_filename == "model.onnx"
+    assert [(tensor.name, kind_of(tensor), list(tensor.dims)) for tensor in server.input] == [
+        ("image", "TYPE_FP32", [1, 8, 8])
+    ]
+    assert [(tensor.name, kind_of(tensor), list(tensor.dims)) for tensor in server.output] == [
+        ("logits", "TYPE_FP32", [10])
+    ]
+    assert server.dynamic_batching.max_queue_delay_microseconds == 100
+    assert [(group.count, group.kind) for group in server.instance_group] == [(1, 2)], "KIND_CPU"
     assert ran_usage(exported.folder, "USAGE-triton-onnx.md") == "[(1, 10)]"
 
 
@@ -69,9 +73,9 @@ def test_a_repository_for_openvino_runs_on_openvino(done: Callable[..., Done]) -
     assert target.parity[0].max_abs < 1e-4
     with zipfile.ZipFile(exported.folder / "model-triton-openvino.zip") as archive:
         assert archive.namelist() == ["model/config.pbtxt", "model/1/model.xml", "model/1/model.bin"]
-        told = parsed(archive.read("model/config.pbtxt").decode())
+        server = parsed(archive.read("model/config.pbtxt").decode())
         archive.extractall(exported.folder / "model_repository")
-    assert (told.backend, told.default_model_filename) == ("openvino", "model.xml")
+    assert (server.backend, server.default_model_filename) == ("openvino", "model.xml")
     ending = "\nprint({name: array.shape for name, array in outputs.items()})"
     assert run_usage(exported.folder, "openvino", "USAGE-triton-openvino.md", ending) == "{'logits': (1, 10)}"
 
@@ -81,12 +85,12 @@ def test_an_engine_for_tensorrt_is_built_on_the_server(done: Callable[..., Done]
 
     assert exported.target("triton/tensorrt").status == "planned"
     with zipfile.ZipFile(exported.folder / "model-triton-tensorrt.zip") as archive:
-        told = parsed(archive.read("model/config.pbtxt").decode())
-    assert (told.platform, told.default_model_filename) == ("tensorrt_plan", "model.engine")
-    assert [group.kind for group in told.instance_group] == [1], "KIND_GPU"
+        server = parsed(archive.read("model/config.pbtxt").decode())
+    assert (server.platform, server.default_model_filename) == ("tensorrt_plan", "model.engine")
+    assert [group.kind for group in server.instance_group] == [1], "KIND_GPU"
     usage = (exported.folder / "USAGE-triton-tensorrt.md").read_text()
     assert "--saveEngine=model_repository/model/1/model.engine" in usage
-    assert f"maxShapes=image:{told.max_batch_size}x1x8x8" in usage, "the engine takes what the server may send"
+    assert f"maxShapes=image:{server.max_batch_size}x1x8x8" in usage, "the engine takes what the server may send"
 
 
 def test_tensors_that_share_no_batch_are_left_as_they_come() -> None:
@@ -95,15 +99,15 @@ def test_tensors_that_share_no_batch_are_left_as_they_come() -> None:
         outputs=(TensorSpec(name="score", dtype="bool", shape=()),),
     )
 
-    told = parsed(config(TritonTarget(), fixed))
+    server = parsed(config(TritonTarget(), fixed))
 
-    assert told.max_batch_size == 0
-    assert not told.HasField("dynamic_batching")
-    assert [(one.name, kind_of(one), list(one.dims)) for one in told.input] == [
+    assert server.max_batch_size == 0
+    assert not server.HasField("dynamic_batching")
+    assert [(tensor.name, kind_of(tensor), list(tensor.dims)) for tensor in server.input] == [
         ('the "image"', "TYPE_UINT8", [1, -1, 4])
     ]
-    assert list(told.output[0].dims) == [1]
-    assert told.output[0].HasField("reshape")
+    assert list(server.output[0].dims) == [1]
+    assert server.output[0].HasField("reshape")
 
 
 def test_a_batch_has_the_models_own_bound() -> None:
@@ -112,12 +116,12 @@ def test_a_batch_has_the_models_own_bound() -> None:
         outputs=(TensorSpec(name="y", dtype="float16", shape=(BATCH,)),),
     )
 
-    told = parsed(config(TritonTarget(max_batch_size=100, instances=2, max_queue_delay_us=7), free))
+    server = parsed(config(TritonTarget(max_batch_size=100, instances=2, max_queue_delay_us=7), free))
 
-    assert (told.max_batch_size, told.instance_group[0].count) == (64, 2)
-    assert told.dynamic_batching.max_queue_delay_microseconds == 7
-    assert list(told.input[0].dims) == [-1]
-    assert told.output[0].HasField("reshape")
+    assert (server.max_batch_size, server.instance_group[0].count) == (64, 2)
+    assert server.dynamic_batching.max_queue_delay_microseconds == 7
+    assert list(server.input[0].dims) == [-1]
+    assert server.output[0].HasField("reshape")
     assert parsed(config(TritonTarget(max_batch_size=0), free)).max_batch_size == 0
 
 
