@@ -20,7 +20,6 @@ RESIDENT_MB = 1500
 
 
 def tell(scene: Scene) -> list[Figure]:
-    """Measure it."""
     few, many, theirs = scene.pick((16, 512, 8), (4, 8, 2))
     model = export_network("resnet50", scene.folder / "resnet50.onnx")
     ours = {count: _pictures(scene, "pare", model, count) for count in (few, many)}

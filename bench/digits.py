@@ -20,7 +20,6 @@ SEEDS = (0, 1, 2)
 
 
 def tell(scene: Scene) -> list[Figure]:
-    """Measure it."""
     torch.set_num_threads(1)
     data = scene.folder / "digits.npz"
     save_dataset(data)

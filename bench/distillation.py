@@ -42,7 +42,6 @@ BITS = (("int2", "int8"), ("int4", "int4"))
 
 
 def tell(scene: Scene) -> list[Figure]:
-    """Measure it."""
     torch.set_num_threads(1)
     seeds = scene.pick(SEEDS, SEEDS[:1])
     setting = Setting(scene.folder)

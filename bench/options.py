@@ -27,7 +27,7 @@ OPTIONS = ("equalize", "smooth", "bias_correction")
 
 
 @dataclass(frozen=True)
-class Subject:
+class FloatModel:
     """A float model, rows to calibrate on, and rows that are held out."""
 
     model: Path
@@ -51,7 +51,6 @@ class VisionTransformer(nn.Module):
 
 
 def tell(scene: Scene) -> list[Figure]:
-    """Measure it."""
     torch.set_num_threads(1)
     rows: list[Figure] = []
     for name in scene.pick(tuple(MAKE), ("digits CNN", "digits ViT")):
@@ -66,7 +65,7 @@ def tell(scene: Scene) -> list[Figure]:
     return rows
 
 
-def gains(name: str, subjects: list[tuple[Subject, Path]], *, per_channel: bool) -> list[Figure]:
+def gains(name: str, subjects: list[tuple[FloatModel, Path]], *, per_channel: bool) -> list[Figure]:
     """Signal to noise without options, and the gain of each, and of all."""
     baselines = [
         noise(*subject, QuantizeStatic(per_channel=per_channel, **dict.fromkeys(OPTIONS, False)))
@@ -80,44 +79,44 @@ def gains(name: str, subjects: list[tuple[Subject, Path]], *, per_channel: bool)
     return rows
 
 
-def noise(subject: Subject, folder: Path, step: QuantizeStatic) -> float:
+def noise(subject: FloatModel, folder: Path, step: QuantizeStatic) -> float:
     """Signal to noise of the first output on the held-out rows, in dB."""
     rows = rows_of(folder, **subject.calibration)
     quantized = lowered(changed(step, subject.model, folder, rows).model, "x86", folder)
     return sqnr_db(outputs_of(subject.model, subject.held)[0], outputs_of(quantized, subject.held)[0])
 
 
-def digits_subject(network: nn.Module, folder: Path, seed: int) -> Subject:
+def digits_subject(network: nn.Module, folder: Path, seed: int) -> FloatModel:
     """A network trained on digits; 256 of those it was not trained on are for calibration."""
     model = folder / "model.onnx"
     export_onnx(trained(network), model)
     images = all_digits()[0][TRAIN_ROWS:].astype(np.float32) / 255
     order = np.random.default_rng(seed).permutation(len(images))
-    return Subject(model, {"image": images[order[:256]]}, {"image": images[order[256:]]})
+    return FloatModel(model, {"image": images[order[:256]]}, {"image": images[order[256:]]})
 
 
-def cnn(folder: Path, seed: int) -> Subject:
+def cnn(folder: Path, seed: int) -> FloatModel:
     """The demo's network."""
     return digits_subject(digits_cnn(seed), folder, seed)
 
 
-def transformer(folder: Path, seed: int) -> Subject:
+def transformer(folder: Path, seed: int) -> FloatModel:
     """A transformer whose normalizations are read by matrix products alone."""
     torch.manual_seed(seed)
     return digits_subject(VisionTransformer(), folder, seed)
 
 
-def mobilenet(folder: Path, seed: int) -> Subject:
+def mobilenet(folder: Path, seed: int) -> FloatModel:
     """A network of depthwise convolutions."""
     model = export_network("mobilenet_v2", folder / "model.onnx", seed)
-    return Subject(model, {INPUT: pictures(32, seed + 10)}, {INPUT: pictures(16, seed + 20)})
+    return FloatModel(model, {INPUT: pictures(32, seed + 10)}, {INPUT: pictures(16, seed + 20)})
 
 
-def sentences(folder: Path, seed: int) -> Subject:
+def sentences(folder: Path, seed: int) -> FloatModel:
     """A BERT, whose residual stream reads the normalizations, too."""
     rows = minilm.sentences(96, seed)
     model = minilm.export_onnx(folder / "model.onnx")
-    return Subject(
+    return FloatModel(
         model, {name: ids[:64] for name, ids in rows.items()}, {name: ids[64:] for name, ids in rows.items()}
     )
 

@@ -47,7 +47,6 @@ ROUNDS = 3
 
 
 def tell(scene: Scene) -> list[Figure]:
-    """Measure it."""
     torch.set_num_threads(1)
     rounds, count = scene.pick((ROUNDS, 32), (1, 2))
     figures = []

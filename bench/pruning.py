@@ -52,7 +52,6 @@ class Halved:
 
 
 def tell(scene: Scene) -> list[Figure]:
-    """Measure it."""
     torch.set_num_threads(1)
     rows: list[Figure] = []
     for name in scene.pick(NETWORKS, ("resnet18", "vit_b_16")):

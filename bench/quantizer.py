@@ -80,7 +80,6 @@ WAYS = (
 
 
 def tell(scene: Scene) -> list[Figure]:
-    """Measure it."""
     rows = []
     for name in scene.pick(NETWORKS, NETWORKS[1:]):
         scene.say(f"quantizing {name} once and {len(WAYS)} times")

@@ -37,7 +37,6 @@ Cost = tuple[float, float]
 
 
 def tell(scene: Scene) -> list[Figure]:
-    """Measure it."""
     scene.say("requests in turns")
     with alone(scene.folder / "api") as service, connected(service.url) as client:
         costs = request_costs(service, submission(client, scene.folder), scene.pick(ROUNDS, 2), scene.pick(BLOCK, 20))

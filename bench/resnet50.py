@@ -22,7 +22,6 @@ RUNS, BUDGET_SECONDS = 150, 60
 
 
 def tell(scene: Scene) -> list[Figure]:
-    """Measure it."""
     scene.say("exporting resnet50")
     model = export_network("resnet50", scene.folder / "resnet50.onnx")
     data = save_pictures(scene.folder / "pictures.npz", scene.pick(CALIBRATION + TEST, 12))

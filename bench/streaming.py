@@ -29,7 +29,6 @@ HEIGHT, WIDTH = 375, 500
 
 
 def tell(scene: Scene) -> list[Figure]:
-    """Measure it."""
     rows = []
     peaks: dict[str, list[float]] = {"admission": [], "reading": []}
     for size in scene.pick(FULL, SHORT):

@@ -20,7 +20,6 @@ GROWTH_MB = 150
 
 
 def tell(scene: Scene) -> list[Figure]:
-    """Measure it."""
     content = NpzStream.of(scene.pick(FULL, SHORT))
     rows = [Figure("size of the file", len(content), "bytes")]
     with alone(scene.folder) as service, connected(service.url) as client:

@@ -53,7 +53,6 @@ DIGITS: dict[str, tuple[Step, Bound | None]] = {
 
 
 def tell(scene: Scene) -> list[Figure]:
-    """Measure it."""
     torch.set_num_threads(1)
     return [*_minilm(scene), *_digits(scene)]
 

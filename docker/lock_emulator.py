@@ -28,7 +28,7 @@ Index = dict[str, dict[str, str]]
 
 
 def main() -> None:
-    """Write both files."""
+    """Write the locks of the packages and of the wheels."""
     date, digests = release()
     lines = ["# Debian 12, pinned by `make lock-emulator`: machine, SHA-256, path on a mirror.", f"# as of {date}"]
     for machine, roots in ROOTS.items():

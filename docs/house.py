@@ -118,7 +118,7 @@ def rooms(names: list[str], y: int) -> list[str]:
 
 
 def room(x: int, y: int, width: int, name: str, note: str, trips: tuple[int, ...], kind: str = "room") -> list[str]:
-    """One box."""
+    """A room as a box."""
     narrow = width < LETTER * len(name) + 16 + 18 * len(trips)
     return [
         f'<rect class="{kind}" x="{x}" y="{y}" width="{width}" height="{ROW}" rx="6"/>',

@@ -62,7 +62,7 @@ class LiteRtModel:
         self.runtime = f"LiteRT {version('ai-edge-litert')}"
 
     def run(self, feeds: Arrays) -> Arrays:
-        """The outputs by name."""
+        """Outputs by name, rows on their first axis."""
         parts: dict[str, list[np.ndarray]] = {name: [] for name in self._outputs}
         for call in self._calls(feeds):
             call()

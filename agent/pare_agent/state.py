@@ -39,7 +39,7 @@ class Enrolment:
 
     @classmethod
     def load(cls, directory: Path) -> Enrolment:
-        """Read it. Raises `NotEnrolled`."""
+        """Read the enrolment of a folder. Raises `NotEnrolled`."""
         try:
             return cls(**json.loads((directory / FILE).read_text(encoding="utf-8")))
         except FileNotFoundError:

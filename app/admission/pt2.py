@@ -21,7 +21,7 @@ from typing import Any
 from app.admission.bounded_json import as_dict, as_int, as_list, as_text, parse
 from app.admission.errors import AdmissionError, Broken, Inflating, OutdatedModel, Unsafe
 from app.admission.pt2_harmless import WrongDevice, require_qualified
-from app.admission.pt2_program import ITEM_BYTES, STRIDED, Weight, read_program
+from app.admission.pt2_program import ITEM_BYTES, STRIDED, ProgramWeight, read_program
 from app.admission.pth import require_harmless_tensors
 from app.admission.zipped import Archive, Member
 from app.spec.signature import ModelInfo
@@ -109,7 +109,7 @@ class _Package:
             if self.archive.read(self.members[name], MAX_SMALL_BYTES).strip() not in contents:
                 raise Broken(f"{name!r} says something else than is accepted")
 
-    def _payloads(self, kind: str, model: str, used: set[str]) -> dict[str, Weight]:
+    def _payloads(self, kind: str, model: str, used: set[str]) -> dict[str, ProgramWeight]:
         """The tensors of a config, each inside its storage; the members they use are added to `used`."""
         pattern, path = _CONFIGS[kind]
         config = pattern.format(model)
@@ -147,7 +147,7 @@ class _Package:
         raise Broken(f"the archive holds {name[:80]!r}, which no model refers to")
 
 
-def _weight(name: str, payload: dict[str, Any], place: str, stored_bytes: int) -> Weight:
+def _weight(name: str, payload: dict[str, Any], place: str, stored_bytes: int) -> ProgramWeight:
     meta = as_dict(payload.get("tensor_meta"))
     dtype = as_int(meta.get("dtype"))
     sizes = _numbers(meta.get("sizes"))
@@ -163,7 +163,7 @@ def _weight(name: str, payload: dict[str, Any], place: str, stored_bytes: int) -
     # Strides of 0 make a terabyte out of four bytes as soon as the tensor is copied: the storage must hold them all.
     if stored_bytes % item or (elements and max(last + 1, elements) * item > stored_bytes):
         raise Broken(f"weight {name[:80]!r} of shape {list(sizes)} reaches beyond its {stored_bytes} bytes")
-    return Weight(
+    return ProgramWeight(
         dtype,
         sizes,
         place,

@@ -65,7 +65,7 @@ ITEM_BYTES = {
 
 
 @dataclass(frozen=True)
-class Weight:
+class ProgramWeight:
     """A stored tensor: ScalarType, shape and the member that holds its bytes."""
 
     dtype: int
@@ -75,7 +75,7 @@ class Weight:
     is_trainable: bool
 
 
-def read_program(program: Any, weights: dict[str, Weight], constants: dict[str, Weight]) -> ModelInfo:
+def read_program(program: Any, weights: dict[str, ProgramWeight], constants: dict[str, ProgramWeight]) -> ModelInfo:
     """Check the program against its weights and constants, and describe it.
 
     Raises `Broken` and subclasses of `AdmissionError`.
@@ -84,7 +84,9 @@ def read_program(program: Any, weights: dict[str, Weight], constants: dict[str, 
 
 
 class _Program:
-    def __init__(self, program: dict[str, Any], weights: dict[str, Weight], constants: dict[str, Weight]) -> None:
+    def __init__(
+        self, program: dict[str, Any], weights: dict[str, ProgramWeight], constants: dict[str, ProgramWeight]
+    ) -> None:
         self._program = program
         self._weights = weights
         self._constants = constants
@@ -159,7 +161,7 @@ class _Program:
             raise Broken(f"tensor {name[:80]!r} is not described")
         return as_dict(self._values[name])
 
-    def _require_weight(self, name: str, stored_name: str, stored: dict[str, Weight]) -> None:
+    def _require_weight(self, name: str, stored_name: str, stored: dict[str, ProgramWeight]) -> None:
         weight, meta = stored.get(stored_name), self._meta(name)
         if weight is None:
             raise Broken(f"weight {stored_name[:80]!r} is missing")

@@ -49,11 +49,9 @@ class Section(io.RawIOBase):
         self._file, self._start, self._size, self._at = file, start, size, 0
 
     def readable(self) -> bool:
-        """It is."""
         return True
 
     def seekable(self) -> bool:
-        """It is."""
         return True
 
     def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
@@ -62,7 +60,7 @@ class Section(io.RawIOBase):
         return self._at
 
     def tell(self) -> int:
-        """Where it is."""
+        """Position in the section, bytes."""
         return self._at
 
     def readinto(self, buffer: Any, /) -> int:

@@ -23,7 +23,6 @@ class CompatibilityOut(BaseModel):
 
     @classmethod
     def of(cls, known: Known) -> "CompatibilityOut":
-        """Show what is known."""
         table = known.table
         answers = {} if table is None else table.model_dump(include={"operators", "refusal", "notes"})
         return cls.model_validate(

@@ -53,7 +53,6 @@ class ModelOut(ResourceOut):
 
     @classmethod
     def of(cls, row: Model) -> "ModelOut":
-        """Show a row."""
         return cls(
             id=public("mdl", row.id),
             name=row.name,
@@ -79,7 +78,7 @@ class InspectionFailed(BaseModel):
 
 
 class InspectionReady(Inspection):
-    """What a worker found."""
+    """What a worker found out about the model."""
 
     status: Literal["ready"]
 
@@ -94,7 +93,6 @@ class ModelDetailOut(ModelOut):
 
     @classmethod
     def of(cls, row: Model) -> "ModelDetailOut":
-        """Show a row."""
         return cls.model_validate({**ModelOut.of(row).model_dump(), "inspection": row.inspection})
 
 
@@ -112,7 +110,6 @@ class DatasetOut(ResourceOut):
 
     @classmethod
     def of(cls, row: Dataset) -> "DatasetOut":
-        """Show a row."""
         return cls(
             id=public("ds", row.id),
             name=row.name,
@@ -232,7 +229,6 @@ class ArtifactOut(BaseModel):
 
     @classmethod
     def of(cls, row: Artifact) -> "ArtifactOut":
-        """Show a row."""
         return cls(
             id=public("art", row.id),
             name=row.name,
@@ -255,7 +251,6 @@ class EventOut(BaseModel):
 
     @classmethod
     def of(cls, row: Event) -> "EventOut":
-        """Show a row."""
         return cls.model_validate(row, from_attributes=True)
 
 
@@ -297,7 +292,6 @@ class AgentOut(ResourceOut):
 
     @classmethod
     def of(cls, row: Agent) -> "AgentOut":
-        """Show a row."""
         return cls(
             id=public("agt", row.id),
             name=row.name,

@@ -20,7 +20,7 @@ def newest(session: Session, model: Model, key: str) -> Job | None:
 
 
 def begin(session: Session, model: Model, wanted: CompatibilityWanted, key: str) -> UUID:
-    """Queue a look."""
+    """Queue a job that asks a format's targets about the model; its id."""
     job = Job(
         id=new_id(),
         tenant=model.tenant,

@@ -61,7 +61,7 @@ class Picture:
 
 @dataclass(frozen=True)
 class Scale:
-    """From values to pixels."""
+    """Maps values to pixels, linearly or by their logarithm."""
 
     low: float
     high: float

@@ -21,7 +21,7 @@ class PeriodicTask(threading.Thread):
         self._stop_asked = threading.Event()
 
     def run_once(self) -> None:
-        """Do the work once."""
+        """What the subclass does in a period."""
         raise NotImplementedError(f"{type(self).__name__} does not say what it does")
 
     def wake(self) -> None:

@@ -41,7 +41,7 @@ class LocalDataset(DatasetSpec):
 
     @property
     def use(self) -> DatasetSpec:
-        """The declaration alone."""
+        """What the file is declared to be, without where it lies."""
         return DatasetSpec.model_validate(self.model_dump(exclude={"path"}))
 
 

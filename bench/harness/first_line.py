@@ -8,6 +8,5 @@ from worker.engine.progress import Progress
 
 
 def say(order: WorkOrder, directory: Path, progress: Progress) -> WorkResult:  # noqa: ARG001  # the form of a job
-    """Say it."""
     progress.log("here")
     return result(order)

@@ -18,7 +18,7 @@ TOKENS = 64
 HIDDEN, LAYERS, HEADS = 384, 6, 12
 
 
-class Layer(nn.Module):
+class EncoderLayer(nn.Module):
     """One encoder layer of BERT (Devlin et al. 2019): attention and two dense layers, each with a residual."""
 
     def __init__(self) -> None:
@@ -46,7 +46,7 @@ class MiniLM(nn.Module):
         super().__init__()
         self.words, self.places = nn.Embedding(30_522, HIDDEN), nn.Embedding(512, HIDDEN)
         self.types, self.norm = nn.Embedding(2, HIDDEN), nn.LayerNorm(HIDDEN, 1e-12)
-        self.layers = nn.ModuleList(Layer() for _ in range(LAYERS))
+        self.layers = nn.ModuleList(EncoderLayer() for _ in range(LAYERS))
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """Mean over the tokens that are no padding, as the model's authors pool."""

@@ -39,5 +39,5 @@ class Story:
 
     @property
     def body(self) -> str:
-        """The rest of it."""
+        """The text below the title."""
         return self.text.strip().partition("\n")[2].strip()

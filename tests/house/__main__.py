@@ -6,7 +6,6 @@ from tests.house.sizes import file_lengths, function_lengths
 
 
 def main() -> None:
-    """Print it."""
     modules = all_modules()
     graph = graph_of(modules)
     rooms = rooms_of(graph)

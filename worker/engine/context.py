@@ -40,7 +40,7 @@ class Context:
 
 @dataclass(frozen=True)
 class Changed:
-    """What a pass made."""
+    """The model after a step, and what the report says of the step."""
 
     model: Model
     summary: str

@@ -20,7 +20,7 @@ from worker.engine.progress import Progress
 from worker.runtime import jail
 from worker.runtime.child_protocol import Done, Failed, Started
 from worker.runtime.errors import OutOfDisk, OutOfMemory, SandboxUnavailable, Unforeseen
-from worker.runtime.fork_protocol import Entry, Program, Request
+from worker.runtime.fork_protocol import Entry, Request, ToolchainCommand
 from worker.runtime.jail import privileges, trial
 from worker.runtime.redact import Scrubber
 from worker.runtime.reporter import Reporter
@@ -56,7 +56,7 @@ def _work(request: Request, directory: Path, reporter: Reporter) -> None:
         directory,
         request.limits,
         cuda=request.device == "cuda",
-        environment=Path(request.work.environment) if isinstance(request.work, Program) else None,
+        environment=Path(request.work.environment) if isinstance(request.work, ToolchainCommand) else None,
     )
     if request.strict and not layers.all_applied:
         raise SandboxUnavailable(f"The job's process could not be confined: {'; '.join(layers.missing)}.")
@@ -67,7 +67,7 @@ def _work(request: Request, directory: Path, reporter: Reporter) -> None:
 def _action(request: Request, directory: Path, reporter: Reporter) -> Callable[[jail.Layers], None]:
     """What to do once confined. Whatever it needs of ours is imported now: later it could not be read."""
     match request.work:
-        case Program() as program:
+        case ToolchainCommand() as program:
             return lambda _: _become(program)
         case trial.Trial() as attempt:
             return lambda layers: _try(attempt, layers, request, directory)
@@ -81,7 +81,7 @@ def _do(job: JobFunction, order: type[Frozen], directory: Path, reporter: Report
     (directory / "result.json").write_text(result.model_dump_json(), encoding="utf-8")
 
 
-def _become(program: Program) -> NoReturn:
+def _become(program: ToolchainCommand) -> NoReturn:
     """Run the program in place of this process; it inherits the pipe to the parent and speaks for itself there."""
     for descriptor in (0, 1, 2, MESSAGES_FD):
         os.set_inheritable(descriptor, True)

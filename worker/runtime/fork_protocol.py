@@ -17,7 +17,7 @@ class Entry(Frozen):
     order: str
 
 
-class Program(Frozen):
+class ToolchainCommand(Frozen):
     """A command line whose program lies in a virtual environment, and that environment."""
 
     command: tuple[str, ...]
@@ -35,7 +35,7 @@ class Request(Frozen):
     limits: Limits
     device: Literal["cpu", "cuda"]
     strict: bool
-    work: Entry | Program | Trial
+    work: Entry | ToolchainCommand | Trial
 
 
 class Ready(Frozen):

@@ -25,7 +25,7 @@ Result = WorkResult | Inspection | Compatibilities
 
 @dataclass(frozen=True)
 class JobKind:
-    """One kind of work."""
+    """What a kind of job is made of, runs, and answers."""
 
     prepare: Callable[[Database, Store, Settings, Job, Path], Order]
     """Fetches the job's files into a directory and makes its order. Raises storage errors."""

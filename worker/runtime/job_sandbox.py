@@ -23,7 +23,7 @@ from worker.runtime import results
 from worker.runtime.child_messages import Listeners
 from worker.runtime.child_monitor import ChildMonitor, EndedWell, Stopped
 from worker.runtime.errors import DeviceUnavailable, NotStarted, SandboxUnavailable
-from worker.runtime.fork_protocol import Entry, Program, Request
+from worker.runtime.fork_protocol import Entry, Request, ToolchainCommand
 from worker.runtime.fork_server import ForkServer
 from worker.runtime.jail import trial
 from worker.runtime.jail.level import JailLevel
@@ -142,10 +142,10 @@ class JobSandbox:
     def _run_program(
         self, limits: Limits, folder: Path, command: list[str], environment: Path, listeners: Listeners
     ) -> EndedWell | Failure | Stopped:
-        program = Program(command=tuple(command), environment=str(environment))
+        program = ToolchainCommand(command=tuple(command), environment=str(environment))
         return self._watched(self._request(folder, limits, program), listeners)
 
-    def _request(self, directory: Path, limits: Limits, work: Entry | Program | trial.Trial) -> Request:
+    def _request(self, directory: Path, limits: Limits, work: Entry | ToolchainCommand | trial.Trial) -> Request:
         return Request(
             directory=str(directory),
             limits=limits,
@@ -164,7 +164,7 @@ class JobSandbox:
             finally:
                 os.close(messages_end)
                 os.close(output_end)
-            is_toolchain = isinstance(request.work, Program)
+            is_toolchain = isinstance(request.work, ToolchainCommand)
             monitor = ChildMonitor(
                 child,
                 messages,

@@ -10,7 +10,7 @@ class Scrubber:
     """Replaces known folders by what they mean; a path that only the user's model knows stays (node names have `/`)."""
 
     def __init__(self, directory: Path) -> None:
-        """`directory` is the job's."""
+        """Hide the paths of the job's folder, of this package and of Python."""
         ours = Path(__file__).resolve().parents[2]
         meanings = {
             str(directory): "<job>",

@@ -16,7 +16,7 @@ import pytest
 from app.spec.work import WorkResult
 from tests.support.runtime.bench import Bench
 from worker.runtime.errors import SandboxUnavailable
-from worker.runtime.jail.bpf import Program
+from worker.runtime.jail.bpf import BpfProgram
 from worker.runtime.jail.level import JailLevel
 from worker.runtime.jail.seccomp import filter_for
 from worker.runtime.jail.syscalls import ARCHITECTURES, LAST_REVIEWED
@@ -185,7 +185,7 @@ def test_a_cuda_child_may_make_a_unix_socket_but_not_connect_it() -> None:
     assert interpret(program, 46, arch.audit, ()) == "errno 1"
 
 
-def interpret(program: Program, number: int, audit: int, arguments: tuple[int, ...]) -> str:
+def interpret(program: BpfProgram, number: int, audit: int, arguments: tuple[int, ...]) -> str:
     """What the kernel would make of the filter: a second reading of the same instructions."""
     import struct
 

@@ -13,7 +13,7 @@ from app.spec.metrics import MetricName
 from worker.engine.devices.errors import AnswersMissing
 from worker.engine.measure.batching import AnyRows, BatchRange, SyntheticRows
 from worker.engine.measure.metrics.paired import PairedMetrics
-from worker.engine.measure.running import Arrays, Pair, Run, filled
+from worker.engine.measure.running import Arrays, PairedOutputs, Run, filled
 
 ROWS_AT_ONCE: Final = 32
 MOST_ROWS: Final = 512
@@ -113,7 +113,7 @@ class Recording:
             here.add(host[judged], got[judged])
             original.add(first[judged], got[judged])
             labels = None if batch.labels is None else np.load(batch.labels, allow_pickle=False)
-            metrics.add(Pair(first, got, labels))
+            metrics.add(PairedOutputs(first, got, labels))
             rows += batch.rows
         if not rows:
             raise AnswersMissing("It returned no outputs at all.")

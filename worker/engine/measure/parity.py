@@ -11,7 +11,7 @@ from app.spec.units import counted
 from worker.engine.measure.class_axes import probability_axis
 from worker.engine.measure.errors import OutputMissing
 from worker.engine.measure.noise import effective_rows, ratio_margin, share_interval
-from worker.engine.measure.running import Pair
+from worker.engine.measure.running import PairedOutputs
 
 LARGEST_DB = 300.0
 """Ratios beyond this are written as this: a report holds no infinities."""
@@ -136,7 +136,7 @@ class Parity:
     """Outputs whose shape differed on some rows, as in a detector that finds other boxes: not comparable."""
     found_axes: dict[str, int | None] = field(default_factory=dict)
 
-    def add(self, pair: Pair) -> None:
+    def add(self, pair: PairedOutputs) -> None:
         """Take in both models' answers. Raises `OutputMissing`."""
         for name, before in pair.before.items():
             if name not in pair.after:

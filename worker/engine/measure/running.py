@@ -16,7 +16,7 @@ Session = Any
 
 
 @dataclass(frozen=True)
-class Pair:
+class PairedOutputs:
     """What both models answered for the same rows; the rows lie on the first axis of every array."""
 
     before: Arrays
@@ -47,12 +47,12 @@ def filled(feeds: Arrays, size: int) -> Arrays:
     return {name: rows[np.arange(size) % len(rows)] if rows.ndim else rows for name, rows in feeds.items()}
 
 
-def paired(before: Run, after: Run, batches: Iterator[Batch], size: int) -> Iterator[Pair]:
+def paired(before: Run, after: Run, batches: Iterator[Batch], size: int) -> Iterator[PairedOutputs]:
     """Run both models on each batch; a batch of fewer rows than `size` is filled up and its answers are cut."""
     for feeds, labels in batches:
         rows = max(len(array) for array in feeds.values() if array.ndim)
         full = feeds if rows == size else filled(feeds, size)
-        yield Pair(_cut(before(full), rows, size), _cut(after(full), rows, size), labels)
+        yield PairedOutputs(_cut(before(full), rows, size), _cut(after(full), rows, size), labels)
 
 
 def _cut(outputs: Arrays, rows: int, size: int) -> Arrays:

@@ -48,7 +48,7 @@ class GraphModule(nn.Module):
         return self.run(inputs)
 
     def run(self, inputs: tuple[Tensor, ...], watch: Watch | None = None) -> tuple[Tensor, ...]:
-        """The same, watched."""
+        """Outputs as tensors; `watch` sees what every node computes."""
         results = self.evaluate(inputs, watch)
         return tuple(_tensor(value, name) for value, name in zip(results, self.graph.outputs, strict=True))
 

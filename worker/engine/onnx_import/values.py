@@ -66,7 +66,7 @@ class Quantized:
 
     @property
     def codes(self) -> Tensor:
-        """The integers themselves."""
+        """The integers that stand for the values."""
         steps = self.real / self.scale
         return (
             steps.to(self.dtype)

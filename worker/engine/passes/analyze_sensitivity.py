@@ -21,7 +21,7 @@ from worker.engine.pruning.errors import NoWeightsToPrune
 from worker.engine.pruning.weighted_layers import weighted_layers
 from worker.engine.quantization.sensitivity.reference import ReferenceOutputs
 from worker.engine.quantization.sensitivity.report import FILE, Finding, layer_chart, layer_table, write
-from worker.engine.quantization.sensitivity.subject import Subject
+from worker.engine.quantization.sensitivity.roundable_graph import RoundableGraph
 from worker.engine.quantization.sensitivity.sweep import graph_runner
 from worker.engine.torch_program.program import Program
 
@@ -62,7 +62,7 @@ Found = tuple[ReferenceOutputs, Iterator[tuple[float, Finding]]]
 def _quantized(step: AnalyzeSensitivity, model: Model, context: Context) -> Found:
     """Each layer with its weight and the activations around it rounded."""
     plan, _ = measure_plan(QuantizeStatic(observer=step.observer, samples=step.samples), model, context)
-    subject = Subject.of(plan)
+    subject = RoundableGraph.of(plan)
     rows = context.data["calibration"].sample(step.samples, context.seed)
     reference_outputs = ReferenceOutputs(
         graph_runner(plan.graph, context), rows, model.signature, new_folder(context.scratch)

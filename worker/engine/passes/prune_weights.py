@@ -36,7 +36,7 @@ class Pruned:
 
     @property
     def sparsity(self) -> float:
-        """Share of zeros."""
+        """Share of weights that are 0."""
         return self.zeros / self.weights
 
 
@@ -110,7 +110,6 @@ class _InOnnx:
         self.weights = float_initializers(self._graph.graph)
 
     def input_norms(self, *_: object) -> dict[str, torch.Tensor]:
-        """Not to be had."""
         raise TypeError("Wanda works on programs")
 
     def rebuilt(self, model: Model, sparse: frozenset[str]) -> Model:

@@ -13,9 +13,9 @@ from worker.engine.model import Model
 from worker.engine.quantization.qat.fake_quantized import fake_quantize
 from worker.engine.quantization.qat.layer_choice import choose_layers, with_choice
 from worker.engine.quantization.qat.parity_check import compare
+from worker.engine.quantization.qat.qat_model import fold, plan_with, qat_model_of, with_weights
 from worker.engine.quantization.qat.report import chart_of, notes, parity_facts, table_of
 from worker.engine.quantization.qat.scales import activation_grids, widths_of
-from worker.engine.quantization.qat.subject import fold, plan_with, subject_of, with_weights
 from worker.engine.training.distillation import DistillationLoss
 from worker.engine.training.logits import squashed_outputs
 from worker.engine.training.loop import train
@@ -46,7 +46,7 @@ def quantize_aware(step: QuantizeAware, model: Model, context: Context) -> Chang
         parameters=fake_quantized.groups(step),
     )
 
-    result = subject_of(
+    result = qat_model_of(
         folded.with_program(with_weights(folded.program, fake_quantized.trained())), step.named, choice.floating
     )
     plan = plan_with(result, fake_quantized, len(rows))

@@ -12,7 +12,7 @@ from worker.engine.model import Model, new_folder
 from worker.engine.plan.layout import chosen_weights
 from worker.engine.plan.plan import SharedPlan
 from worker.engine.plan.sharing import share
-from worker.engine.quantization.qat.subject import fold
+from worker.engine.quantization.qat.qat_model import fold
 from worker.engine.quantization.weights import report
 from worker.engine.quantization.weights.centroids import tuned
 from worker.engine.quantization.weights.shared_file import write_shared

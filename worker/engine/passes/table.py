@@ -41,5 +41,5 @@ PASSES: dict[type[Step], Pass] = {
 
 
 def apply_step(step: Step, model: Model, context: Context) -> Changed:
-    """Carry out one step."""
+    """Apply the pass of the step."""
     return PASSES[type(step)](step, model, context)

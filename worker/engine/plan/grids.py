@@ -21,7 +21,7 @@ Ends = tuple[np.ndarray, np.ndarray]
 
 @dataclass(frozen=True)
 class GridShape:
-    """What is asked for."""
+    """What a grid is asked to be: bits, group size, symmetry."""
 
     bits: int
     block: int | None
@@ -86,7 +86,7 @@ class CodedWeight:
 
     @property
     def bits(self) -> int:
-        """Of a code."""
+        """Bits of a code."""
         return self.grid.shape.bits
 
     def matrix(self) -> np.ndarray:

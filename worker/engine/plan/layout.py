@@ -36,7 +36,7 @@ class Layout:
 
     @property
     def rows(self) -> int:
-        """Outputs."""
+        """Number of outputs: rows of the matrix."""
         return prod(self.shape[: len(self.shape) - self.inner])
 
     @property

@@ -32,7 +32,7 @@ class Grid:
 
     @property
     def bits(self) -> int:
-        """Of a code."""
+        """Bits of a code."""
         return (self.high - self.low).bit_length()
 
     def range(self) -> Range:

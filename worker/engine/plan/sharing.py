@@ -23,12 +23,12 @@ class SharedWeight:
 
     @property
     def clusters(self) -> int:
-        """Values in a table."""
+        """Number of values in a table."""
         return int(self.tables.shape[1])
 
     @property
     def bits(self) -> int:
-        """Of an index."""
+        """Bits of an index into the table."""
         return bits_for(self.clusters)
 
     @property

@@ -27,7 +27,7 @@ class RangeObserver(Protocol):
 
 
 class MinMax:
-    """All that was seen."""
+    """The range is from the smallest value seen to the largest."""
 
     def __init__(self, step: QuantizeStatic) -> None:
         self.step = step

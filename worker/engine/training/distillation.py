@@ -57,7 +57,7 @@ class DistillationLoss(nn.Module):
         self.projections = nn.ModuleList(projections.values())
 
     def forward(self, outputs: Outputs, batch: Batch) -> Tensor:
-        """A scalar."""
+        """The loss, a scalar: the weighted sum of every term."""
         taught = self._teacher(batch)
         terms = [] if self._distance is None else [self._of_outputs(self._distance, outputs, taught)]
         for pair, projection in zip(self._pairs, self.projections, strict=True):

@@ -50,7 +50,7 @@ def errno_action(number: int) -> int:
     return Action.ERRNO | number
 
 
-class Program:
+class BpfProgram:
     """Instructions in order. Conditions are blocks: `with program.when_equal(k): ...` skips the block otherwise."""
 
     def __init__(self) -> None:

@@ -11,7 +11,7 @@ import socket
 import struct
 
 from worker.runtime.jail import libc
-from worker.runtime.jail.bpf import ARCHITECTURE, NUMBER, Action, Program, errno_action, high_half, low_half
+from worker.runtime.jail.bpf import ARCHITECTURE, NUMBER, Action, BpfProgram, errno_action, high_half, low_half
 from worker.runtime.jail.syscalls import ARCHITECTURES, LAST_REVIEWED, Architecture
 
 SECCOMP_SET_MODE_FILTER = 1
@@ -44,9 +44,9 @@ def confine(*, unix_sockets: bool = False, programs: bool = False) -> None:
         raise OSError(errno.ESRCH, f"thread {refused_thread} could not be filtered")
 
 
-def filter_for(arch: Architecture, pid: int, *, unix_sockets: bool, programs: bool = False) -> Program:
+def filter_for(arch: Architecture, pid: int, *, unix_sockets: bool, programs: bool = False) -> BpfProgram:
     """The filter for the process `pid`, which may signal itself (abort() does) and nobody else."""
-    program = Program()
+    program = BpfProgram()
     program.load(ARCHITECTURE)
     with program.unless_equal(arch.audit):
         program.give(Action.KILL_PROCESS)
@@ -65,7 +65,7 @@ def filter_for(arch: Architecture, pid: int, *, unix_sockets: bool, programs: bo
     return program
 
 
-def _by_argument(program: Program, arch: Architecture, pid: int, *, unix_sockets: bool, programs: bool) -> None:
+def _by_argument(program: BpfProgram, arch: Architecture, pid: int, *, unix_sockets: bool, programs: bool) -> None:
     with program.when_equal(arch.clone):
         program.load(low_half(0))
         with program.when_any_bit(CLONE_NAMESPACES):
@@ -99,7 +99,7 @@ def _by_argument(program: Program, arch: Architecture, pid: int, *, unix_sockets
         program.give(Action.ALLOW)
 
 
-def _allow_only(program: Program, argument: int, values: list[int]) -> None:
+def _allow_only(program: BpfProgram, argument: int, values: list[int]) -> None:
     program.load(low_half(argument))
     for value in values:
         with program.when_equal(value):

@@ -7,13 +7,13 @@ import pytest
 
 from worker.engine.measure.errors import OutputMissing
 from worker.engine.measure.parity import LARGEST_DB, Parity
-from worker.engine.measure.running import Pair
+from worker.engine.measure.running import PairedOutputs
 
 
 def compared(before: np.ndarray, after: np.ndarray, batch: int, axis: int | None = None) -> Parity:
     parity = Parity({} if axis is None else {"s": axis})
     for start in range(0, len(before), batch):
-        parity.add(Pair({"s": before[start : start + batch]}, {"s": after[start : start + batch]}, None))
+        parity.add(PairedOutputs({"s": before[start : start + batch]}, {"s": after[start : start + batch]}, None))
     return parity
 
 
@@ -157,20 +157,20 @@ def test_integers_and_booleans_agree_value_by_value(dtype: type, shape: tuple[in
 
 def test_another_shape_is_noted_and_a_missing_output_refused() -> None:
     parity = Parity()
-    parity.add(Pair({"boxes": np.ones((5, 4))}, {"boxes": np.ones((6, 4))}, None))
+    parity.add(PairedOutputs({"boxes": np.ones((5, 4))}, {"boxes": np.ones((6, 4))}, None))
 
     assert parity.outputs() == ()
     assert "'boxes'" in parity.notes()[0]
     with pytest.raises(OutputMissing):
-        parity.add(Pair({"boxes": np.ones((5, 4))}, {"other": np.ones((5, 4))}, None))
+        parity.add(PairedOutputs({"boxes": np.ones((5, 4))}, {"other": np.ones((5, 4))}, None))
 
 
 def test_memory_does_not_grow_with_the_rows() -> None:
     parity, batch = Parity(), np.ones((16, 1000), np.float32)
-    parity.add(Pair({"s": batch}, {"s": batch}, None))
+    parity.add(PairedOutputs({"s": batch}, {"s": batch}, None))
     tracemalloc.start()
     for _ in range(300):
-        parity.add(Pair({"s": batch}, {"s": batch}, None))
+        parity.add(PairedOutputs({"s": batch}, {"s": batch}, None))
     kept, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()
 

@@ -15,7 +15,7 @@ from worker.engine.plan.selection import CLAMPS, WEIGHTED
 
 
 @dataclass(frozen=True)
-class Layer:
+class PlacedLayer:
     """A convolution or matrix product with an 8-bit weight, in the float graph."""
 
     operator: str
@@ -35,7 +35,7 @@ class Placement:
     scale_of: Mapping[str, str]
     """For each quantized activation the one whose scale it has: itself, or that whose values it holds in another
     order."""
-    layers: tuple[Layer, ...]
+    layers: tuple[PlacedLayer, ...]
     bounds: Mapping[str, tuple[float, float]]
     """Activations whose codes replace a clamp, with its bounds: beyond them there must be no code."""
 
@@ -49,9 +49,13 @@ def placement(plan: StaticPlan) -> Placement:
     return Placement(scale_of, layers, _bounds(graph, lowered.model, scale_of))
 
 
-def _layers(graph: GraphProto, constants: Mapping[str, QuantizedConstant], chosen: frozenset[str]) -> tuple[Layer, ...]:
+def _layers(
+    graph: GraphProto, constants: Mapping[str, QuantizedConstant], chosen: frozenset[str]
+) -> tuple[PlacedLayer, ...]:
     return tuple(
-        Layer(node.op_type, node.name, node.input[0], node.input[1], node.output[0], constants[node.input[1]].axis)
+        PlacedLayer(
+            node.op_type, node.name, node.input[0], node.input[1], node.output[0], constants[node.input[1]].axis
+        )
         for node in graph.node
         if node.name in chosen and node.op_type in WEIGHTED
     )

@@ -49,7 +49,7 @@ class QuantizedWeight:
         return (-HIGHEST, HIGHEST) if self.bits == 8 else (-(1 << (self.bits - 1)), (1 << (self.bits - 1)) - 1)
 
     def transposed(self) -> "QuantizedWeight":
-        """Of the transposed matrix."""
+        """The weight of the transposed matrix: its axis of scales is the other."""
         return replace(self, codes=np.ascontiguousarray(self.codes.T), axis=1 - self.axis)
 
 

@@ -15,7 +15,7 @@ from onnx import GraphProto, NodeProto
 from torch import fx
 
 from worker.engine.lowering.onnx.biases import dequantized
-from worker.engine.lowering.onnx.placement import Layer
+from worker.engine.lowering.onnx.placement import PlacedLayer
 from worker.engine.lowering.program.codes import QuantizedWeight, constant
 from worker.engine.lowering.program.codes import dequantized as weight_node
 from worker.engine.lowering.program.places import PRODUCTS, Product, product_at
@@ -81,9 +81,9 @@ def weighted_nodes(graph: GraphProto) -> list[NodeProto]:
     ]
 
 
-def as_layers(nodes: list[NodeProto]) -> tuple[Layer, ...]:
+def as_layers(nodes: list[NodeProto]) -> tuple[PlacedLayer, ...]:
     """What `split_bias` wants to know of them."""
-    return tuple(Layer(one.op_type, one.name, one.input[0], one.input[1], one.output[0], 0) for one in nodes)
+    return tuple(PlacedLayer(one.op_type, one.name, one.input[0], one.input[1], one.output[0], 0) for one in nodes)
 
 
 def transplant(

@@ -9,7 +9,7 @@ from onnx import GraphProto
 from torch import fx
 from torch.utils._pytree import tree_leaves
 
-from worker.engine.lowering.onnx.placement import Layer, Placement
+from worker.engine.lowering.onnx.placement import PlacedLayer, Placement
 from worker.engine.torch_program.program import Program
 
 ATEN = torch.ops.aten
@@ -54,7 +54,7 @@ def nodes_by_value(program: Program, module: fx.GraphModule) -> dict[str, fx.Nod
 
 
 def split_bias(
-    module: fx.GraphModule, graph: GraphProto, places: dict[str, fx.Node], layers: tuple[Layer, ...]
+    module: fx.GraphModule, graph: GraphProto, places: dict[str, fx.Node], layers: tuple[PlacedLayer, ...]
 ) -> None:
     """Where ONNX multiplies and then adds, have the program's graph do the same, and enter the products in `places`.
 

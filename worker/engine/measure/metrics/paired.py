@@ -7,7 +7,7 @@ from app.spec.metrics import MetricName
 from worker.engine.measure.errors import MetricNotApplicable
 from worker.engine.measure.metrics.base import Accumulator
 from worker.engine.measure.metrics.table import accumulator
-from worker.engine.measure.running import Pair
+from worker.engine.measure.running import PairedOutputs
 
 
 class PairedMetrics:
@@ -19,7 +19,7 @@ class PairedMetrics:
         self._left_out: dict[MetricName, str] = {}
         self._labelled = 0
 
-    def add(self, pair: Pair) -> None:
+    def add(self, pair: PairedOutputs) -> None:
         """Take in some rows; without labels nothing happens."""
         if pair.labels is None or not len(pair.labels):
             return

@@ -63,7 +63,7 @@ def _turned(value: Tensor, matrix: bool, batch: bool) -> Tensor:  # noqa: FBT001
 
 
 def bias_gelu(call: Call) -> Tensor:
-    """Exact."""
+    """`GELU(x + bias)`, with the error function."""
     return functional.gelu(call.tensor(0) + call.tensor(1))
 
 
@@ -150,7 +150,6 @@ def channels_last_conv(call: Call) -> Tensor:
 
 
 def inverse(call: Call) -> Tensor:
-    """Of square matrices."""
     return torch.linalg.inv(call.tensor(0))
 
 

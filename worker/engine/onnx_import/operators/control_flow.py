@@ -115,7 +115,7 @@ def _scan(call: Call, body: Graph, scanned: int, values: list[Value]) -> tuple[V
 
 
 def sequence(call: Call) -> list[Value]:
-    """Its elements."""
+    """A sequence of the inputs."""
     return list(call.inputs)
 
 
@@ -127,7 +127,7 @@ def _elements(call: Call, place: int = 0) -> list[Any]:
 
 
 def element(call: Call) -> Value:
-    """One of a sequence."""
+    """The element at a place of a sequence."""
     element: Value = _elements(call)[int(call.number(1))]
     return element
 
@@ -148,7 +148,7 @@ def erased(call: Call) -> list[Value]:
 
 
 def length(call: Call) -> np.ndarray:
-    """How many there are."""
+    """Length of a sequence, int64."""
     return numbers([len(_elements(call))]).reshape(())
 
 
@@ -180,7 +180,7 @@ def mapped(call: Call) -> Any:
 
 
 def optional_value(call: Call) -> Value:
-    """What it holds."""
+    """The value of an optional; refused where it is empty."""
     if call.value(0) is None:
         raise call.refusal("the value of something that is not there")
     return call.value(0)

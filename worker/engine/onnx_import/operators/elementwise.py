@@ -234,7 +234,7 @@ def is_inf(call: Call) -> Tensor:
 
 
 def is_nan(call: Call) -> Tensor:
-    """Not a number."""
+    """Where a value is not a number."""
     value = call.tensor(0)
     return torch.isnan(value.to(torch.float32) if value.dtype in FLOAT8 else value)
 
@@ -254,7 +254,7 @@ def bit_shift(call: Call) -> Tensor:
 
 
 def mean(call: Call) -> Tensor:
-    """Of all inputs."""
+    """Mean of all inputs, element by element."""
     tensors = call.tensors()
     return reduce(torch.add, tensors) / len(tensors)
 
@@ -273,7 +273,7 @@ def where(call: Call) -> Tensor:
 
 
 def xor(first: Any, second: Any) -> Tensor:
-    """Logical."""
+    """Logical exclusive or."""
     return torch.logical_xor(first, second)
 
 

@@ -45,7 +45,6 @@ def einsum(call: Call) -> Tensor:
 
 
 def determinant(call: Call) -> Tensor:
-    """Of square matrices."""
     return torch.linalg.det(call.tensor(0))
 
 

@@ -33,7 +33,7 @@ class _Axis:
 
     @property
     def stays(self) -> bool:
-        """Whether nothing changes."""
+        """Whether the axis keeps its size and its values."""
         return isinstance(self.scale, float) and self.scale == 1 and self.window == (0.0, 1.0)
 
 

@@ -22,7 +22,7 @@ def shape(call: Call) -> np.ndarray:
 
 
 def size(call: Call) -> np.ndarray:
-    """The number of elements."""
+    """Number of elements, int64 of shape `[]`."""
     return numbers([math.prod(call.tensor(0).shape)]).reshape(())
 
 
@@ -120,7 +120,6 @@ def tile(call: Call) -> Tensor:
 
 
 def identity(call: Call) -> Any:
-    """The same value."""
     return call.value(0)
 
 

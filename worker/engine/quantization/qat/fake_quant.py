@@ -80,7 +80,6 @@ class Quantizer(nn.Module):
         return RoundToGrid.apply(x, scale, self.zero_point, self.low, self.high)
 
     def grid(self) -> Grid:
-        """As it is now."""
         scales = tuple(self.scale().detach().tolist())
         return Grid(scales, self.low, self.high, self.zero_point, self.axis)
 

@@ -10,8 +10,8 @@ from worker.engine.lowering.onnx.static import lower_static
 from worker.engine.model import Model
 from worker.engine.onnx_graph.file import save
 from worker.engine.plan.plan import StaticPlan
+from worker.engine.quantization.qat.qat_model import QatModel, qat_model_of, ranges_of, spread
 from worker.engine.quantization.qat.scales import BITS, activation_grids, edges_of
-from worker.engine.quantization.qat.subject import Subject, ranges_of, spread, subject_of
 from worker.engine.quantization.sensitivity.report import (
     FILE,
     facts_of,
@@ -22,9 +22,9 @@ from worker.engine.quantization.sensitivity.report import (
     tables_of,
     write,
 )
+from worker.engine.quantization.sensitivity.roundable_graph import NarrowInputs
 from worker.engine.quantization.sensitivity.search import Chosen, choose
 from worker.engine.quantization.sensitivity.static import StaticSearch
-from worker.engine.quantization.sensitivity.subject import NarrowInputs
 from worker.engine.quantization.sensitivity.sweep import FLOAT, graph_runner
 
 TRAINED_NOTE = (
@@ -36,7 +36,7 @@ TRAINED_NOTE = (
 class LayerChoice:
     """The layers that are not rounded as the step says."""
 
-    subject: Subject
+    subject: QatModel
     floating: frozenset[str] = frozenset()
     """Nodes left in floating point."""
     wide: frozenset[str] = frozenset()
@@ -49,17 +49,17 @@ def choose_layers(step: QuantizeAware, model: Model, context: Context) -> LayerC
 
     Raises `BudgetTooTight`, `UnknownNode`, `NothingToQuantize`, `CalibrationFailed`.
     """
-    subject = subject_of(model, step.named)
+    subject = qat_model_of(model, step.named)
     edges = edges_of(step, subject.placed)
     if step.budget is None:
         return LayerChoice(subject, wide=edges)
     chosen = choose(_search(step, subject, edges, context), step.budget)
     floating = chosen.layers_with(FLOAT)
     wide = edges | (chosen.layers_with(8) if BITS[step.weights] < 8 else frozenset())
-    return LayerChoice(subject_of(model, step.named, floating), floating, wide - floating, chosen)
+    return LayerChoice(qat_model_of(model, step.named, floating), floating, wide - floating, chosen)
 
 
-def _search(step: QuantizeAware, subject: Subject, edges: frozenset[str], context: Context) -> StaticSearch:
+def _search(step: QuantizeAware, subject: QatModel, edges: frozenset[str], context: Context) -> StaticSearch:
     """Variants of the plan that the training would begin with."""
     graph, bits = subject.model.prepared, BITS[step.weights]
     rows = context.data.get("calibration", context.data["train"]).sample(step.samples, context.seed)

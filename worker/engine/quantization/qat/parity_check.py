@@ -13,14 +13,14 @@ from worker.engine.onnx_graph.file import save
 from worker.engine.onnx_graph.sessions import session
 from worker.engine.plan.plan import StaticPlan
 from worker.engine.quantization.qat.fake_quantized import FakeQuantized
-from worker.engine.quantization.qat.subject import Subject
+from worker.engine.quantization.qat.qat_model import QatModel
 
 ROWS = 1024
 BATCH = 32
 
 
 def compare(
-    subject: Subject, fake_quantized: FakeQuantized, plan: StaticPlan, output: str, context: Context
+    subject: QatModel, fake_quantized: FakeQuantized, plan: StaticPlan, output: str, context: Context
 ) -> OutputParity | None:
     """How closely ONNX Runtime's integer kernels follow the trained network's output of this name.
 

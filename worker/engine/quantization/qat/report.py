@@ -7,7 +7,7 @@ from app.spec.report import MOST_POINTS, Chart, OutputParity, Table
 from worker.engine.context import Context, Fact
 from worker.engine.quantization.qat.fake_quant import Quantizer
 from worker.engine.quantization.qat.fake_quantized import FakeQuantized
-from worker.engine.quantization.qat.subject import Subject
+from worker.engine.quantization.qat.qat_model import QatModel
 from worker.engine.report_bars import layer_bars
 
 AGREES = 0.99
@@ -28,7 +28,7 @@ def parity_facts(parity: OutputParity | None) -> dict[str, Fact]:
     return {name: value for name, value in figures.items() if value is not None}
 
 
-def layers_of(subject: Subject, fake_quantized: FakeQuantized) -> list[tuple[str, str, Quantizer, Quantizer]]:
+def layers_of(subject: QatModel, fake_quantized: FakeQuantized) -> list[tuple[str, str, Quantizer, Quantizer]]:
     """Parameter and operator of each layer, and the quantizers of its weight and of what it reads."""
     placed = subject.placed
     rows = []
@@ -39,7 +39,7 @@ def layers_of(subject: Subject, fake_quantized: FakeQuantized) -> list[tuple[str
     return rows[:MOST_POINTS]
 
 
-def table_of(subject: Subject, fake_quantized: FakeQuantized) -> Table:
+def table_of(subject: QatModel, fake_quantized: FakeQuantized) -> Table:
     """Bits and scales of each layer."""
     return Table(
         title="What was learned for each layer",
@@ -67,7 +67,7 @@ def table_of(subject: Subject, fake_quantized: FakeQuantized) -> Table:
     )
 
 
-def chart_of(subject: Subject, fake_quantized: FakeQuantized) -> Chart:
+def chart_of(subject: QatModel, fake_quantized: FakeQuantized) -> Chart:
     """How far training moved the scales."""
     layers = layers_of(subject, fake_quantized)
     return layer_bars(
@@ -81,7 +81,7 @@ def chart_of(subject: Subject, fake_quantized: FakeQuantized) -> Chart:
     )
 
 
-def notes(step: QuantizeAware, subject: Subject, parity: OutputParity | None, context: Context) -> tuple[str, ...]:
+def notes(step: QuantizeAware, subject: QatModel, parity: OutputParity | None, context: Context) -> tuple[str, ...]:
     """What the reader must know."""
     sentences = []
     if subject.floating:

@@ -26,7 +26,7 @@ HEADROOM = 1.1
 
 
 @dataclass(frozen=True)
-class Pair:
+class LayerPair:
     """Two layers and the values between them."""
 
     first: NodeProto
@@ -48,18 +48,18 @@ class Equalized:
     """The largest factor or divisor of a channel."""
 
 
-def find_pairs(index: GraphIndex) -> tuple[Pair, ...]:
+def find_pairs(index: GraphIndex) -> tuple[LayerPair, ...]:
     """Pairs of layers with weights of their own, whose channels in between nothing else reads, in graph order."""
     layers = (node for node in index.graph.node if node.op_type in ("Conv", "Gemm") and is_layer(index, node))
     return tuple(pair for node in layers if has_fixed_outputs(index, node) for pair in _pair(index, node))
 
 
-def _pair(index: GraphIndex, first: NodeProto) -> Iterator[Pair]:
+def _pair(index: GraphIndex, first: NodeProto) -> Iterator[LayerPair]:
     value, values = first.output[0], [first.output[0]]
     bounds: list[tuple[str, float]] = []
     while (node := index.only_reader(value)) is not None:
         if node.op_type == first.op_type and node.input[0] == value and is_layer(index, node):
-            yield Pair(first, node, tuple(values), tuple(bounds))
+            yield LayerPair(first, node, tuple(values), tuple(bounds))
             return
         if node.op_type == "Clip" and (bound := _upper_bound(index, node)) is not None:
             bounds.append((value, bound))
@@ -80,13 +80,13 @@ def _upper_bound(index: GraphIndex, clip: NodeProto) -> float | None:
     return high if low == 0 < high else None
 
 
-def watched(pairs: tuple[Pair, ...]) -> dict[str, int]:
+def watched(pairs: tuple[LayerPair, ...]) -> dict[str, int]:
     """The values whose channels `equalize` must know, with the axis that counts channels."""
     return {name: 1 for pair in pairs for name in (*(value for value, _ in pair.bounds), pair.values[-1])}
 
 
 def equalize(
-    index: GraphIndex, pairs: tuple[Pair, ...], seen: Mapping[str, ChannelExtremes], *, per_channel: bool
+    index: GraphIndex, pairs: tuple[LayerPair, ...], seen: Mapping[str, ChannelExtremes], *, per_channel: bool
 ) -> Equalized:
     """Rescale the pairs' weights and biases in place until their channels agree in size.
 
@@ -124,7 +124,7 @@ def _balance(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     return np.sqrt(np.divide(first, second, out=np.ones(len(first)), where=alive))
 
 
-def _allowed(divisor: np.ndarray, pair: Pair, seen: Mapping[str, ChannelExtremes]) -> np.ndarray:
+def _allowed(divisor: np.ndarray, pair: LayerPair, seen: Mapping[str, ChannelExtremes]) -> np.ndarray:
     """The divisors of a pair's channels within `WIDEST` and what its clamps allow."""
     divisor = np.clip(divisor, 1 / WIDEST, WIDEST)
     for value, bound in pair.bounds:
@@ -146,7 +146,7 @@ class _Sizes:
     def incoming(self, node: NodeProto) -> np.ndarray:
         return self._sizes(node).max(axis=1).reshape(-1)
 
-    def divide(self, pair: Pair, step: np.ndarray) -> None:
+    def divide(self, pair: LayerPair, step: np.ndarray) -> None:
         first, second = self._sizes(pair.first), self._sizes(pair.second)
         first /= step.reshape(len(first), -1, 1)
         second *= step.reshape(len(second), 1, -1)

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from worker.engine.quantization.sensitivity.sweep import FLOAT, Choice, Layer, Sweep
+from worker.engine.quantization.sensitivity.sweep import FLOAT, Choice, QuantizableLayer, Sweep
 
 FLOAT_BITS = 32
 
@@ -40,7 +40,7 @@ def stages(sweep: Sweep, start: Choice) -> Iterator[Stage]:
         yield Stage(dict(choice), noise)
 
 
-def cost(layer: Layer, bits: int, wider: int, layers: tuple[Layer, ...]) -> float:
+def cost(layer: QuantizableLayer, bits: int, wider: int, layers: tuple[QuantizableLayer, ...]) -> float:
     """Share of all weights' float bytes that a layer takes more, plus its share of products that turn to floats."""
     weights, macs = sum(one.weights for one in layers), sum(one.macs for one in layers)
     stored = layer.weights / weights * (wider - bits) / FLOAT_BITS

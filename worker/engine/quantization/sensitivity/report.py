@@ -114,7 +114,7 @@ def facts_of(chosen: Chosen) -> dict[str, Fact]:
 
 
 def summary_of(chosen: Chosen) -> str:
-    """One sentence."""
+    """The choice in a sentence for the report: layers by bits."""
     bits = list(chosen.choice.values())
     widths = [width for width in chosen.sweep.widths if width in bits and len(chosen.sweep.widths) > 1]
     others = "".join(f", {bits.count(width)} have {width}-bit weights" for width in reversed(widths))

@@ -11,8 +11,8 @@ from worker.engine.context import Context
 from worker.engine.lowering.onnx.profiles import PROFILES
 from worker.engine.lowering.onnx.static import lower_static
 from worker.engine.plan.plan import Grid, StaticPlan
+from worker.engine.quantization.sensitivity.roundable_graph import NarrowInputs, RoundableGraph
 from worker.engine.quantization.sensitivity.search import Search
-from worker.engine.quantization.sensitivity.subject import NarrowInputs, Subject
 from worker.engine.quantization.sensitivity.sweep import FLOAT, Choice
 
 
@@ -33,7 +33,7 @@ class StaticSearch(Search):
 
         `inputs` are those of layers with narrow weights if they, too, have fewer than 8 bits; layers in `wide` have 8.
         """
-        self.plan, self.subject = plan, replace(Subject.of(plan), inputs=inputs)
+        self.plan, self.subject = plan, replace(RoundableGraph.of(plan), inputs=inputs)
         super().__init__(plan.graph, self.subject, widths, role, signature, context, wide)
 
     def planned(self, choice: Choice) -> StaticPlan:

@@ -17,7 +17,7 @@ from worker.engine.plan.grids import CodedWeight
 from worker.engine.plan.layout import Weight
 from worker.engine.plan.plan import WeightsPlan
 from worker.engine.quantization.sensitivity.search import Search
-from worker.engine.quantization.sensitivity.sweep import FLOAT, Choice, Layer
+from worker.engine.quantization.sensitivity.sweep import FLOAT, Choice, QuantizableLayer
 
 Coder = Callable[[str, int], CodedWeight]
 """The codes of the weight of this name in so many bits."""
@@ -30,7 +30,8 @@ class StoredWeights:
         """Code weights of `graph` by `coder`."""
         self.graph, self.coder = graph, coder
         self.layers = tuple(
-            Layer(weight.name, weight.operator, weight.name, prod(weight.layout.shape), 0) for weight in weights
+            QuantizableLayer(weight.name, weight.operator, weight.name, prod(weight.layout.shape), 0)
+            for weight in weights
         )
 
     @cached_property
@@ -39,11 +40,9 @@ class StoredWeights:
         return onnx.load(self.graph)
 
     def values_in(self, choice: Choice) -> Mapping[str, int]:  # noqa: ARG002
-        """None."""
         return {}
 
-    def values_at(self, layer: Layer, bits: int) -> Mapping[str, int]:  # noqa: ARG002
-        """None."""
+    def values_at(self, layer: QuantizableLayer, bits: int) -> Mapping[str, int]:  # noqa: ARG002
         return {}
 
     def rounding(self, weights: Choice, values: Mapping[str, int], path: Path) -> Path:  # noqa: ARG002

@@ -15,7 +15,7 @@ FLOAT = 32
 
 
 @dataclass(frozen=True)
-class Layer:
+class QuantizableLayer:
     """A convolution or matrix product that may become integer, or any weight that may be stored in fewer bits."""
 
     name: str
@@ -27,7 +27,7 @@ class Layer:
     """Multiplications for one row that may become integer; sizes that vary count as 1."""
 
 
-Choice = Mapping[Layer, int]
+Choice = Mapping[QuantizableLayer, int]
 """The bits of each layer's weight: `FLOAT`, or what it is rounded to."""
 
 
@@ -35,13 +35,13 @@ class Divisible(Protocol):
     """A float graph whose weights and activations can be rounded one by one."""
 
     @property
-    def layers(self) -> tuple[Layer, ...]:
+    def layers(self) -> tuple[QuantizableLayer, ...]:
         """What a choice is to be made for, in graph order."""
 
     def values_in(self, choice: Choice) -> Mapping[str, int]:
         """The activations that are rounded where the layers have these bits, with their own bits."""
 
-    def values_at(self, layer: Layer, bits: int) -> Mapping[str, int]:
+    def values_at(self, layer: QuantizableLayer, bits: int) -> Mapping[str, int]:
         """The activations that are rounded where this layer alone has these bits, with their own bits."""
 
     def rounding(self, weights: Choice, values: Mapping[str, int], path: Path) -> Path:
@@ -53,7 +53,7 @@ class Sweep:
     """Relative noise power at the outputs by source. Powers add up: the noise of any choice is a sum over them."""
 
     subject: Divisible
-    weights: Mapping[tuple[Layer, int], float]
+    weights: Mapping[tuple[QuantizableLayer, int], float]
     """Of a layer's weight, rounded to so many bits."""
     values: Mapping[tuple[str, int], float]
     """Of an activation, rounded to so many bits."""
@@ -63,7 +63,7 @@ class Sweep:
         """The bits that weights were rounded to, ascending."""
         return tuple(sorted({bits for _, bits in self.weights}))
 
-    def alone(self, layer: Layer, bits: int) -> float:
+    def alone(self, layer: QuantizableLayer, bits: int) -> float:
         """The relative noise power of quantizing one layer, with the activations it reads and makes."""
         return self.weights[layer, bits] + self._of_values(self.subject.values_at(layer, bits))
 

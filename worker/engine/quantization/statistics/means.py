@@ -78,7 +78,7 @@ class InputMean:
         self._rows += seen.rows
 
     def mean(self) -> np.ndarray:
-        """Over all rows."""
+        """The mean over all rows of what meets the weight."""
         return self._sum / self._rows
 
     def _mean_patch(self, mean: np.ndarray) -> np.ndarray:

@@ -34,7 +34,7 @@ class Stored:
 
     @property
     def float_bytes(self) -> int:
-        """As float32."""
+        """Bytes of the weight as float32."""
         return 4 * int(np.prod(self.shape))
 
     @property

@@ -15,9 +15,7 @@ class NotRunnable(ToolchainRuntime):
     """Sizes and placement are those of the files."""
 
     def run(self, _feeds: Arrays) -> Arrays:
-        """Raises `ModelRunFailed`."""
         raise ModelRunFailed(f"{self.name} converts on this machine, and runs nothing here.")
 
     def take_turns(self, _feeds: Arrays, _settings: Latency, _seed: int) -> tuple[np.ndarray, np.ndarray]:
-        """Raises `ModelRunFailed`."""
         raise ModelRunFailed(f"{self.name} converts on this machine, and runs nothing here.")

@@ -5,14 +5,14 @@ import pytest
 
 from worker.engine.measure.metrics.paired import PairedMetrics
 from worker.engine.measure.metrics.top_k import within
-from worker.engine.measure.running import Pair
+from worker.engine.measure.running import PairedOutputs
 
 
 def measured(names: tuple, before: np.ndarray, after: np.ndarray, labels: np.ndarray | None, batch: int = 7) -> tuple:
     metrics = PairedMetrics(names)
     for start in range(0, len(before), batch):
         rows = slice(start, start + batch)
-        metrics.add(Pair({"s": before[rows]}, {"s": after[rows]}, None if labels is None else labels[rows]))
+        metrics.add(PairedOutputs({"s": before[rows]}, {"s": after[rows]}, None if labels is None else labels[rows]))
     return metrics.changes()
 
 
@@ -177,5 +177,5 @@ def test_the_output_named_is_judged() -> None:
     outputs = {"first": wrong, "second": right}
     for name, share in ((None, 0.0), ("second", 1.0)):
         metrics = PairedMetrics(("top1",), name)
-        metrics.add(Pair(outputs, outputs, np.arange(4)))
+        metrics.add(PairedOutputs(outputs, outputs, np.arange(4)))
         assert metrics.changes()[0][0].before == share

@@ -18,8 +18,8 @@ from worker.engine.model import Model, new_folder
 from worker.engine.onnx_graph.file import save
 from worker.engine.onnx_graph.sessions import session
 from worker.engine.quantization.qat.fake_quantized import fake_quantize
+from worker.engine.quantization.qat.qat_model import fold, plan_with, qat_model_of, with_weights
 from worker.engine.quantization.qat.scales import activation_grids, edges_of, widths_of
-from worker.engine.quantization.qat.subject import fold, plan_with, subject_of, with_weights
 from worker.engine.torch_program.program import Program
 
 BATCH = Dimension(name="batch", min=1, max=4096)
@@ -94,14 +94,14 @@ def test_it_computes_what_the_kernels_compute(name: str, tmp_path: Path) -> None
     )
     program = Program(zoo.program(make(), torch.from_numpy(array[:2])), signature)
     folded, _ = fold(Model(program, signature, new_folder(tmp_path)))
-    subject = subject_of(folded, Skip())
+    subject = qat_model_of(folded, Skip())
     step = QuantizeAware(weights="int2", activations="int4")
     widths = widths_of(step, subject.placed, (), edges_of(step, subject.placed))
     rows = rows_of(tmp_path, **{given: array})
     grids = activation_grids(folded.prepared, widths.activations, rows, context(tmp_path))
     fake_quantized = fake_quantize(subject.module, subject.places, subject.placed, grids, widths.weights)
 
-    result = subject_of(folded.with_program(with_weights(folded.program, fake_quantized.trained())), Skip())
+    result = qat_model_of(folded.with_program(with_weights(folded.program, fake_quantized.trained())), Skip())
     lowered = save(lower_static(plan_with(result, fake_quantized, 256), PROFILES["x86"]), tmp_path / "lowered.onnx")[0]
     ours = subject.decomposed.outputs_of(fake_quantized.module.eval(), {given: torch.from_numpy(array)})[
         "scores"

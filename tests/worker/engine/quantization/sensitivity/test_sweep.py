@@ -13,8 +13,8 @@ from worker.engine.data.rows import Rows
 from worker.engine.model import new_folder
 from worker.engine.quantization.sensitivity.greedy import Stage, cost, stages
 from worker.engine.quantization.sensitivity.reference import ReferenceOutputs, decibels
+from worker.engine.quantization.sensitivity.roundable_graph import RoundableGraph
 from worker.engine.quantization.sensitivity.rounding import grid_of, rounded
-from worker.engine.quantization.sensitivity.subject import Subject
 from worker.engine.quantization.sensitivity.sweep import FLOAT, Sweep, graph_runner, sweep
 
 RANDOM = np.random.default_rng(0)
@@ -28,7 +28,7 @@ def swept(digits_folder: Path, digits_calibration: Rows, tmp_path_factory: pytes
     folder = tmp_path_factory.mktemp("sweep")
     model = model_of(digits_folder / "digits.onnx", folder)
     plan = changed(QuantizeStatic(), digits_folder / "digits.onnx", folder, digits_calibration).model.plan
-    work, subject = context(folder), Subject.of(plan)
+    work, subject = context(folder), RoundableGraph.of(plan)
     rows = digits_calibration.sample(64, 0)
     reference_outputs = ReferenceOutputs(graph_runner(plan.graph, work), rows, model.signature, new_folder(folder))
     found = sweep(subject, reference_outputs, (4, 8), work)
@@ -107,7 +107,7 @@ def test_corrected_biases_are_part_of_the_prediction(
     for corrected in (False, True):
         step = QuantizeStatic(bias_correction=corrected, per_channel=False)
         plan = changed(step, digits_folder / "digits.onnx", tmp_path, digits_calibration).model.plan
-        subject, work = Subject.of(plan), context(tmp_path)
+        subject, work = RoundableGraph.of(plan), context(tmp_path)
         model = model_of(digits_folder / "digits.onnx", tmp_path)
         rows = digits_calibration.sample(64, 0)
         reference_outputs = ReferenceOutputs(

@@ -22,7 +22,7 @@ from worker.engine.torch_program.program import Program, quiet
 
 
 @dataclass(frozen=True)
-class Subject:
+class QatModel:
     """The same network as a graph to train and as an ONNX graph, with the tensors to quantize."""
 
     model: Model
@@ -59,7 +59,7 @@ def with_weights(program: Program, values: Mapping[str, Tensor]) -> Program:
     return Program(exported, program.signature)
 
 
-def subject_of(model: Model, skip: Skip, keep_float: frozenset[str] = frozenset()) -> Subject:
+def qat_model_of(model: Model, skip: Skip, keep_float: frozenset[str] = frozenset()) -> QatModel:
     """Export the model and decide what is quantized: all but the skip list and the nodes `keep_float`.
 
     Raises `UnknownNode`, `NothingToQuantize`, `ExportFailed`.
@@ -77,7 +77,7 @@ def subject_of(model: Model, skip: Skip, keep_float: frozenset[str] = frozenset(
         split_bias(module, graph, places, placed.layers)
         missing = lost(placed, places)
         if not missing and placed.layers:
-            return Subject(model, decomposed, module, tuple(chosen), placed, places, tuple(sorted(floating)))
+            return QatModel(model, decomposed, module, tuple(chosen), placed, places, tuple(sorted(floating)))
         floating |= missing
         touched = _touching(graph, missing)
         chosen = [name for name in chosen if name not in touched] if placed.layers else []
@@ -110,20 +110,20 @@ def _plan(model: Model, graph: GraphProto, nodes: Iterable[str]) -> StaticPlan:
     return StaticPlan(model.prepared, ranges, "mse", 0, tuple(nodes), per_channel=True)
 
 
-def spread(subject: Subject, grids: Mapping[str, Grid]) -> dict[str, Grid]:
+def spread(subject: QatModel, grids: Mapping[str, Grid]) -> dict[str, Grid]:
     """The grid of every quantized activation, from those of the activations that have a scale of their own."""
     found = {name: grids[source] for name, source in subject.placed.scale_of.items()}
     clamped = clamped_by(subject.graph, frozenset(subject.nodes))
     return found | {before: found[after] for before, after in clamped.items() if after in found}
 
 
-def ranges_of(subject: Subject, grids: Mapping[str, Grid]) -> dict[str, Range]:
+def ranges_of(subject: QatModel, grids: Mapping[str, Grid]) -> dict[str, Range]:
     """What a plan wants to know of every activation that its nodes touch."""
     touched = activations(subject.graph, frozenset(subject.nodes))
     return {name: grids[name].range() for name in touched if name in grids}
 
 
-def plan_with(subject: Subject, fake_quantized: FakeQuantized, samples: int) -> StaticPlan:
+def plan_with(subject: QatModel, fake_quantized: FakeQuantized, samples: int) -> StaticPlan:
     """The plan for the trained model: as the fake-quantized network rounds, so will every target that can."""
     placed = subject.placed
     own = {

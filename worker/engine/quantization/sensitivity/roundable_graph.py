@@ -17,7 +17,7 @@ from worker.engine.plan.activations import activations, clamped_by
 from worker.engine.plan.plan import Grid, Range, StaticPlan
 from worker.engine.plan.selection import WEIGHTED, quantizable
 from worker.engine.quantization.sensitivity.rounding import grid_of, rounded
-from worker.engine.quantization.sensitivity.sweep import FLOAT, Choice, Layer
+from worker.engine.quantization.sensitivity.sweep import FLOAT, Choice, QuantizableLayer
 
 UNROUNDED = "/pare_float"
 STEPS = 255
@@ -38,7 +38,7 @@ class NarrowInputs:
 
 
 @dataclass(frozen=True)
-class Subject:
+class RoundableGraph:
     """A float graph, and how its values and weights are rounded where they are."""
 
     path: Path
@@ -53,7 +53,7 @@ class Subject:
     """None: every activation has 8 bits."""
 
     @classmethod
-    def of(cls, plan: StaticPlan) -> "Subject":
+    def of(cls, plan: StaticPlan) -> "RoundableGraph":
         """The graph of a plan; what the plan leaves in floating point stays there."""
         graph = onnx.load(plan.graph, load_external_data=False).graph
         left = frozenset(node.name for node in graph.node) - frozenset(plan.nodes)
@@ -67,7 +67,7 @@ class Subject:
         return model
 
     @cached_property
-    def layers(self) -> tuple[Layer, ...]:
+    def layers(self) -> tuple[QuantizableLayer, ...]:
         """What may become integer, in graph order."""
         chosen, index = frozenset(self.nodes_without(())), GraphIndex(self.model.graph)
         return tuple(
@@ -83,7 +83,7 @@ class Subject:
         floating = [layer.name for layer, bits in choice.items() if bits == FLOAT]
         return self._with_bits(self.values_of(self.nodes_without(floating)), choice)
 
-    def values_at(self, layer: Layer, bits: int) -> dict[str, int]:
+    def values_at(self, layer: QuantizableLayer, bits: int) -> dict[str, int]:
         """The activations that are rounded where this layer alone has these bits, with their own bits."""
         return {} if bits == FLOAT else self._with_bits(self.values_of([layer.name]), {layer: bits})
 
@@ -139,7 +139,7 @@ class Subject:
         movers = (node for node in self.model.graph.node if node.op_type in MOVERS and node.name in chosen)
         return {output: node.input[0] for node in movers for output in node.output}
 
-    def grid(self, layer: Layer, bits: int) -> Grid:
+    def grid(self, layer: QuantizableLayer, bits: int) -> Grid:
         """How the layer's weight is rounded."""
         node = next(node for node in self.model.graph.node if node.name == layer.name)
         weight = GraphIndex(self.model.graph).array(layer.weight)
@@ -177,10 +177,10 @@ def channel_axis(node: NodeProto, axes: int) -> int:
             return axes - 1
 
 
-def _layer(index: GraphIndex, node: NodeProto) -> Layer:
+def _layer(index: GraphIndex, node: NodeProto) -> QuantizableLayer:
     weight = index.array(node.input[1])
     positions = index.positions(node.output[0], channels_last=not node.op_type.startswith("Conv"))
-    return Layer(node.name, node.op_type, node.input[1], weight.size, weight.size * positions)
+    return QuantizableLayer(node.name, node.op_type, node.input[1], weight.size, weight.size * positions)
 
 
 def _round_value(graph: GraphProto, value: str, grid: Grid) -> None:
