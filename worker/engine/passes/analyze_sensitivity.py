@@ -32,9 +32,9 @@ def analyze_sensitivity(step: AnalyzeSensitivity, model: Model, context: Context
     Raises `NotImported`, `NothingToQuantize`, `NothingToPrune`, `CalibrationFailed`.
     """
     measure = {"quantize": _quantized, "prune.channels": _without_channels, "prune.weights": _without_weights}
-    reference_outputs, found = measure[step.what](step, model, context)
+    reference_outputs, measured = measure[step.what](step, model, context)
     findings = []
-    for share, finding in found:
+    for share, finding in measured:
         context.progress.advance(share, f"{finding.layer}")
         findings.append(finding)
     worst = min(findings, key=lambda finding: min(reading.sqnr_db for reading in finding.readings.values()))
@@ -55,11 +55,11 @@ def analyze_sensitivity(step: AnalyzeSensitivity, model: Model, context: Context
     )
 
 
-Found = tuple[ReferenceOutputs, Iterator[tuple[float, Finding]]]
+Measured = tuple[ReferenceOutputs, Iterator[tuple[float, Finding]]]
 """The measure, and each layer with the share of the work that is done with it."""
 
 
-def _quantized(step: AnalyzeSensitivity, model: Model, context: Context) -> Found:
+def _quantized(step: AnalyzeSensitivity, model: Model, context: Context) -> Measured:
     """Each layer with its weight and the activations around it rounded."""
     plan, _ = measure_plan(QuantizeStatic(observer=step.observer, samples=step.samples), model, context)
     subject = RoundableGraph.of(plan)
@@ -79,7 +79,7 @@ def _quantized(step: AnalyzeSensitivity, model: Model, context: Context) -> Foun
     return reference_outputs, each()
 
 
-def _without_channels(step: AnalyzeSensitivity, model: Model, context: Context) -> Found:
+def _without_channels(step: AnalyzeSensitivity, model: Model, context: Context) -> Measured:
     """Each group of channels without those of the smallest norm: zero in their place is what removal comes to."""
     channels = analyse(model.program)
     pruning = PruneChannels(ratio=step.ratio, round_to=1)
@@ -101,7 +101,7 @@ def _without_channels(step: AnalyzeSensitivity, model: Model, context: Context) 
     return reference_outputs, each()
 
 
-def _without_weights(step: AnalyzeSensitivity, model: Model, context: Context) -> Found:
+def _without_weights(step: AnalyzeSensitivity, model: Model, context: Context) -> Measured:
     """Each layer without its smallest weights."""
     module = model.program.graph_module()
     layers = weighted_layers(module)

@@ -63,7 +63,7 @@ def measure_plan(step: QuantizeStatic, model: Model, context: Context) -> tuple[
         "observer": step.observer,
         "samples": len(rows),
         "tensors": len(watched),
-        "constant_tensors": sum(one == Range(0, 0) for one in ranges.values()),
+        "constant_tensors": sum(bounds == Range(0, 0) for bounds in ranges.values()),
         "quantized_nodes": len(nodes),
         "skipped_nodes": skipped,
         "nodes": count,

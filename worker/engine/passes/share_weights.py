@@ -39,9 +39,9 @@ def share_weights(step: ShareWeights, model: Model, context: Context) -> Changed
     plan, stored = {}, []
     for number, weight in enumerate(weights):
         context.progress.advance(number / len(weights), f"weight {number + 1} of {len(weights)}")
-        found = plan[weight.name] = share(tensors[weight.name], weight.layout, step.clusters, step.group)
-        form = f"{len(found.tables)} x {found.clusters} values, {found.bits} bits"
-        stored.append(report.Stored.of(weight, tensors[weight.name], found.values(), form, found.bytes))
+        shared = plan[weight.name] = share(tensors[weight.name], weight.layout, step.clusters, step.group)
+        form = f"{len(shared.tables)} x {shared.clusters} values, {shared.bits} bits"
+        stored.append(report.Stored.of(weight, tensors[weight.name], shared.values(), form, shared.bytes))
     file = new_folder(model.folder) / FILE
     write_shared(file, plan, {name: array for name, array in tensors.items() if name not in plan})
     facts = report.facts(stored, sum(4 * prod(tensor.dims) for tensor in graph.initializer))
@@ -51,7 +51,7 @@ def share_weights(step: ShareWeights, model: Model, context: Context) -> Changed
         f"{facts['bits_per_weight']:.3g} bits a weight.",
         {
             "clusters": step.clusters,
-            "tables": sum(len(one.tables) for one in plan.values()),
+            "tables": sum(len(shared.tables) for shared in plan.values()),
             **facts,
             **(trained.facts if trained else {}),
         },
@@ -70,4 +70,4 @@ def _trained(step: ShareWeights, model: Model, context: Context) -> tuple[Model,
     graph = onnx.load(folded.prepared).graph
     tensors = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
     weights = chosen_weights(step.skip, graph, folded.graph)
-    return tuned(step, folded, (one.layout.matrix(tensors[one.name]) for one in weights), context)
+    return tuned(step, folded, (weight.layout.matrix(tensors[weight.name]) for weight in weights), context)

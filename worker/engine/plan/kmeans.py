@@ -45,12 +45,12 @@ def _around_zero(
     flat: np.ndarray, nonzero: np.ndarray, clusters: int, shape: tuple[int, ...]
 ) -> tuple[np.ndarray, np.ndarray]:
     """Cluster what is left of a pruned tensor, and keep its zeros."""
-    rest, found = cluster(flat[nonzero], clusters - 1)
+    rest, indices = cluster(flat[nonzero], clusters - 1)
     order = np.argsort(np.append(rest, np.float32(0)), kind="stable")
     rank = np.empty(clusters, np.uint8)
     rank[order] = np.arange(clusters, dtype=np.uint8)
     places = np.full(flat.size, rank[-1], np.uint8)
-    places[nonzero] = rank[:-1][found]
+    places[nonzero] = rank[:-1][indices]
     return np.append(rest, np.float32(0))[order], places.reshape(shape)
 
 

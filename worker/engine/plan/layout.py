@@ -96,14 +96,14 @@ def weights_of(graph: GraphProto, skipped: Iterable[str] = ()) -> tuple[Weight, 
         if tensor.data_type == TensorProto.FLOAT and prod(tensor.dims) >= SMALLEST
     }
     kept = {name for node in graph.node if node.name in skipped for name in node.input}
-    found: dict[str, Weight] = {}
+    weights: dict[str, Weight] = {}
     for node in graph.node:
         if node.domain in ("", "ai.onnx"):
             for place in _places(node):
                 name = node.input[place] if place < len(node.input) else ""
-                if name in floats and name not in kept and name not in found:
-                    found[name] = Weight(name, _layout(node, floats[name]), node)
-    return tuple(found.values())
+                if name in floats and name not in kept and name not in weights:
+                    weights[name] = Weight(name, _layout(node, floats[name]), node)
+    return tuple(weights.values())
 
 
 def _places(node: NodeProto) -> tuple[int, ...]:

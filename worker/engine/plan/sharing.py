@@ -50,7 +50,10 @@ def share(tensor: np.ndarray, layout: Layout, clusters: int, group: int | None) 
     """Cluster a float32 tensor; `group` rows share a table, all of them if it is None."""
     matrix = layout.matrix(tensor)
     group = min(group or layout.rows, layout.rows)
-    found = [cluster(matrix[start : start + group], clusters) for start in range(0, layout.rows, group)]
+    clustered = [cluster(matrix[start : start + group], clusters) for start in range(0, layout.rows, group)]
     return SharedWeight(
-        layout, np.stack([table for table, _ in found]), np.concatenate([indices for _, indices in found]), group
+        layout,
+        np.stack([table for table, _ in clustered]),
+        np.concatenate([indices for _, indices in clustered]),
+        group,
     )

@@ -29,7 +29,7 @@ def scores(
     Wanda: Sun, Liu, Bair, Kolter, "A Simple and Effective Pruning Approach for Large Language Models", 2023. The norm
     of a convolution's input channel stands for all places of the kernel.
     """
-    found = {}
+    by_parameter = {}
     for layer in layers:
         size = layer.rows(weights[layer.parameter]).float().abs()
         if step.criterion == "l2":
@@ -37,8 +37,8 @@ def scores(
         if step.criterion == "wanda":
             norm = norms[layer.parameter]
             size = size * norm.repeat_interleave(size.shape[0] // norm.shape[0], 0)
-        found[layer.parameter] = size
-    return found
+        by_parameter[layer.parameter] = size
+    return by_parameter
 
 
 def masks(step: PruneWeights, scored: Rows) -> dict[str, Tensor]:

@@ -60,15 +60,15 @@ class WeightedLayer:
 def weighted_layers(module: fx.GraphModule) -> tuple[WeightedLayer, ...]:
     """Every layer with a floating weight of its own, in the order of the graph; a shared weight is one layer."""
     parameters = dict(module.named_parameters())
-    found: dict[str, WeightedLayer] = {}
+    layers: dict[str, WeightedLayer] = {}
     for node in module.graph.nodes:
         layer = _layer(node)
-        if layer is None or layer.parameter in found:
+        if layer is None or layer.parameter in layers:
             continue
         weight = parameters.get(layer.parameter)
         if weight is not None and weight.is_floating_point() and weight.ndim >= MATRIX_AXES:
-            found[layer.parameter] = layer
-    return tuple(found.values())
+            layers[layer.parameter] = layer
+    return tuple(layers.values())
 
 
 def chosen(

@@ -56,7 +56,9 @@ def dequantized(index: GraphIndex, value: str) -> np.ndarray | None:
     given: dict = attributes(node)
     axis, block = given.get("axis", 1), given.get("block_size", 0)
     if block:
-        scale, zero = (np.repeat(one, block, axis).take(range(codes.shape[axis]), axis) for one in (scale, zero))
+        scale, zero = (
+            np.repeat(parameter, block, axis).take(range(codes.shape[axis]), axis) for parameter in (scale, zero)
+        )
     elif scale.ndim == 1 and scale.size > 1:
         shape = [-1 if place == axis % codes.ndim else 1 for place in range(codes.ndim)]
         scale, zero = scale.reshape(shape), zero.reshape(shape)

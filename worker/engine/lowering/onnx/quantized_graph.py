@@ -74,9 +74,9 @@ def quantized_graph(quantizer: QDQQuantizer) -> QuantizedGraph:
     maker = {name: node for node in model.graph.node for name in node.output}
     # An output of the graph keeps its name behind DequantizeLinear; in front of QuantizeLinear it has another one.
     tensors = {maker[maker[value.q_name].input[0]].input[0]: tensor for tensor, value in activations.items()}
-    found = tuple(
+    quantized = tuple(
         QuantizedActivation(tensors[node.input[0]], node.output[0], node.input[1], node.input[2], owners[node.input[1]])
         for node in model.graph.node
         if node.op_type == "QuantizeLinear" and node.input[0] in tensors
     )
-    return QuantizedGraph(model, found, constants)
+    return QuantizedGraph(model, quantized, constants)

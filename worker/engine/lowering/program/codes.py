@@ -55,7 +55,7 @@ class QuantizedWeight:
 
 def rounded(weight: np.ndarray, axis: int) -> QuantizedWeight:
     """Symmetric codes -127 ... 127 with a scale for each channel, from its largest magnitude."""
-    others = tuple(one for one in range(weight.ndim) if one != axis)
+    others = tuple(other for other in range(weight.ndim) if other != axis)
     largest = np.abs(weight).max(others, keepdims=True)
     scales = np.where(largest > 0, largest / HIGHEST, 1.0).astype(np.float32)
     codes = np.clip(np.rint(weight / scales), -HIGHEST, HIGHEST).astype(np.int8)

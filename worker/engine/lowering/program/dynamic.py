@@ -10,7 +10,7 @@ from onnx import GraphProto
 from torch import fx
 
 from worker.engine.lowering.program.codes import QuantizedWeight, dequantized, quantize_at_run_time, rounded
-from worker.engine.lowering.program.layers import Found, Places, found_at, weighted_nodes
+from worker.engine.lowering.program.layers import MatchedLayer, Places, matched_at, weighted_nodes
 from worker.engine.lowering.program.places import nodes_by_value
 from worker.engine.onnx_graph.index import GraphIndex, attributes
 from worker.engine.plan.plan import DynamicPlan
@@ -37,27 +37,27 @@ def carry_out_dynamic(plan: DynamicPlan, named: Program, module: fx.GraphModule)
     return len(done), tuple(left)
 
 
-def _linear_at(graph: GraphProto, places: Places, layer: onnx.NodeProto) -> Found | None:
+def _linear_at(graph: GraphProto, places: Places, layer: onnx.NodeProto) -> MatchedLayer | None:
     """The `aten.linear` that a matrix product, or the addition behind it, was made from."""
     output = layer.output[0]
     readers = [node for node in graph.node if output in node.input]
     behind = readers[0].output[0] if len(readers) == 1 and readers[0].op_type == "Add" else ""
-    found = found_at(layer, places.get(output) or places.get(behind))
-    return found if found is not None and found.product.node.target is torch.ops.aten.linear.default else None
+    linear = matched_at(layer, places.get(output) or places.get(behind))
+    return linear if linear is not None and linear.product.node.target is torch.ops.aten.linear.default else None
 
 
-def _weight(index: GraphIndex, found: Found) -> QuantizedWeight:
+def _weight(index: GraphIndex, matched: MatchedLayer) -> QuantizedWeight:
     """`[outputs, inputs]`."""
-    layer = found.layer
+    layer = matched.layer
     values: np.ndarray = index.array(layer.input[1])
     transposed = layer.op_type == "MatMul" or not attributes(layer).get("transB", 0)
     return rounded(values.T if transposed else values, 0)
 
 
-def _quantize(module: fx.GraphModule, found: Found, weight: QuantizedWeight) -> None:
-    node = found.product.node
+def _quantize(module: fx.GraphModule, matched: MatchedLayer, weight: QuantizedWeight) -> None:
+    node = matched.product.node
     with module.graph.inserting_before(node):
-        operand = dequantized(module, str(found.product.weight.target), weight)
+        operand = dequantized(module, str(matched.product.weight.target), weight)
     node.update_arg(1, operand)
     value = node.args[0]
     if isinstance(value, fx.Node):

@@ -49,7 +49,7 @@ class Places(dict[str, fx.Node]):
 
 
 @dataclass(frozen=True)
-class Found:
+class MatchedLayer:
     """One layer in both graphs."""
 
     layer: NodeProto
@@ -59,7 +59,7 @@ class Found:
     """The node whose value is that of the ONNX node: the product itself, its addition, or a batch norm's result."""
 
 
-def found_at(layer: NodeProto, node: fx.Node | None) -> Found | None:
+def matched_at(layer: NodeProto, node: fx.Node | None) -> MatchedLayer | None:
     """The layer at a node; through a batch norm that preparation has folded. None where there is no such product."""
     inner = node
     if node is not None and node.target is getitem and node.args[1] == 0:
@@ -68,7 +68,7 @@ def found_at(layer: NodeProto, node: fx.Node | None) -> Found | None:
     elif node is not None and node.target is ATEN.batch_norm.default:
         inner = node.args[0]  # type: ignore[assignment]  # fx's arguments may be anything
     product = product_at(inner)
-    return None if product is None or node is None else Found(layer, product, node)
+    return None if product is None or node is None else MatchedLayer(layer, product, node)
 
 
 def weighted_nodes(graph: GraphProto) -> list[NodeProto]:
@@ -83,11 +83,17 @@ def weighted_nodes(graph: GraphProto) -> list[NodeProto]:
 
 def as_layers(nodes: list[NodeProto]) -> tuple[PlacedLayer, ...]:
     """What `split_bias` wants to know of them."""
-    return tuple(PlacedLayer(one.op_type, one.name, one.input[0], one.input[1], one.output[0], 0) for one in nodes)
+    return tuple(
+        PlacedLayer(node.op_type, node.name, node.input[0], node.input[1], node.output[0], 0) for node in nodes
+    )
 
 
 def transplant(
-    module: fx.GraphModule, found: Found, lowered: GraphIndex, node: NodeProto, codes: QuantizedWeight | None = None
+    module: fx.GraphModule,
+    matched: MatchedLayer,
+    lowered: GraphIndex,
+    node: NodeProto,
+    codes: QuantizedWeight | None = None,
 ) -> None:
     """Give a layer of the program the weight and the bias that `node`, the same layer, has in a lowered graph.
 
@@ -95,7 +101,7 @@ def transplant(
     there. The bias of a MatMul stands in the Add behind it, and is
     that of another node here, too: see `transplant_addition`.
     """
-    product = found.product
+    product = matched.product
     weight = _weight(lowered, node) if codes is None else codes.transposed() if _transposed(node) else codes
     bias = _bias(lowered, node)
     graph = module.graph
@@ -109,7 +115,7 @@ def transplant(
     if node.op_type in ("Gemm", "MatMul"):
         target, args = ATEN.linear.default, (args[0],)
     product.node.target, product.node.args = target, (args[0], operand, shift, *args[3:])
-    end = found.behind if node.op_type != "MatMul" else product.node
+    end = matched.behind if node.op_type != "MatMul" else product.node
     if end is not product.node:
         end.replace_all_uses_with(product.node)
 
@@ -137,7 +143,7 @@ def _constant_operands(node: fx.Node) -> tuple[int, ...]:
     return tuple(
         place
         for place in places
-        if place < len(node.args) and isinstance(one := node.args[place], fx.Node) and one.op == "get_attr"
+        if place < len(node.args) and isinstance(operand := node.args[place], fx.Node) and operand.op == "get_attr"
     )
 
 

@@ -12,7 +12,7 @@ from worker.engine.lowering.program.codes import HIGHEST, LOWEST, Activation, qu
 from worker.engine.lowering.program.layers import (
     Places,
     as_layers,
-    found_at,
+    matched_at,
     transplant,
     transplant_constants,
     weighted_nodes,
@@ -36,11 +36,11 @@ def carry_out_static(plan: StaticPlan, named: Program, module: fx.GraphModule) -
     lowered = GraphIndex(rounded.model.graph)
     places = Places(nodes_by_value(named, module))
     layers = weighted_nodes(original)
-    split_bias(module, original, places, as_layers([one for one in layers if one.name in set(plan.nodes)]))
+    split_bias(module, original, places, as_layers([chosen for chosen in layers if chosen.name in set(plan.nodes)]))
     after = {node.name: node for node in lowered.graph.node}
     left = []
     for layer in layers:
-        here = found_at(layer, places.get(layer.output[0]))
+        here = matched_at(layer, places.get(layer.output[0]))
         if here is not None:
             transplant(module, here, lowered, after[layer.name])
             places[layer.output[0]] = here.product.node

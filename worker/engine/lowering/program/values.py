@@ -4,7 +4,7 @@ import onnx
 from onnx import ModelProto
 
 from worker.engine.lowering.onnx.shared import lower_shared_as_floats
-from worker.engine.lowering.program.layers import Places, as_layers, found_at, transplant, weighted_nodes
+from worker.engine.lowering.program.layers import Places, as_layers, matched_at, transplant, weighted_nodes
 from worker.engine.lowering.program.places import nodes_by_value, split_bias
 from worker.engine.model import Model
 from worker.engine.onnx_graph.index import GraphIndex
@@ -27,7 +27,7 @@ def with_shared_values(model: Model, plan: SharedPlan) -> tuple[Program, tuple[s
     after = {node.name: node for node in lowered.graph.node}
     placed = set()
     for layer in layers:
-        here = found_at(layer, places.get(layer.output[0]))
+        here = matched_at(layer, places.get(layer.output[0]))
         if here is not None:
             transplant(module, here, lowered, after[layer.name])
             places[layer.output[0]] = here.product.node

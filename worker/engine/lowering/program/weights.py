@@ -8,7 +8,7 @@ from worker.engine.lowering.program.codes import QuantizedWeight
 from worker.engine.lowering.program.layers import (
     Places,
     as_layers,
-    found_at,
+    matched_at,
     transplant,
     transplant_constants,
     weighted_nodes,
@@ -32,7 +32,7 @@ def carry_out_weights(plan: WeightsPlan, named: Program, module: fx.GraphModule)
     layers = weighted_nodes(graph)
     split_bias(module, graph, places, as_layers([layer for layer in layers if layer.input[1] in plan.weights]))
     for layer in layers:
-        here = found_at(layer, places.get(layer.output[0]))
+        here = matched_at(layer, places.get(layer.output[0]))
         if here is None:
             continue
         weight = plan.weights.get(layer.input[1])

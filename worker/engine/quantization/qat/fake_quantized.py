@@ -33,11 +33,17 @@ class FakeQuantized:
 
     def groups(self, config: Training) -> list[dict[str, Any]]:
         """Parameters to train: weights, what has no weight decay, and scales."""
-        scales = {id(one.log_ratio): one.log_ratio for one in self.module.modules() if isinstance(one, Quantizer)}
-        own = [one for one in self.module.parameters() if id(one) not in scales and one.is_floating_point()]
+        scales = {
+            id(module.log_ratio): module.log_ratio for module in self.module.modules() if isinstance(module, Quantizer)
+        }
+        own = [
+            parameter
+            for parameter in self.module.parameters()
+            if id(parameter) not in scales and parameter.is_floating_point()
+        ]
         groups = [
-            {"params": [one for one in own if one.ndim > 1], "weight_decay": config.weight_decay},
-            {"params": [one for one in own if one.ndim <= 1], "weight_decay": 0.0},
+            {"params": [parameter for parameter in own if parameter.ndim > 1], "weight_decay": config.weight_decay},
+            {"params": [parameter for parameter in own if parameter.ndim <= 1], "weight_decay": 0.0},
             {"params": list(scales.values()), "weight_decay": 0.0, "lr": SCALES_RATE * config.learning_rate},
         ]
         return [group for group in groups if group["params"]]
@@ -45,10 +51,10 @@ class FakeQuantized:
     @torch.no_grad()
     def trained(self) -> dict[str, Tensor]:
         """The network's parameters by name, weights on their grids."""
-        quantizers = {name for name, one in self.module.named_modules() if isinstance(one, Quantizer)}
+        quantizers = {name for name, module in self.module.named_modules() if isinstance(module, Quantizer)}
         return {
-            name: self.weights[name](one) if name in self.weights else one.detach().clone()
-            for name, one in self.module.named_parameters(remove_duplicate=False)
+            name: self.weights[name](parameter) if name in self.weights else parameter.detach().clone()
+            for name, parameter in self.module.named_parameters(remove_duplicate=False)
             if name.rpartition(".")[0] not in quantizers
         }
 

@@ -42,4 +42,4 @@ def compare(
     parity = Parity()
     for pair in paired(trained, runner(session(lowered, context.threads)), rows.batches(size), size):
         parity.add(pair)
-    return next((one for one in parity.outputs() if one.output == output), None)
+    return next((tensor for tensor in parity.outputs() if tensor.output == output), None)

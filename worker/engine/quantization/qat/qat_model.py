@@ -96,7 +96,10 @@ def _averaging(graph: GraphProto) -> frozenset[str]:
         node.name
         for node in graph.node
         if node.op_type == "AveragePool"
-        or (node.op_type == "Resize" and any(one.name == "mode" and one.s != b"nearest" for one in node.attribute))
+        or (
+            node.op_type == "Resize"
+            and any(attribute.name == "mode" and attribute.s != b"nearest" for attribute in node.attribute)
+        )
     )
 
 
@@ -112,9 +115,9 @@ def _plan(model: Model, graph: GraphProto, nodes: Iterable[str]) -> StaticPlan:
 
 def spread(subject: QatModel, grids: Mapping[str, Grid]) -> dict[str, Grid]:
     """The grid of every quantized activation, from those of the activations that have a scale of their own."""
-    found = {name: grids[source] for name, source in subject.placed.scale_of.items()}
+    spread_grids = {name: grids[source] for name, source in subject.placed.scale_of.items()}
     clamped = clamped_by(subject.graph, frozenset(subject.nodes))
-    return found | {before: found[after] for before, after in clamped.items() if after in found}
+    return spread_grids | {before: spread_grids[after] for before, after in clamped.items() if after in spread_grids}
 
 
 def ranges_of(subject: QatModel, grids: Mapping[str, Grid]) -> dict[str, Range]:

@@ -45,8 +45,8 @@ class Smoothed:
 
 def find_groups(index: GraphIndex) -> tuple[Group, ...]:
     """Normalizations whose every reader is a matrix product with a weight of its own, in graph order."""
-    found = (_group(index, node) for node in index.graph.node)
-    return tuple(group for group in found if group is not None)
+    groups = (_group(index, node) for node in index.graph.node)
+    return tuple(group for group in groups if group is not None)
 
 
 def _group(index: GraphIndex, node: NodeProto) -> Group | None:
@@ -86,10 +86,10 @@ def _vector(index: GraphIndex, node: NodeProto) -> int | None:
 def _only_products(index: GraphIndex, value: str, readers: list[NodeProto], between: list[str]) -> bool:
     """Collect the matrix products that read a value; whether nothing else does."""
     between.append(value)
-    found = index.readers(value)
-    if found is None or index.rank(value) is None:
+    nodes = index.readers(value)
+    if nodes is None or index.rank(value) is None:
         return False
-    for node in found:
+    for node in nodes:
         if node.op_type in PRODUCTS and node.input[0] == value and is_layer(index, node):
             readers.append(node)
         elif not (_keeps_last_axis(index, node, value) and _only_products(index, node.output[0], readers, between)):

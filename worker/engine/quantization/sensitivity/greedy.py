@@ -42,6 +42,6 @@ def stages(sweep: Sweep, start: Choice) -> Iterator[Stage]:
 
 def cost(layer: QuantizableLayer, bits: int, wider: int, layers: tuple[QuantizableLayer, ...]) -> float:
     """Share of all weights' float bytes that a layer takes more, plus its share of products that turn to floats."""
-    weights, macs = sum(one.weights for one in layers), sum(one.macs for one in layers)
+    weights, macs = sum(each.weights for each in layers), sum(each.macs for each in layers)
     stored = layer.weights / weights * (wider - bits) / FLOAT_BITS
     return stored + (layer.macs / macs if wider == FLOAT and macs else 0.0)

@@ -44,7 +44,7 @@ def findings_of(sweep: Sweep) -> tuple[Finding, ...]:
 def layer_table(findings: Sequence[Finding], right_answers: float | None = None, chosen: Sequence[str] = ()) -> Table:
     """One row for each layer. `right_answers` is the original's; `chosen` what each layer got."""
     done = tuple(findings[0].readings)
-    columns = ["Layer", "Operator", "Weights", *(f"{one}, dB" for one in done)]
+    columns = ["Layer", "Operator", "Weights", *(f"{width}, dB" for width in done)]
     rows = [
         [
             finding.layer,
@@ -55,7 +55,7 @@ def layer_table(findings: Sequence[Finding], right_answers: float | None = None,
         for finding in findings
     ]
     if right_answers is not None:
-        columns += [f"{one}, top-1 points lost" for one in done]
+        columns += [f"{width}, top-1 points lost" for width in done]
         for row, finding in zip(rows, findings, strict=True):
             row += [points_lost(right_answers, reading.right_answers) for reading in finding.readings.values()]
     if chosen:

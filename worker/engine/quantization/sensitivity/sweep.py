@@ -81,7 +81,7 @@ def sweep(subject: Divisible, reference_outputs: ReferenceOutputs, widths: Colle
     pairs = [(layer, bits) for layer in subject.layers for bits in widths]
     uniform = [subject.values_in(dict.fromkeys(subject.layers, bits)) for bits in widths]
     values = dict.fromkeys(
-        source for rounded in uniform for source in (*rounded.items(), *((one, 8) for one in rounded))
+        source for rounded in uniform for source in (*rounded.items(), *((activation, 8) for activation in rounded))
     )
     file = context.scratch / "rounded.onnx"
     total, done = len(values) + len(pairs), 0

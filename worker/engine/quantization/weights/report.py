@@ -51,7 +51,7 @@ def decibels(signal: float, noise: float) -> float | None:
 def facts(weights: Sequence[Stored], total_bytes: int) -> dict[str, Fact]:
     """Sums over the weights; `total_bytes` is the size of all constants of the float model."""
     before, after = sum(weight.float_bytes for weight in weights), sum(weight.bytes for weight in weights)
-    found: dict[str, Fact] = {
+    facts: dict[str, Fact] = {
         "weights": len(weights),
         "weight_bytes_before": before,
         "weight_bytes_after": after,
@@ -59,7 +59,7 @@ def facts(weights: Sequence[Stored], total_bytes: int) -> dict[str, Fact]:
         "share_of_constants": round(before / total_bytes, 4),
     }
     sqnr = decibels(sum(weight.signal for weight in weights), sum(weight.noise for weight in weights))
-    return found if sqnr is None else found | {"weights_sqnr_db": round(sqnr, 2)}
+    return facts if sqnr is None else facts | {"weights_sqnr_db": round(sqnr, 2)}
 
 
 def table(weights: Sequence[Stored], title: str) -> Table:
