@@ -56,7 +56,7 @@ def tell(scene: Scene) -> list[Figure]:
             name = f"{weights} weights, {activations} activations, {answers or 'labels alone'}"
             scene.say(name)
             step = QuantizeAware(weights=weights, activations=activations, distill=answers, **AWARE)
-            figures.append(_figure(name, [setting.aware(step, seed) for seed in seeds]))
+            figures.append(_figure(name, [setting.qat(step, seed) for seed in seeds]))
     return figures
 
 
@@ -75,7 +75,7 @@ class Setting:
         fresh = digits_model(digits.digits_cnn(seed, WIDTH).eval(), self.folder)
         return 100 * top1(self._taken(step, fresh, seed).model, self.test)
 
-    def aware(self, step: QuantizeAware, seed: int) -> float:
+    def qat(self, step: QuantizeAware, seed: int) -> float:
         """Top-1 of the teacher's integer kernels after a step, in percent."""
         file = lowered(self._taken(step, self.teacher, seed).model, "x86", self.folder)
         return 100 * _right(file, self.test)

@@ -8,7 +8,7 @@ from pydantic import BaseModel, Field
 from app.api.compatibility import CompatibilityOut
 from app.db.events import Kind
 from app.db.tables import Agent, Artifact, Dataset, Event, Job, JobState, Model, Upload, UploadState
-from app.ids import public
+from app.ids import Prefix, public
 from app.services.uploads import PartSlot
 from app.spec.agents import AgentFacts
 from app.spec.data import DatasetInfo, DatasetSpec
@@ -40,28 +40,31 @@ class PageOut(BaseModel, Generic[Item]):
         return cls(data=shown, has_more=more, next=shown[-1].id if more else None)
 
 
-class ModelOut(ResourceOut):
-    """A model."""
+class UploadedOut(ResourceOut):
+    """A file that was uploaded: its name and labels, its length and digest."""
 
-    id: str = Field(examples=["mdl_0198f2a31c7b7d0c8f5e2b7a9c1d3e4f"])
     name: str
     labels: dict[str, str]
     bytes: int
     sha256: str
-    info: ModelInfo
     created_at: datetime
+
+
+def _uploaded(prefix: Prefix, row: Model | Dataset) -> dict[str, Any]:
+    """The fields of `UploadedOut`, and what admission read in the file."""
+    names = ("name", "labels", "bytes", "sha256", "created_at", "info")
+    return {"id": public(prefix, row.id)} | {name: getattr(row, name) for name in names}
+
+
+class ModelOut(UploadedOut):
+    """A model."""
+
+    id: str = Field(examples=["mdl_0198f2a31c7b7d0c8f5e2b7a9c1d3e4f"])
+    info: ModelInfo
 
     @classmethod
     def of(cls, row: Model) -> "ModelOut":
-        return cls(
-            id=public("mdl", row.id),
-            name=row.name,
-            labels=row.labels,
-            bytes=row.bytes,
-            sha256=row.sha256,
-            info=ModelInfo.model_validate(row.info),
-            created_at=row.created_at,
-        )
+        return cls.model_validate(_uploaded("mdl", row))
 
 
 class InspectionPending(BaseModel):
@@ -93,33 +96,19 @@ class ModelDetailOut(ModelOut):
 
     @classmethod
     def of(cls, row: Model) -> "ModelDetailOut":
-        return cls.model_validate({**ModelOut.of(row).model_dump(), "inspection": row.inspection})
+        return cls.model_validate({**_uploaded("mdl", row), "inspection": row.inspection})
 
 
-class DatasetOut(ResourceOut):
+class DatasetOut(UploadedOut):
     """A data set."""
 
     id: str = Field(examples=["ds_0198f2a31c7b7d0c8f5e2b7a9c1d3e4f"])
-    name: str
-    labels: dict[str, str]
-    bytes: int
-    sha256: str
     spec: DatasetSpec
     info: DatasetInfo
-    created_at: datetime
 
     @classmethod
     def of(cls, row: Dataset) -> "DatasetOut":
-        return cls(
-            id=public("ds", row.id),
-            name=row.name,
-            labels=row.labels,
-            bytes=row.bytes,
-            sha256=row.sha256,
-            spec=DatasetSpec.model_validate(row.spec),
-            info=DatasetInfo.model_validate(row.info),
-            created_at=row.created_at,
-        )
+        return cls.model_validate({**_uploaded("ds", row), "spec": row.spec})
 
 
 class PartOut(BaseModel):

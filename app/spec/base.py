@@ -75,7 +75,7 @@ class OnlyWith:
 
     attribute: str
     values: tuple[object, ...]
-    told: str
+    condition: str
     """The condition in words, such as "optimizer 'sgd'"."""
 
 
@@ -96,9 +96,9 @@ class Step(Tagged):
             field = type(self).model_fields[name]
             if getattr(self, name) == field.default:
                 continue
-            for condition in (note for note in field.metadata if isinstance(note, OnlyWith)):
-                if getattr(self, condition.attribute) not in condition.values:
-                    raise ValueError(f"{name} does nothing here: it needs {condition.told}; leave it out")
+            for only_with in (note for note in field.metadata if isinstance(note, OnlyWith)):
+                if getattr(self, only_with.attribute) not in only_with.values:
+                    raise ValueError(f"{name} does nothing here: it needs {only_with.condition}; leave it out")
         return self
 
     def requires(self) -> Needs:

@@ -36,7 +36,7 @@ class LocalStore:
     def __init__(self, root: Path) -> None:
         self._objects = root / "objects"
         self._incoming = root / "incoming"
-        self._parts = local_parts.Parts(root / "uploads", self._incoming)
+        self._parts = local_parts.LocalParts(root / "uploads", self._incoming)
 
     def put(self, key: str, source: Path, *, sha256: str, media_type: str) -> None:  # noqa: ARG002  # links carry it
         """Write and flush a temporary file, which a rename then publishes; the media type goes into links alone."""
@@ -132,7 +132,7 @@ class LocalStore:
             yield from self._parts.begun_before(older_than)
 
     def check(self) -> None:
-        """See Store. Writes and deletes one byte; also clears away what crashed writers left behind."""
+        """Writes and deletes one byte; also clears away what crashed writers left behind."""
         with _failures():
             with self._new_file() as (file, _):
                 file.write(b"\0")

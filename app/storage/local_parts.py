@@ -19,7 +19,7 @@ _TOKEN = re.compile(r"[0-9a-f]{32}")
 _ETAG = re.compile(r"[0-9a-f]{64}")
 
 
-class Parts:
+class LocalParts:
     """The parts of open uploads, one folder each below `folder`; `incoming` takes files being written."""
 
     def __init__(self, folder: Path, incoming: Path) -> None:

@@ -45,7 +45,7 @@ def distill(epochs: int, **more: Any) -> Step:
     return {"type": "distill", "teacher": "input", "loss": "dist", "epochs": epochs} | more
 
 
-def aware(epochs: int, weights: str = "int8") -> Step:
+def qat(epochs: int, weights: str = "int8") -> Step:
     return {"type": "quantize.aware", "weights": weights, "epochs": epochs}
 
 
@@ -62,10 +62,10 @@ def alone(epochs: int) -> tuple[Recipe, ...]:
         Recipe("weights int8", (weights("int8"),), "size alone, no data at hand"),
         Recipe("weights int4", (weights("int4"),), "size alone: embeddings"),
         *_three_bits(),
-        Recipe("QAT w8a8", (aware(epochs),), "where static int8 loses too much", drop=at_most(0.3)),
-        Recipe("QAT w4a8", (aware(epochs, "int4"),), "smallest files with integer kernels", drop=at_most(0.5)),
-        Recipe("QAT w4a4", (aware(epochs, "int4") | {"activations": "int4"},), "research: no CPU kernels at 4 bits"),
-        Recipe("QAT w2a8", (aware(epochs, "int2"),), "downloads and flash", drop=at_most(1.2)),
+        Recipe("QAT w8a8", (qat(epochs),), "where static int8 loses too much", drop=at_most(0.3)),
+        Recipe("QAT w4a8", (qat(epochs, "int4"),), "smallest files with integer kernels", drop=at_most(0.5)),
+        Recipe("QAT w4a4", (qat(epochs, "int4") | {"activations": "int4"},), "research: no CPU kernels at 4 bits"),
+        Recipe("QAT w2a8", (qat(epochs, "int2"),), "downloads and flash", drop=at_most(1.2)),
         Recipe("half the channels, untrained", (HALF,), "never: train afterwards"),
         Recipe("half the channels, DIST", (HALF, distill(epochs)), "gains on every runtime", drop=at_most(0.7)),
         Recipe("90 % sparse, untrained", (SPARSE,), "never: train afterwards"),
@@ -88,7 +88,7 @@ def chains(epochs: int) -> tuple[Recipe, ...]:
     """Techniques that multiply."""
     return (
         Recipe("half, DIST, static int8", (HALF, distill(epochs), STATIC), "the usual chain for CPUs"),
-        Recipe("half, DIST, QAT w4a8", (HALF, distill(epochs), aware(epochs, "int4")), "the smallest with kernels"),
+        Recipe("half, DIST, QAT w4a8", (HALF, distill(epochs), qat(epochs, "int4")), "the smallest with kernels"),
         Recipe("90 % sparse, 16 shared weights", (SPARSE, finetune(epochs), SHARED), "the smallest download"),
     )
 
@@ -103,14 +103,14 @@ def pictures(epochs: int) -> tuple[Recipe, ...]:
         Recipe("static int8", (STATIC,), "convolutions on CPUs: try it first"),
         Recipe("weights int4", (weights("int4"),), "size alone: embeddings"),
         *_three_bits(),
-        Recipe("QAT w4a8", (aware(few, "int4"),), "smallest files with integer kernels"),
+        Recipe("QAT w4a8", (qat(few, "int4"),), "smallest files with integer kernels"),
         Recipe("half the channels, untrained", (HALF,), "never: train afterwards"),
         Recipe("half the channels, DIST", (HALF, recovered), "gains on every runtime"),
         Recipe("90 % sparse, DIST", (SPARSE, distill(max(1, epochs // 2), **training)), "downloads: no CPU speed"),
         Recipe("16 shared weights", (SHARED,), "downloads and flash"),
         Recipe(
             "half, DIST, QAT int8",
-            (HALF, recovered, aware(few)),
+            (HALF, recovered, qat(few)),
             "the whole chain",
             drop=at_most(1.5),
             smaller=at_least(10),

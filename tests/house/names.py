@@ -1,5 +1,6 @@
 """Names that were given up for the field's word, and must not come back."""
 
+import ast
 import subprocess
 from pathlib import Path
 
@@ -25,6 +26,12 @@ RETIRED = {
     r"\bsite: ExportContext|\bdelivery: Exported|\borigin: ArtifactProvenance": "context, exported, provenance",
     r"\bplan: (Latency|Training)\b": "settings, config: a plan is a quantization plan",
     r"\bfrm\b": "source_state",
+    r"\bclass Told\b|\bstories_told\b": "StoryResult, FuzzOutcome",
+    r"\bfound_at\b": "matched_at",
+    r"\bplain_failure\b|\breport\.text import .*\bplain\b": "escaped_failure, one_line",
+    r"quantization[./]aware\b|\b[Ss]pared\b": "qat, keep_float",
+    r"\bSee Store\b": "what this store does",
+    r"\bqat[./]subject\b|\bsensitivity[./]subject\b": "qat_model, roundable_graph",
 }
 """A regular expression of what is retired (Perl's dialect, as `git grep -P` reads it), and what it is called now."""
 
@@ -40,3 +47,25 @@ def uses(retired: str, repository: Path = REPOSITORY) -> list[str]:
     if ended.returncode > 1:
         raise RuntimeError(ended.stderr)
     return ended.stdout.splitlines()
+
+
+UNTYPED = {"one", "found", "told"}
+"""Variables that do not say what they hold."""
+TYPED_IN = ("app", "worker", "agent", "bench", "docs", "docker", "examples", "tests/support")
+
+
+def untyped(repository: Path = REPOSITORY) -> list[str]:
+    """The places (`path:line name`) of variables and parameters that do not say their type, by the syntax tree."""
+    files = (path for folder in TYPED_IN for path in sorted((repository / folder).rglob("*.py")))
+    return [
+        f"{path.relative_to(repository)}:{node.lineno} {name}"
+        for path in files
+        for node in ast.walk(ast.parse(path.read_bytes()))
+        if (name := _bound(node)) in UNTYPED
+    ]
+
+
+def _bound(node: ast.AST) -> str | None:
+    if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+        return node.id
+    return node.arg if isinstance(node, ast.arg) else None

@@ -238,7 +238,7 @@ def group_query(call: Call) -> Any:
         cosine, sine = call.tensor(7), call.tensor(8)
         places = torch.arange(query.shape[2])
         turn = bool(call.get("rotary_interleaved"))
-        query, key = (turned(part, cosine[places], sine[places], interleaved=turn) for part in (query, key))
+        query, key = (rotated(part, cosine[places], sine[places], interleaved=turn) for part in (query, key))
     full_key, full_value = (part.repeat_interleave(heads // groups, 1) for part in (key, value))
     seen = torch.arange(key.shape[2])[None] <= torch.arange(query.shape[2])[:, None]
     window = call.get("local_window_size", -1)
@@ -276,12 +276,12 @@ def _rotated(call: Call, value: Tensor, cosine: Tensor, sine: Tensor, places: Te
     part = call.get("rotary_embedding_dim", 0) or value.shape[-1]
     turning, kept = value[..., :part], value[..., part:]
     cosine, sine = cosine[..., : part // 2], sine[..., : part // 2]
-    result = turned(turning, cosine, sine, interleaved=bool(call.get("interleaved")))
+    result = rotated(turning, cosine, sine, interleaved=bool(call.get("interleaved")))
     result = torch.cat([result, kept], -1) if part != value.shape[-1] else result
     return result.transpose(1, 2).flatten(2) if joined else result
 
 
-def turned(value: Tensor, cosine: Tensor, sine: Tensor, *, interleaved: bool) -> Tensor:
+def rotated(value: Tensor, cosine: Tensor, sine: Tensor, *, interleaved: bool) -> Tensor:
     """Every pair of the last axis turned."""
     if interleaved:
         first, second = value[..., 0::2], value[..., 1::2]

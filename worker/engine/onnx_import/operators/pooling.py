@@ -98,8 +98,8 @@ def _with_places(image: Tensor, window: Window, *, column_major: bool) -> tuple[
     spatial = list(image.shape[2:])
     order = torch.arange(image.numel()).reshape(image.shape)
     if column_major:
-        turned = [*image.shape[:2], *reversed(spatial)]
-        order = torch.arange(image.numel()).reshape(turned)
+        transposed = [*image.shape[:2], *reversed(spatial)]
+        order = torch.arange(image.numel()).reshape(transposed)
         order = order.permute(0, 1, *range(image.ndim - 1, 1, -1))
     fill = -math.inf if image.is_floating_point() else torch.iinfo(image.dtype).min
     values, places = _windows(window.pad(image, fill), window).max(-1)
