@@ -50,6 +50,10 @@ def test_no_retired_name_is_used(retired, now):
     assert names.uses(retired) == [], f"it is called {now}"
 
 
+def test_variables_say_their_type():
+    assert names.untyped() == []
+
+
 @pytest.mark.parametrize("file", sorted((REPOSITORY / "app" / "spec").rglob("*.py")), ids=lambda file: file.stem)
 def test_values_of_the_contract_are_identifiers_and_not_sentences(file):
     literals = [node for node in ast.walk(ast.parse(file.read_bytes())) if is_literal(node)]

@@ -22,10 +22,10 @@ WEIGHT = np.ones((4, 3, 3, 3), np.float32)
 def asked(
     model: onnx.ModelProto, job_sandbox: JobSandbox, directory: Path, *targets: Target
 ) -> tuple[Compatibility, ...]:
-    return found(order(model, directory, *targets), job_sandbox, directory)
+    return tables_found(order(model, directory, *targets), job_sandbox, directory)
 
 
-def found(wanted: CompatibilityOrder, job_sandbox: JobSandbox, directory: Path) -> tuple[Compatibility, ...]:
+def tables_found(wanted: CompatibilityOrder, job_sandbox: JobSandbox, directory: Path) -> tuple[Compatibility, ...]:
     (directory / "order.json").write_text(wanted.model_dump_json())
     outcome = job_sandbox.run(directory, LIMITS, Listeners(), kind="compatibility")
     assert isinstance(outcome, Compatibilities), outcome
@@ -69,4 +69,4 @@ def asked_of_program(
     torch.export.save(program, directory / "model.pt2")
     info = admit_model(directory / "model.pt2", max_inflated_bytes=1 << 30)
     model = ModelFile(path="model.pt2", sha256="0" * 64, bytes=1, info=info)
-    return found(CompatibilityOrder(model=model, targets=targets), job_sandbox, directory)
+    return tables_found(CompatibilityOrder(model=model, targets=targets), job_sandbox, directory)

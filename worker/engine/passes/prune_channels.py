@@ -31,27 +31,27 @@ def prune_channels(step: PruneChannels, model: Model, context: Context) -> Chang
     Raises `NotImported`, `NothingToPrune`, `UnknownLayer`, `TargetUnreachable`, `ReexportFailed`, `NotExact`.
     """
     channels = analyse(model.program)
-    found = candidates(channels, _scores(step, channels, context), step)
+    scored = candidates(channels, _scores(step, channels, context), step)
     before = cost_of(channels)
     if step.target_macs is not None:
         pruned_mask = search(
-            channels, found, step, lambda gone: cost_of(channels, gone).macs / before.macs, step.target_macs
+            channels, scored, step, lambda gone: cost_of(channels, gone).macs / before.macs, step.target_macs
         )
     elif step.target_parameters is not None:
         pruned_mask = search(
             channels,
-            found,
+            scored,
             step,
             lambda gone: cost_of(channels, gone).parameters / before.parameters,
             step.target_parameters,
         )
     else:
-        pruned_mask = choose(channels, found, step)
+        pruned_mask = choose(channels, scored, step)
     smaller = model.program.rebuilt(removed(channels, pruned_mask))
     proof = require_exact(channels, pruned_mask, smaller)
 
     after, kept = cost_of(channels, pruned_mask), kept_positions(channels, pruned_mask)
-    groups = [one.group for one in found]
+    groups = [candidate.group for candidate in scored]
     return Changed(
         model.with_program(smaller),
         f"Removed {_gone(groups, pruned_mask)} of {_total(groups)} channels in {len(groups)} groups "
@@ -159,8 +159,8 @@ def _norms(channels: Channels, groups: Sequence[Group], pruned_mask: np.ndarray)
 
 def _written(kept: Kept, path: Path) -> Path:
     """Parameter -> dimension -> the positions of the original that were kept."""
-    plain = {name: {str(axis): one.tolist() for axis, one in dims.items()} for name, dims in kept.items()}
-    path.write_text(json.dumps(plain), encoding="utf-8")
+    listed = {name: {str(axis): positions.tolist() for axis, positions in dims.items()} for name, dims in kept.items()}
+    path.write_text(json.dumps(listed), encoding="utf-8")
     return path
 
 

@@ -63,13 +63,13 @@ def analyse(program: Program) -> Channels:
     module = program.graph_module()
     shapes = shapes_of(program, module)
     walk = _walked(module, shapes)
-    found = _channels(program, module, walk)
+    channels = _channels(program, module, walk)
     in_vain = {sizes for _, sizes, labels in walk.splits.chosen if not walk.classes.removable(labels)}
     if in_vain:
         again = frozenset(node for node, sizes, _ in walk.splits.chosen if sizes in in_vain)
         other = _channels(program, module, _walked(module, shapes, again))
-        found = max(found, other, key=_removable_elements)
-    return found
+        channels = max(channels, other, key=_removable_elements)
+    return channels
 
 
 def _walked(

@@ -39,5 +39,5 @@ def cost_of(channels: Channels, pruned_mask: np.ndarray | None = None) -> Cost:
 
 def _left(value: Value, pruned_mask: np.ndarray) -> Any:
     if isinstance(value, list):
-        return [_left(one, pruned_mask) for one in value]
+        return [_left(element, pruned_mask) for element in value]
     return None if value is None else tuple(count_left(classes, pruned_mask) for classes in value)

@@ -45,19 +45,19 @@ def run(
 
 def decision_inputs_of(module: fx.GraphModule) -> tuple[fx.Node, ...]:
     """The floating values from which the graph computes whole numbers or truth values, in its order."""
-    found = {
+    deciding = {
         read: None
         for node in module.graph.nodes
         if _decides(node.meta.get("val"))
         for read in node.all_input_nodes
         if read.op == "call_function" and _floating(read.meta.get("val"))
     }
-    return tuple(node for node in module.graph.nodes if node in found)
+    return tuple(node for node in module.graph.nodes if node in deciding)
 
 
 def _decides(value: Any) -> bool:
     if isinstance(value, list | tuple):
-        return any(_decides(one) for one in value)
+        return any(_decides(element) for element in value)
     return isinstance(value, Tensor) and not value.is_floating_point()
 
 

@@ -49,7 +49,7 @@ def find_groups(
     """
     if not producers:
         return ()
-    count = 1 + max(int(labels.max(initial=0)) for labels in (*_all(parameters), *(one for _, one in producers)))
+    count = 1 + max(int(labels.max(initial=0)) for labels in (*_all(parameters), *(labels for _, labels in producers)))
     places = [(name, axis) for name, dims in parameters.items() for axis in range(len(dims))]
     made = np.zeros(count, bool)
     for _, labels in producers:

@@ -48,12 +48,12 @@ def random_parameters(channels: Channels, seed: int) -> dict[str, Tensor]:
     random = torch.Generator().manual_seed(seed)
     names = {name for name, _ in channels.module.named_parameters(remove_duplicate=False)}
     names |= _statistics(channels.module)
-    found = {}
+    values = {}
     for name in channels.parameters:
         old = channels.parameter(name)
         if name in names and old.is_floating_point():
-            found[name] = _drawn(old.shape, random).to(old.dtype)
-    return found
+            values[name] = _drawn(old.shape, random).to(old.dtype)
+    return values
 
 
 def _drawn(shape: torch.Size, random: torch.Generator) -> Tensor:
@@ -63,13 +63,13 @@ def _drawn(shape: torch.Size, random: torch.Generator) -> Tensor:
 
 
 def _statistics(module: fx.GraphModule) -> set[str]:
-    found = set()
+    names = set()
     for node in module.graph.nodes:
         if node.op == "call_function" and hasattr(node.target, "_schema"):
             for parameter, argument in zip(parameters_of(node), node.args, strict=False):
                 if parameter.name in STATISTICS and isinstance(argument, fx.Node) and argument.op == "get_attr":
-                    found.add(str(argument.target))
-    return found
+                    names.add(str(argument.target))
+    return names
 
 
 def telling_inputs(program: Program, seed: int) -> dict[str, Tensor]:

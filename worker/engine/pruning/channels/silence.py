@@ -33,13 +33,13 @@ CONTRACTED: Mapping[str, Callable[[Call], tuple[tuple[str, int], ...]]] = {
 
 def silenced(channels: Channels, pruned_mask: np.ndarray) -> Silenced:
     """What every layer of the graph reads of the classes that go."""
-    found: dict[str, list[tuple[str, int, Tensor]]] = {}
+    silence: dict[str, list[tuple[str, int, Tensor]]] = {}
     for node, call in channels.calls.items():
         for argument, axis in _contracted(call):
             gone = pruned_mask[channels.classes.roots(call.labels(argument)[axis])]
             if gone.any():
-                found.setdefault(node.name, []).append((argument, axis, torch.from_numpy(np.flatnonzero(gone))))
-    return found
+                silence.setdefault(node.name, []).append((argument, axis, torch.from_numpy(np.flatnonzero(gone))))
+    return silence
 
 
 def without(node: fx.Node, silence: Silenced, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Any]:

@@ -26,10 +26,14 @@ def by_taylor(channels: Channels, rows: Rows, progress: Progress, output: str | 
     `LabelsMismatch`, `TrainingLabelsOutOfRange`, `NanLoss`.
     """
     module, program = channels.program.graph_module(), channels.program
-    weights = {name: one for name, one in module.named_parameters() if one.is_floating_point() and one.ndim > 1}
-    for one in weights.values():
-        one.requires_grad_(True)
-    effects = {name: torch.zeros_like(one) for name, one in weights.items()}
+    weights = {
+        name: parameter
+        for name, parameter in module.named_parameters()
+        if parameter.is_floating_point() and parameter.ndim > 1
+    }
+    for weight in weights.values():
+        weight.requires_grad_(True)
+    effects = {name: torch.zeros_like(weight) for name, weight in weights.items()}
     labelled = labelled_output(program.signature, rows, output).name
     loss = LabelLoss(labelled, squash=squashed_outputs(program).get(labelled))
     rows_fixed = program.signature.inputs[0].shape[0]
@@ -42,9 +46,9 @@ def by_taylor(channels: Channels, rows: Rows, progress: Progress, output: str | 
         if not value.isfinite():
             raise NanLoss(f"The loss on the rows that the criterion looks at is {float(value)}.")
         gradients = torch.autograd.grad(value, list(weights.values()), allow_unused=True)
-        for (name, one), gradient in zip(weights.items(), gradients, strict=True):
+        for (name, weight), gradient in zip(weights.items(), gradients, strict=True):
             if gradient is not None:
-                effects[name] += (one.detach() * gradient).abs()
+                effects[name] += (weight.detach() * gradient).abs()
         progress.advance(min(1.0, number * batch / len(order)), "effect of the weights on the loss")
     return by_elements(channels, lambda name: effects[name].double() if name in effects else None)
 

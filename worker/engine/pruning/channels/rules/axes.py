@@ -104,7 +104,7 @@ def select(call: Call) -> Value:
 def index(call: Call) -> Value:
     """One dimension is looked up by position and stays whole: a table of relative positions, say."""
     dims, indices = call.labels("self"), call["indices"]
-    used = [axis for axis, one in enumerate(indices) if one is not None]
+    used = [axis for axis, positions in enumerate(indices) if positions is not None]
     places = call.labels_of(indices[used[0]]) if len(used) == 1 else None
     if places is None:
         raise NoRule("several indices")
@@ -181,8 +181,8 @@ def stack(call: Call) -> Value:
     """Along a new dimension; in the others they go together."""
     tensors = _listed(call)
     for dims in tensors[1:]:
-        for one, other in zip(tensors[0], dims, strict=True):
-            call.classes.tie(one, other)
+        for labels, other in zip(tensors[0], dims, strict=True):
+            call.classes.tie(labels, other)
     axis = call.integer("dim") % len(call.shape)
     return (*tensors[0][:axis], frozen(len(tensors)), *tensors[0][axis:])
 

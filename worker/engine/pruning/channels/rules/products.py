@@ -133,7 +133,7 @@ def attention(call: Call) -> Value:
     if mask is not None:
         call.freeze("a softmax is taken over them", *mask[-2:])
         broadcast(classes, call.shape[:-2], [leading, mask[:-2]])
-    if any(len(one[axis]) != len(query[axis]) for one in (key, value) for axis in range(len(query) - 2)):
+    if any(len(operand[axis]) != len(query[axis]) for operand in (key, value) for axis in range(len(query) - 2)):
         call.freeze("heads share keys", *query, *key, *value)
     call.heads.extend(leading)
     return (*leading, query[-2], value[-1])

@@ -18,7 +18,7 @@ def recurrent(call: Call) -> Value:
     directions, each = 2 if call["bidirectional"] else 1, 4 if call["has_biases"] else 2
     if len(weights) != each * directions * call.integer("num_layers"):
         raise NoRule("projections")
-    names = [call.weight(one) for one in call["params"]]
+    names = [call.weight(parameter) for parameter in call["params"]]
     if None in names:
         raise NoRule("weights that depend on the input")
     series, hidden = call.labels("input"), weights[1][1]

@@ -31,11 +31,11 @@ def reshape(call: Call) -> Value:
     if common_factors([len(labels) for labels in dims], shape) is None:
         call.freeze(MIXED, *dims, *(call.labels("other") if call.takes("other") else ()))
         return call.untouchable()
-    found = _regroup(call, dims, shape)
+    regrouped = _regroup(call, dims, shape)
     if call.takes("other"):
-        for labels, others in zip(found, call.labels("other"), strict=True):
+        for labels, others in zip(regrouped, call.labels("other"), strict=True):
             call.classes.tie(labels, others)
-    return found
+    return regrouped
 
 
 def resize(call: Call, edit: Edit) -> None:
