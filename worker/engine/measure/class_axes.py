@@ -39,14 +39,14 @@ def class_axes(graph: Path, regressed: Collection[str] = (), classified: Collect
 def axes_of(graph: GraphProto, regressed: Collection[str] = (), classified: Collection[str] = ()) -> dict[str, int]:
     """As `class_axes`, of a graph that is loaded; its weights are not read."""
     ends = _Ends(graph)
-    found: dict[str, int | None] = {}
+    by_output: dict[str, int | None] = {}
     for output in graph.output:
         axes = len(output.type.tensor_type.shape.dim)
         if output.name in classified and axes >= 2:
-            found[output.name] = class_axis(axes)
+            by_output[output.name] = class_axis(axes)
         elif output.name not in regressed and axes >= 2:
-            found[output.name] = ends.class_axis(output.name, axes)
-    return {name: axis for name, axis in found.items() if axis is not None}
+            by_output[output.name] = ends.class_axis(output.name, axes)
+    return {name: axis for name, axis in by_output.items() if axis is not None}
 
 
 def probability_axis(values: np.ndarray) -> int | None:

@@ -104,14 +104,17 @@ class _Quality:
         reasons = [phrases.uncompared(name) for name in self.figures.uncompared]
         if self.figures.non_finite:
             reasons.append(phrases.not_finite(self.figures.non_finite))
-        reasons += [phrases.collapsed_metric(change) for change, found in self.metrics if found.state == "collapsed"]
-        reasons += [phrases.collapsed_output(output) for output, found in self._counted() if found.state == "collapsed"]
+        reasons += [
+            phrases.collapsed_metric(change) for change, finding in self.metrics if finding.state == "collapsed"
+        ]
+        counted = self._counted()
+        reasons += [phrases.collapsed_output(output) for output, finding in counted if finding.state == "collapsed"]
         return tuple(reasons)
 
     def losses(self) -> list[bool]:
         """For each loss beyond the noise: whether a gain excuses it."""
-        findings = [found for _, found in (*self.metrics, *self._counted())]
-        return [found.state == "tolerated" for found in findings if found.state in {"lost", "tolerated"}]
+        findings = [finding for _, finding in (*self.metrics, *self._counted())]
+        return [finding.state == "tolerated" for finding in findings if finding.state in {"lost", "tolerated"}]
 
     def doubts(self) -> tuple[str, ...]:
         """What keeps the rows from proving that nothing was lost."""
@@ -121,7 +124,7 @@ class _Quality:
         if figures.exact:
             return ()
         reasons = [phrases.data_dependent(name) for name in figures.data_dependent]
-        reasons += [found.doubt for _, found in (*self.metrics, *self._counted()) if found.state == "unproven"]
+        reasons += [finding.doubt for _, finding in (*self.metrics, *self._counted()) if finding.state == "unproven"]
         if figures.row_source == "synthetic" or (
             figures.row_source == "calibration" and not all(_rounded(output) for output, _ in self.outputs)
         ):
@@ -142,8 +145,8 @@ class _Quality:
             return list(self.outputs)
         gained = any(change.outcome == "gain" for change, _ in self.metrics)
         return [
-            (output, found)
-            for output, found in self.outputs
+            (output, finding)
+            for output, finding in self.outputs
             if output.output != self.figures.judged or (not gained and _mostly_others(output))
         ]
 
@@ -217,8 +220,8 @@ def _cost_gain(figures: Figures) -> float:
 
 def _sentences(figures: Figures, quality: _Quality) -> tuple[str, ...]:
     size = phrases.size(figures.size)
-    metrics = [found.sentence for _, found in quality.metrics]
+    metrics = [finding.sentence for _, finding in quality.metrics]
     chance = [phrases.at_chance(change) for change in quality.at_chance]
-    outputs = [found.sentence for _, found in quality.outputs]
+    outputs = [finding.sentence for _, finding in quality.outputs]
     latency = [phrases.latency(change, alone=len(figures.latency) == 1) for change in figures.latency]
     return (size, *metrics, *chance, *outputs, *latency)
