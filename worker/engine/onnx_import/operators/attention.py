@@ -81,11 +81,14 @@ def _mask(call: Call, query: Tensor, key: Tensor, past: Size) -> Tensor | None:
             )
     rows, columns = torch.arange(query.shape[2])[:, None], torch.arange(wanted)[None]
     lengths = call.optional(6)
+    offset: Any = past if lengths is None else (lengths - query.shape[2]).reshape(-1, 1, 1, 1)
     if call.get("is_causal"):
-        offset: Any = past
-        if lengths is not None:
-            offset = (lengths - query.shape[2]).reshape(-1, 1, 1, 1)
         mask = _both(mask, columns <= rows + offset, query.dtype)
+    left, right = call.get("left_window_size", -1), call.get("right_window_size", -1)
+    if left >= 0:
+        mask = _both(mask, columns >= rows + offset - left, query.dtype)
+    if right >= 0:
+        mask = _both(mask, columns <= rows + offset + right, query.dtype)
     if lengths is not None:
         mask = _both(mask, columns < lengths.reshape(-1, 1, 1, 1), query.dtype)
     return mask

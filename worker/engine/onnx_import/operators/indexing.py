@@ -163,14 +163,16 @@ def reverse_sequence(call: Call) -> Tensor:
 def unique(call: Call) -> tuple[Tensor, ...]:
     """Different elements, or slices; how many there are depends on the values."""
     value, axis = call.tensor(0), call.get("axis")
-    if not call.get("sorted", 1):
-        raise call.refusal("in the order in which they come")
     kept, inverse, counts = torch.unique(value, sorted=True, return_inverse=True, return_counts=True, dim=axis)
     inverse = inverse.reshape(-1)
     count = counts.shape[0]
     order = torch.arange(inverse.shape[0])
     first = torch.full([count], inverse.shape[0], dtype=torch.int64).scatter_reduce(0, inverse, order, "amin")
-    return kept, first, inverse, counts
+    if call.get("sorted", 1):
+        return kept, first, inverse, counts
+    as_they_come = torch.argsort(first)
+    kept = kept.index_select(0 if axis is None else axis, as_they_come)
+    return kept, first[as_they_come], torch.argsort(as_they_come)[inverse], counts[as_they_come]
 
 
 def non_max_suppression(call: Call) -> Tensor:

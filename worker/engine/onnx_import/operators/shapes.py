@@ -132,9 +132,11 @@ def pad(call: Call) -> Tensor:
     after: list[Size] = [0] * value.ndim
     for place, axis in enumerate(axes):
         before[axis], after[axis] = amounts[place], amounts[place + len(axes)]
+    if mode == "constant" and call.has(2) and not call.is_known(2):
+        inside = _padded(torch.ones_like(value, dtype=torch.bool), before, after, 0)
+        return torch.where(inside, _padded(value, before, after, 0), call.tensor(2).reshape(()))
     if mode == "constant":
-        fill = call.number(2, 0) if call.has(2) else call.get("value", 0.0)
-        return _padded(value, before, after, fill)
+        return _padded(value, before, after, call.number(2, call.get("value", 0.0)))
     for axis in range(value.ndim):
         if not (_is(before[axis], 0) and _is(after[axis], 0)):
             value = value.index_select(axis, _places(mode, value.shape[axis], before[axis], after[axis]))
