@@ -18,7 +18,15 @@ from worker.engine.onnx_import.operators.table import OPERATORS
 PAGE = Path(__file__).with_name("onnx-import.md")
 MARK = "<!-- written by python docs/onnx_import.py from here on -->\n"
 NO_FLOATS = {
-    "texts": ("RegexFullMatch", "StringConcat", "StringNormalizer", "StringSplit", "TfIdfVectorizer", "LabelEncoder", "_string"),
+    "texts": (
+        "RegexFullMatch",
+        "StringConcat",
+        "StringNormalizer",
+        "StringSplit",
+        "TfIdfVectorizer",
+        "LabelEncoder",
+        "_string",
+    ),
     "pictures in files": ("ImageDecoder",),
     "random numbers": ("Bernoulli", "RandomUniformLike", "training_dropout"),
     "steps of training": ("Adagrad", "Adam", "gradient_of", "Momentum"),

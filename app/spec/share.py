@@ -22,7 +22,7 @@ class ShareWeights(Step):
     )
     tune: Training | None = Field(
         None,
-        description="Train the values, with labels, once it is settled which weight has which; not for ONNX uploads.",
+        description="Train the values, with labels, once it is settled which weight has which.",
     )
     skip: Skip = Skip()
 
