@@ -39,11 +39,11 @@ def main() -> None:
     """Run every case and write the page below its text."""
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")  # of numpy and torch, about the cases' extremes
-    found: dict[str, list[tuple[Case, str]]] = defaultdict(list)
+    by_operator: dict[str, list[tuple[Case, str]]] = defaultdict(list)
     for case in cases():
-        found[case.operator].append((case, failure(case)))
+        by_operator[case.operator].append((case, failure(case)))
     text = PAGE.read_text(encoding="utf-8").partition(MARK)[0]
-    PAGE.write_text(text + MARK + "".join(told(found)), encoding="utf-8")
+    PAGE.write_text(text + MARK + "".join(told(by_operator)), encoding="utf-8")
 
 
 def failure(case: Case) -> str:
@@ -58,9 +58,9 @@ def failure(case: Case) -> str:
     return ""
 
 
-def told(found: Mapping[str, list[tuple[Case, str]]]) -> Iterator[str]:
+def told(by_operator: Mapping[str, list[tuple[Case, str]]]) -> Iterator[str]:
     """The sums, then a row for each operator."""
-    every = [outcome for outcomes in found.values() for outcome in outcomes]
+    every = [outcome for outcomes in by_operator.values() for outcome in outcomes]
     floats = [outcome for outcome in every if not kind_of(outcome[0])]
     yield f"\n## ONNX's backend tests (onnx {onnx.__version__}, torch {torch.__version__.partition('+')[0]})\n\n"
     yield f"{share(floats)} of the cases with a meaning in floats pass, {share(every)} of all. "
@@ -70,7 +70,7 @@ def told(found: Mapping[str, list[tuple[Case, str]]]) -> Iterator[str]:
         outcomes = [outcome for outcome in every if kind_of(outcome[0]) == kind]
         yield f"| {kind} | {len(outcomes)} | {passed(outcomes)} |\n"
     yield "\n| operator | cases | pass | the first that does not |\n|---|---:|---:|---|\n"
-    for operator, outcomes in sorted(found.items()):
+    for operator, outcomes in sorted(by_operator.items()):
         rest = [outcome for outcome in outcomes if not kind_of(outcome[0])]
         if rest:
             yield f"| {operator} | {len(rest)} | {passed(rest)} | {first_failure(rest)} |\n"
