@@ -20,7 +20,7 @@ from worker.engine.pruning.channels.removal import masked
 from worker.engine.pruning.errors import NoWeightsToPrune
 from worker.engine.pruning.weighted_layers import weighted_layers
 from worker.engine.quantization.sensitivity.reference import ReferenceOutputs
-from worker.engine.quantization.sensitivity.report import FILE, Finding, layer_chart, layer_table, write
+from worker.engine.quantization.sensitivity.report import FILE, LayerFinding, layer_chart, layer_table, write
 from worker.engine.quantization.sensitivity.roundable_graph import RoundableGraph
 from worker.engine.quantization.sensitivity.sweep import graph_runner
 from worker.engine.torch_program.program import Program
@@ -55,7 +55,7 @@ def analyze_sensitivity(step: AnalyzeSensitivity, model: Model, context: Context
     )
 
 
-Measured = tuple[ReferenceOutputs, Iterator[tuple[float, Finding]]]
+Measured = tuple[ReferenceOutputs, Iterator[tuple[float, LayerFinding]]]
 """The measure, and each layer with the share of the work that is done with it."""
 
 
@@ -68,13 +68,13 @@ def _quantized(step: AnalyzeSensitivity, model: Model, context: Context) -> Meas
         graph_runner(plan.graph, context), rows, model.signature, new_folder(context.scratch)
     )
 
-    def each() -> Iterator[tuple[float, Finding]]:
+    def each() -> Iterator[tuple[float, LayerFinding]]:
         for number, layer in enumerate(subject.layers, 1):
             file, readings = context.scratch / "rounded.onnx", {}
             for bits in dict.fromkeys(step.bits):
                 subject.rounding({layer: bits}, subject.values_at(layer, bits), file)
                 readings[f"{bits} bits"] = reference_outputs.read(graph_runner(file, context))
-            yield number / len(subject.layers), Finding(layer.name, layer.operator, layer.weights, readings)
+            yield number / len(subject.layers), LayerFinding(layer.name, layer.operator, layer.weights, readings)
 
     return reference_outputs, each()
 
@@ -86,7 +86,7 @@ def _without_channels(step: AnalyzeSensitivity, model: Model, context: Context) 
     groups = candidates(channels, by_norm(channels, 2), pruning)
     reference_outputs = _yardstick(step, model, context)
 
-    def each() -> Iterator[tuple[float, Finding]]:
+    def each() -> Iterator[tuple[float, LayerFinding]]:
         for number, candidate in enumerate(groups, 1):
             if len(candidate.group.classes) < 2:
                 continue  # a single head or channel cannot go by halves
@@ -95,7 +95,7 @@ def _without_channels(step: AnalyzeSensitivity, model: Model, context: Context) 
             done = f"{step.ratio:.0%} of the channels"
             yield (
                 number / len(groups),
-                Finding(candidate.group.name, "channels", candidate.group.parameters, {done: reading}),
+                LayerFinding(candidate.group.name, "channels", candidate.group.parameters, {done: reading}),
             )
 
     return reference_outputs, each()
@@ -109,7 +109,7 @@ def _without_weights(step: AnalyzeSensitivity, model: Model, context: Context) -
         raise NoWeightsToPrune("The model has no linear layer, matrix product or convolution with a weight of its own.")
     reference_outputs = _yardstick(step, model, context)
 
-    def each() -> Iterator[tuple[float, Finding]]:
+    def each() -> Iterator[tuple[float, LayerFinding]]:
         for number, layer in enumerate(layers, 1):
             weight = module.get_parameter(layer.parameter)
             kept = weight.detach().clone()
@@ -121,7 +121,7 @@ def _without_weights(step: AnalyzeSensitivity, model: Model, context: Context) -
                 weight.copy_(kept)
             operator = "convolution" if layer.convolution else "linear"
             done = f"{step.ratio:.0%} of the weights"
-            yield number / len(layers), Finding(layer.name, operator, kept.numel(), {done: reading})
+            yield number / len(layers), LayerFinding(layer.name, operator, kept.numel(), {done: reading})
 
     return reference_outputs, each()
 

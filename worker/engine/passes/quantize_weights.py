@@ -14,8 +14,8 @@ from app.spec.quantize import QuantizeWeights
 from worker.engine.context import Changed, Context
 from worker.engine.model import Model
 from worker.engine.plan.grids import (
+    BlockGrid,
     CodedWeight,
-    Grid,
     GridShape,
     coded,
     fit_half_quadratic,
@@ -47,7 +47,7 @@ DEFAULT_BLOCK = 32
 blocks of 32, .964 with 64 and .953 with 128, at .158, .143 and .135 of the size."""
 SPARSE = 0.25
 """Share of zeros from which a weight counts as pruned: its zeros are kept."""
-FITS: dict[str, Callable[[np.ndarray, GridShape], Grid]] = {
+FITS: dict[str, Callable[[np.ndarray, GridShape], BlockGrid]] = {
     "rtn": fit_least_squares,
     "hqq": fit_half_quadratic,
     "gptq": fit_least_squares,
@@ -174,9 +174,9 @@ def code(tensor: np.ndarray, weight: Weight, step: QuantizeWeights, moments: np.
     return compensated(matrix, weight.layout, grid, moments)
 
 
-def described(weight: Weight, before: np.ndarray, after: CodedWeight) -> report.Stored:
+def described(weight: Weight, before: np.ndarray, after: CodedWeight) -> report.StoredWeight:
     """What coding did to a weight."""
     zeros = 0 if after.grid.zeros is None else after.grid.zeros.nbytes
     size = packed_bytes(after.codes.size, after.bits) + after.grid.scales.nbytes + zeros
     form = f"{after.bits} bits, blocks of {after.codes.shape[2]}"
-    return report.Stored.of(weight, before, after.values(), form, size)
+    return report.StoredWeight.of(weight, before, after.values(), form, size)

@@ -41,7 +41,7 @@ def share_weights(step: ShareWeights, model: Model, context: Context) -> Changed
         context.progress.advance(number / len(weights), f"weight {number + 1} of {len(weights)}")
         shared = plan[weight.name] = share(tensors[weight.name], weight.layout, step.clusters, step.group)
         form = f"{len(shared.tables)} x {shared.clusters} values, {shared.bits} bits"
-        stored.append(report.Stored.of(weight, tensors[weight.name], shared.values(), form, shared.bytes))
+        stored.append(report.StoredWeight.of(weight, tensors[weight.name], shared.values(), form, shared.bytes))
     file = new_folder(model.folder) / FILE
     write_shared(file, plan, {name: array for name, array in tensors.items() if name not in plan})
     facts = report.facts(stored, sum(4 * prod(tensor.dims) for tensor in graph.initializer))

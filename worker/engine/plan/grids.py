@@ -46,7 +46,7 @@ class GridShape:
 
 
 @dataclass(frozen=True, eq=False)
-class Grid:
+class BlockGrid:
     """The grids of a matrix's blocks, as they are stored."""
 
     shape: GridShape
@@ -80,7 +80,7 @@ class CodedWeight:
     """A weight as codes; `values` is what the delivered model computes with."""
 
     layout: Layout
-    grid: Grid
+    grid: BlockGrid
     codes: np.ndarray
     """uint8 `[rows, blocks, width]`; the last block is filled up."""
 
@@ -99,12 +99,12 @@ class CodedWeight:
         return self.layout.tensor(self.matrix())
 
 
-def fit_least_squares(matrix: np.ndarray, shape: GridShape) -> Grid:
+def fit_least_squares(matrix: np.ndarray, shape: GridShape) -> BlockGrid:
     """For each block of float32 `[rows, columns]` the range, of those tried, with the least squared error."""
     return _fit(matrix, shape, lambda blocks: _least_squares(blocks, shape))
 
 
-def fit_half_quadratic(matrix: np.ndarray, shape: GridShape) -> Grid:
+def fit_half_quadratic(matrix: np.ndarray, shape: GridShape) -> BlockGrid:
     """Zeros are moved until the errors are sparse: a few large ones harm less than many middling ones.
 
     H. Badri, A. Shaji, Half-Quadratic Quantization of Large Machine Learning Models, 2023: errors are split into a
@@ -114,7 +114,7 @@ def fit_half_quadratic(matrix: np.ndarray, shape: GridShape) -> Grid:
     return _fit(matrix, shape, lambda blocks: _half_quadratic(blocks, shape))
 
 
-def coded(matrix: np.ndarray, layout: Layout, grid: Grid) -> CodedWeight:
+def coded(matrix: np.ndarray, layout: Layout, grid: BlockGrid) -> CodedWeight:
     """The weight with each value rounded to the nearest code."""
     blocks = in_blocks(matrix, grid.shape.width(layout.columns))
     return CodedWeight(layout, grid, grid.nearest(blocks))
@@ -128,14 +128,14 @@ def in_blocks(matrix: np.ndarray, width: int) -> np.ndarray:
     return matrix.reshape(len(matrix), -1, width)
 
 
-def _fit(matrix: np.ndarray, shape: GridShape, solve: Callable[[np.ndarray], Ends]) -> Grid:
+def _fit(matrix: np.ndarray, shape: GridShape, solve: Callable[[np.ndarray], Ends]) -> BlockGrid:
     width = shape.width(matrix.shape[1])
     ends = [solve(in_blocks(rows, width)) for rows in _chunks(matrix)]
     scales, zeros = (np.concatenate(part) for part in zip(*ends, strict=True))
     blockwise = scales.shape[1] > 1
     if blockwise and HALF_RANGE[0] <= scales.min() and scales.max() <= HALF_RANGE[1]:
         scales = scales.astype(np.float16)
-    return Grid(shape, scales, None if shape.symmetric else zeros.astype(np.float16))
+    return BlockGrid(shape, scales, None if shape.symmetric else zeros.astype(np.float16))
 
 
 def _chunks(matrix: np.ndarray) -> Iterator[np.ndarray]:

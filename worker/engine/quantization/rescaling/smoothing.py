@@ -22,7 +22,7 @@ SMALLEST = 1e-5
 
 
 @dataclass(frozen=True)
-class Group:
+class SmoothedGroup:
     """A normalization and the matrix products that alone read it."""
 
     source: str
@@ -43,13 +43,13 @@ class Smoothed:
     """The largest divisor of a channel, or its reciprocal."""
 
 
-def find_groups(index: GraphIndex) -> tuple[Group, ...]:
+def find_groups(index: GraphIndex) -> tuple[SmoothedGroup, ...]:
     """Normalizations whose every reader is a matrix product with a weight of its own, in graph order."""
     groups = (_group(index, node) for node in index.graph.node)
     return tuple(group for group in groups if group is not None)
 
 
-def _group(index: GraphIndex, node: NodeProto) -> Group | None:
+def _group(index: GraphIndex, node: NodeProto) -> SmoothedGroup | None:
     affine = _affine(index, node)
     source = affine[-1][0].output[0] if affine else ""
     if index.rank(source) is None:
@@ -58,7 +58,7 @@ def _group(index: GraphIndex, node: NodeProto) -> Group | None:
     between: list[str] = []
     if not _only_products(index, source, readers, between) or not readers:
         return None
-    return Group(source, affine, tuple(readers), tuple(between))
+    return SmoothedGroup(source, affine, tuple(readers), tuple(between))
 
 
 def _affine(index: GraphIndex, node: NodeProto) -> tuple[tuple[NodeProto, int], ...]:
@@ -107,13 +107,13 @@ def _keeps_last_axis(index: GraphIndex, node: NodeProto, value: str) -> bool:
     return node.op_type == "Gather" and node.input[0] == value and given.get("axis", 0) not in (-1, last)
 
 
-def watched(groups: tuple[Group, ...]) -> dict[str, int]:
+def watched(groups: tuple[SmoothedGroup, ...]) -> dict[str, int]:
     """The values whose channels `smooth` must know, with the axis that counts channels."""
     return {group.source: -1 for group in groups}
 
 
 def smooth(
-    index: GraphIndex, groups: tuple[Group, ...], seen: Mapping[str, ChannelExtremes], *, alpha: float
+    index: GraphIndex, groups: tuple[SmoothedGroup, ...], seen: Mapping[str, ChannelExtremes], *, alpha: float
 ) -> Smoothed:
     """Divide channels in place by max|activation|^alpha / max|weight|^(1 - alpha).
 

@@ -18,7 +18,7 @@ FILE = "sensitivity.json"
 
 
 @dataclass(frozen=True)
-class Finding:
+class LayerFinding:
     """What it costs to do something to one layer alone."""
 
     layer: str
@@ -28,10 +28,10 @@ class Finding:
     """By what was done ("8 bits"); the same keys for every layer."""
 
 
-def findings_of(sweep: Sweep) -> tuple[Finding, ...]:
+def findings_of(sweep: Sweep) -> tuple[LayerFinding, ...]:
     """Each layer quantized alone, with the activations around it, by the sum of its sources of noise."""
     return tuple(
-        Finding(
+        LayerFinding(
             layer.name,
             layer.operator,
             layer.weights,
@@ -41,7 +41,9 @@ def findings_of(sweep: Sweep) -> tuple[Finding, ...]:
     )
 
 
-def layer_table(findings: Sequence[Finding], right_answers: float | None = None, chosen: Sequence[str] = ()) -> Table:
+def layer_table(
+    findings: Sequence[LayerFinding], right_answers: float | None = None, chosen: Sequence[str] = ()
+) -> Table:
     """One row for each layer. `right_answers` is the original's; `chosen` what each layer got."""
     done = tuple(findings[0].readings)
     columns = ["Layer", "Operator", "Weights", *(f"{width}, dB" for width in done)]
@@ -67,14 +69,14 @@ def layer_table(findings: Sequence[Finding], right_answers: float | None = None,
     )
 
 
-def layer_chart(findings: Sequence[Finding]) -> Chart:
+def layer_chart(findings: Sequence[LayerFinding]) -> Chart:
     """Decibels as bars: the shorter, the more sensitive."""
     values = {done: [finding.readings[done].sqnr_db for finding in findings] for done in findings[0].readings}
     title = "Signal to noise of the outputs, one layer changed at a time"
     return layer_bars(title, "dB", [finding.layer for finding in findings], values)
 
 
-def write(findings: Sequence[Finding], right_answers: float | None, path: Path) -> Path:
+def write(findings: Sequence[LayerFinding], right_answers: float | None, path: Path) -> Path:
     """Write every finding as JSON: decibels, and the top-1 that is left where there are labels."""
     layers = [
         {
@@ -124,7 +126,9 @@ def summary_of(chosen: Chosen) -> str:
     )
 
 
-def tables_of(chosen: Chosen, findings: Sequence[Finding], trained: OutputLoss | None = None) -> tuple[Table, Table]:
+def tables_of(
+    chosen: Chosen, findings: Sequence[LayerFinding], trained: OutputLoss | None = None
+) -> tuple[Table, Table]:
     """Prediction against measurement, that after training included, and every layer with what it got."""
     return predictions(chosen, trained), layer_table(findings, chosen=chosen_names(chosen))
 

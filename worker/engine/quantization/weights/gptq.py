@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from worker.engine.plan.grids import CodedWeight, Grid
+from worker.engine.plan.grids import BlockGrid, CodedWeight
 from worker.engine.plan.layout import Layout
 
 DAMPING = 0.01
@@ -12,7 +12,7 @@ LAZY = 128
 """Columns after which the rest of a row takes over their errors, in one product."""
 
 
-def compensated(matrix: np.ndarray, layout: Layout, grid: Grid, moments: np.ndarray) -> CodedWeight:
+def compensated(matrix: np.ndarray, layout: Layout, grid: BlockGrid, moments: np.ndarray) -> CodedWeight:
     """Codes of float32 `[rows, columns]`, column by column: what rounding one changes, the others take back.
 
     E. Frantar et al., GPTQ: Accurate Post-Training Quantization for Generative Pre-trained Transformers, 2022.

@@ -12,7 +12,7 @@ from worker.engine.report_bars import layer_bars
 
 
 @dataclass(frozen=True)
-class Stored:
+class StoredWeight:
     """One weight, before and after."""
 
     name: str
@@ -26,7 +26,7 @@ class Stored:
     """Sums of squares of the weight and of its error."""
 
     @classmethod
-    def of(cls, weight: Weight, before: np.ndarray, after: np.ndarray, form: str, size: int) -> "Stored":
+    def of(cls, weight: Weight, before: np.ndarray, after: np.ndarray, form: str, size: int) -> "StoredWeight":
         """Compare the float32 tensors; `size` is that of the stored form, in bytes."""
         noise = np.square(after - before, dtype=np.float64).sum()
         signal = np.square(before, dtype=np.float64).sum()
@@ -48,7 +48,7 @@ def decibels(signal: float, noise: float) -> float | None:
     return float(10 * np.log10(signal / noise)) if noise > 0 and signal > 0 else None
 
 
-def facts(weights: Sequence[Stored], total_bytes: int) -> dict[str, Fact]:
+def facts(weights: Sequence[StoredWeight], total_bytes: int) -> dict[str, Fact]:
     """Sums over the weights; `total_bytes` is the size of all constants of the float model."""
     before, after = sum(weight.float_bytes for weight in weights), sum(weight.bytes for weight in weights)
     facts: dict[str, Fact] = {
@@ -62,7 +62,7 @@ def facts(weights: Sequence[Stored], total_bytes: int) -> dict[str, Fact]:
     return facts if sqnr is None else facts | {"weights_sqnr_db": round(sqnr, 2)}
 
 
-def table(weights: Sequence[Stored], title: str) -> Table:
+def table(weights: Sequence[StoredWeight], title: str) -> Table:
     """A row for each weight, the largest first where there are too many."""
     shown = (
         sorted(weights, key=lambda weight: -weight.float_bytes)[:MOST_POINTS] if len(weights) > MOST_POINTS else weights
@@ -85,7 +85,7 @@ def table(weights: Sequence[Stored], title: str) -> Table:
     )
 
 
-def chart(weights: Sequence[Stored]) -> Chart:
+def chart(weights: Sequence[StoredWeight]) -> Chart:
     """Signal to noise of each weight, in the order of the graph."""
     values = {"weights": [weight.sqnr_db for weight in weights]}
     names = [weight.name for weight in weights]
