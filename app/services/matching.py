@@ -8,6 +8,9 @@ from app.spec.signature import Signature, TensorSpec, allows
 from app.spec.tokenize import Tokenize
 from app.spec.transforms import Shape, TransformMismatch, varies, written
 
+PICTURE_AXES = 3
+"""Channels, height and width of one sample."""
+
 
 def resolve_split(role: str, wanted: str | None, info: DatasetInfo, spec: DatasetSpec) -> str | None:
     """Find the split a reference means: the one named, else the one called like the role, else all rows (None).
@@ -89,20 +92,34 @@ def _check_input(pointer: str, tensor: TensorSpec, shape: Shape, dtype: str) -> 
         raise DataMismatch(
             f"Input '{tensor.name}' takes {tensor.dtype}, the data is {dtype}.",
             pointer=pointer,
-            remedy="Declare preprocessing that ends in that dtype (to_float), or convert the array.",
+            remedy=_conversion(dtype, tensor.dtype),
         )
     if varies(shape):
         raise DataMismatch(
             f"The samples for input '{tensor.name}' differ in size: {written(shape)}.",
             pointer=pointer,
-            remedy="Declare preprocessing that makes them alike: to_float, then resize, or resize_shorter and "
-            "center_crop.",
+            remedy=_alike(dtype, len(shape)),
         )
     if not _fits(shape, tensor):
         raise DataMismatch(
             f"Input '{tensor.name}' takes samples of shape {written(tensor.shape[1:])}, the data has {written(shape)}.",
             pointer=pointer,
         )
+
+
+def _conversion(dtype: str, wanted: str) -> str:
+    """What makes the data the input's type; only bytes are divided by 255, as `to_float` does."""
+    if dtype == "uint8" and wanted == "float32":
+        return "Declare preprocessing with to_float, which makes 0 to 1 of bytes, or convert the array."
+    return f"Store the array as {wanted}: array.astype('{wanted}')."
+
+
+def _alike(dtype: str, axes: int) -> str:
+    """What makes samples of different sizes alike."""
+    if axes != PICTURE_AXES:
+        return "Pad or cut the samples to one shape before the upload."
+    first = "to_float, then resize" if dtype == "uint8" else "resize"
+    return f"Declare preprocessing that makes them alike: {first}, or resize_shorter and center_crop."
 
 
 def _check_tokens(pointer: str, tensor: TensorSpec, declared: Tokenize) -> None:

@@ -16,6 +16,13 @@ class TransformMismatch(ValueError):
     """A transform cannot be applied to samples of this shape or dtype."""
 
 
+def to_floats(dtype: str, *, into: str = "float32") -> str:
+    """How to make floats of an array, as the end of a sentence: `to_float` divides by 255, which only bytes mean."""
+    if dtype == "uint8" and into == "float32":
+        return "put to_float before it (bytes become 0 to 1)"
+    return f"store them as {into} (array.astype('{into}'))"
+
+
 class _Transform(Frozen):
     @abstractmethod
     def after(self, shape: Shape, dtype: DType) -> tuple[Shape, DType]:
@@ -48,7 +55,7 @@ class Normalize(_Transform):
 
     def after(self, shape: Shape, dtype: DType) -> tuple[Shape, DType]:
         if dtype not in FLOATS:
-            raise TransformMismatch(f"normalize needs float data, these are {dtype}; put to_float before it")
+            raise TransformMismatch(f"normalize needs float data, these are {dtype}; {to_floats(dtype)}")
         if len(self.mean) > 1 and (self.axis >= len(shape) or shape[self.axis] != len(self.mean)):
             raise TransformMismatch(
                 f"normalize has {len(self.mean)} channels, axis {self.axis} of {written(shape)} has not"
@@ -76,7 +83,7 @@ class Grayscale(_Transform):
         if len(shape) != 3 or shape[0] != 3:
             raise TransformMismatch(f"grayscale needs samples of shape [3, height, width], these are {written(shape)}")
         if dtype not in FLOATS:
-            raise TransformMismatch(f"grayscale needs float data, these are {dtype}; put to_float before it")
+            raise TransformMismatch(f"grayscale needs float data, these are {dtype}; {to_floats(dtype)}")
         return (1, *shape[1:]), dtype
 
 
@@ -157,4 +164,4 @@ def _require_pixels(transform: str, shape: Shape, dtype: DType) -> None:
             f"{transform} needs samples of shape [channels, height, width], these are {written(shape)}"
         )
     if dtype not in FLOATS:
-        raise TransformMismatch(f"{transform} needs float data, these are {dtype}; put to_float before it")
+        raise TransformMismatch(f"{transform} needs float data, these are {dtype}; {to_floats(dtype)}")

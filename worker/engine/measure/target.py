@@ -11,9 +11,10 @@ import numpy as np
 from app.spec.data import ArraySpec
 from app.spec.evaluate import Latency
 from app.spec.figures import MetricChange
+from app.spec.metrics import DEFAULT_METRICS, METRICS
 from app.spec.report import LatencyChange, Profile, TargetReport, Verdict
 from app.spec.scores import are_class_numbers, fits
-from app.spec.signature import Dimension, Signature
+from app.spec.signature import Dimension, Signature, TensorSpec
 from app.spec.units import counted
 from worker.engine.errors import LoadFailed
 from worker.engine.measure.advice import Outcome, advice
@@ -161,23 +162,41 @@ def data_dependent_outputs(signature: Signature) -> frozenset[str]:
 def _compare_outputs(comparison: Comparison) -> _Compared:
     """One pass over the rows for parity and metrics; metrics only where the rows are for testing."""
     parity, metrics = None, PairedMetrics(comparison.evaluate.metrics, comparison.evaluate.output)
+    unused: tuple[str, ...] = ()
     rows, size, done = comparison.rows, comparison.batch.nearest(ROWS_AT_ONCE), 0
     for pair in paired(comparison.original(), _artifact(comparison), rows.batches(size), size):
         parity = parity or _parity(comparison, pair.labels)
         parity.add(pair)
         if comparison.row_source == "test":
             metrics.add(pair)
+            unused = unused or _unused_labels(comparison, pair.labels)
         done += size
         comparison.progress.advance(COMPARING * min(1.0, done / len(rows)), "comparing outputs")
     changes, notes = metrics.changes()
     made_up = (MADE_UP,) if comparison.row_source == "synthetic" else ()
     parity = parity or Parity()
-    return _Compared(parity, changes, (*notes, *made_up, *parity.notes()))
+    return _Compared(parity, changes, (*notes, *unused, *made_up, *parity.notes()))
+
+
+def _unused_labels(comparison: Comparison, labels: np.ndarray | None) -> tuple[str, ...]:
+    """Why labels that are there judge nothing, which a job is told of when it is submitted, too."""
+    if labels is None or comparison.evaluate.metrics:
+        return ()
+    spec = ArraySpec(dtype=labels.dtype.name, shape=labels.shape)
+    obstacle = METRICS[DEFAULT_METRICS[0]].obstacle(_output(comparison), spec)
+    if obstacle is None:
+        return ("The labels of the test rows were not used: the job asks for no metric.",)
+    return (f"The labels of the test rows were not used: {obstacle.reason}. {obstacle.remedy}",)
+
+
+def _output(comparison: Comparison) -> TensorSpec:
+    """The output that metrics judge."""
+    return next(output for output in comparison.signature.outputs if output.name == comparison.judged)
 
 
 def _parity(comparison: Comparison, labels: np.ndarray | None) -> Parity:
     """What compares outputs by their meaning; labels tell that of the output that they belong to."""
-    judged = next(output for output in comparison.signature.outputs if output.name == comparison.judged)
+    judged = _output(comparison)
     classified: set[str] = set()
     regressed: set[str] = set()
     if labels is not None:
