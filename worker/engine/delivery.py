@@ -125,6 +125,7 @@ def _comparison(
         runtime=exported.runtime,
         status=exported.status,
         exact=exported.exact,
+        pure=exported.pure,
         steps=tuple(step.kind() for step in order.spec.steps),
         baseline=original.graph,
         reference=original.reference,

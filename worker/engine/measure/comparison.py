@@ -34,6 +34,8 @@ class Comparison:
     converted alone is not compared either."""
     exact: bool = False
     """Only the format has changed, so that outputs may differ by rounding alone."""
+    pure: bool = False
+    """Likewise, and the comparison was made when the model was opened."""
     steps: tuple[str, ...] = ()
     """Types of the steps that made it, for advice."""
     baseline: Path

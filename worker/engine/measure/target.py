@@ -77,7 +77,7 @@ def measure_target(comparison: Comparison) -> TargetReport:
             uncompared=tuple(sorted(compared.parity.uncomparable - varying)),
             data_dependent=tuple(sorted(compared.parity.uncomparable & varying)),
             row_source=comparison.row_source,
-            exact=comparison.exact,
+            exact=comparison.exact or comparison.pure,
         )
     )
     outcome = Outcome(comparison.steps, placement, size, latency, layers, judgement.verdict in DOUBTFUL)

@@ -53,6 +53,8 @@ class Exported:
     """Nothing but the format has changed: other outputs than the original's are an error of the conversion."""
     status: TargetStatus = "executed"
     """Whether `runtime` is the target's own."""
+    pure: bool = False
+    """As `exact`, but compared already when the model was opened: its outputs need no rows to prove them."""
 
 
 Deliver = Callable[[Any, Model, ExportContext], AbstractContextManager[Exported]]

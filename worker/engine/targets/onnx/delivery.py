@@ -44,8 +44,9 @@ def deliver_onnx(target: OnnxTarget, model: Model, context: ExportContext) -> It
     del lowered  # its tensors need not be held while the file is measured
     runtime = OnnxRuntime(context.original.graph, files[0], context.threads, context.scratch)
     # What the model's own export makes of it is compared when it is opened; a converted opset is new.
-    exact = model is context.original and target.opset is not None
-    yield Exported(tuple(files), runtime, _usage(target, files, model.signature), exact)
+    pure = model is context.original
+    exact = pure and target.opset is not None
+    yield Exported(tuple(files), runtime, _usage(target, files, model.signature), exact, pure=pure)
 
 
 @contextmanager
