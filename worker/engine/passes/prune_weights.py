@@ -13,7 +13,7 @@ from worker.engine.context import Changed, Context
 from worker.engine.model import Model, new_folder
 from worker.engine.onnx_graph.file import save
 from worker.engine.pruning.errors import NoWeightsToPrune
-from worker.engine.pruning.onnx_layers import float_initializers, onnx_layers, replace_initializers
+from worker.engine.pruning.onnx_layers import onnx_weights
 from worker.engine.pruning.sparsity import deflated_bytes, fits_pattern, input_norms, masks, scores
 from worker.engine.pruning.weighted_layers import WeightedLayer, chosen, weighted_layers
 from worker.engine.report_bars import layer_bars
@@ -49,9 +49,10 @@ def prune_weights(step: PruneWeights, model: Model, context: Context) -> Changed
     stays = isinstance(model.source, Path) and step.criterion != "wanda"  # which looks into the graph as it runs
     graph = _InOnnx(model.graph) if stays else _InProgram(model.program)
     candidates = chosen(graph.layers, step.include, step.exclude)
-    layers = tuple(layer for layer in candidates if fits_pattern(step, layer, graph.weights[layer.parameter]))
+    measured = tuple(layer for layer in candidates if graph.measures(step, layer))
+    layers = tuple(layer for layer in measured if fits_pattern(step, layer, graph.weights[layer.parameter]))
     if not layers:
-        raise NoWeightsToPrune(_nothing(step, candidates))
+        raise NoWeightsToPrune(_nothing(step, candidates, measured))
     norms = graph.input_norms(step, layers, context) if step.criterion == "wanda" else {}
     before = deflated_bytes(graph.weights.values())
     kept = masks(step, scores(step, layers, graph.weights, norms))
@@ -61,24 +62,28 @@ def prune_weights(step: PruneWeights, model: Model, context: Context) -> Changed
     after = deflated_bytes(graph.weights.values())
 
     sparse = model.sparse | {layer.parameter for layer in layers}
+    total = sum(weight.numel() for weight in graph.weights.values())
     weights, zeros = sum(layer.weights for layer in pruned), sum(layer.zeros for layer in pruned)
     return Changed(
         graph.rebuilt(model, sparse),
-        f"{100 * zeros / weights:.3g} % of the weights of {counted(len(layers), 'layer')} are zero; compressed, the "
-        f"parameters take {file_size(after)} instead of {file_size(before)}.",
+        f"{100 * zeros / weights:.3g} % of the weights of {counted(len(layers), 'layer')} are zero, "
+        f"{100 * zeros / total:.3g} % of all {total:,} parameters of the model; compressed, they "
+        f"take {file_size(after)} instead of {file_size(before)}.",
         {
             "layers": len(layers),
             "weights": weights,
             "zeros": zeros,
             "zeros_before": already,
             "sparsity": zeros / weights,
+            "parameters": total,
+            "sparsity_of_all": zeros / total,
             "compression": "zlib, level 6",
             "compressed_bytes_before": before,
             "compressed_bytes_after": after,
         },
         charts=(_chart(pruned),),
         tables=(_table(pruned),),
-        notes=(NO_SPEED, *_warnings(step, pruned, len(candidates) - len(layers), already)),
+        notes=(NO_SPEED, *_stayed_whole(step, candidates, measured, layers), *_warnings(pruned, already)),
     )
 
 
@@ -96,27 +101,35 @@ class _InProgram:
         """Of what the layers read on calibration rows."""
         return input_norms(step, layers, self._program, self._module, context)
 
+    def measures(self, step: PruneWeights, layer: WeightedLayer) -> bool:
+        """Whether the step's criterion can rank a layer's weights."""
+        return step.criterion != "wanda" or layer.activation is not None
+
     def rebuilt(self, model: Model, sparse: frozenset[str]) -> Model:
         """The model with the weights as they are now."""
         return model.with_program(self._program.rebuilt(self._module), sparse=sparse)
 
 
 class _InOnnx:
-    """An ONNX file's weights: copies of its initializers."""
+    """An ONNX file's weights: copies of its tensors."""
 
     def __init__(self, path: Path) -> None:
         self._graph = onnx.load(path)
-        self.layers = onnx_layers(self._graph.graph)
-        self.weights = float_initializers(self._graph.graph)
+        self._held = onnx_weights(self._graph.graph)
+        self.layers = tuple(self._held.layers.values())
+        self.weights = self._held.values()
+
+    def measures(self, *_: object) -> bool:
+        """Sizes of weights are all that is looked at."""
+        return True
 
     def input_norms(self, *_: object) -> dict[str, torch.Tensor]:
         raise TypeError("Wanda works on programs")
 
     def rebuilt(self, model: Model, sparse: frozenset[str]) -> Model:
         """The model with a file of the weights as they are now."""
-        pruned = {layer.parameter: self.weights[layer.parameter] for layer in self.layers}
         folder = new_folder(model.folder.parent)
-        replace_initializers(self._graph.graph, pruned)
+        self._held.replace({layer.parameter: self.weights[layer.parameter] for layer in self.layers})
         save(self._graph, folder / "pruned.onnx")
         return replace(model, source=folder / "pruned.onnx", folder=folder, sparse=sparse)
 
@@ -149,13 +162,34 @@ def _require_some(step: PruneWeights, kept: dict[str, torch.Tensor]) -> None:
     )
 
 
-def _nothing(step: PruneWeights, candidates: tuple[WeightedLayer, ...]) -> str:
+def _nothing(step: PruneWeights, candidates: tuple[WeightedLayer, ...], measured: tuple[WeightedLayer, ...]) -> str:
+    if candidates and not measured:
+        return "No layer reads a value of the graph, whose norm Wanda needs; take criterion 'l1' or 'l2'."
     if candidates:
         return f"No layer has inputs in multiples of {step.pattern}'s blocks."
-    return "No linear layer, matrix product or convolution with a floating weight is left to prune."
+    return "No product, convolution, recurrent layer or embedding with a floating weight is left to prune."
 
 
-def _warnings(step: PruneWeights, pruned: list[Pruned], unfit: int, already: int) -> list[str]:
+def _stayed_whole(
+    step: PruneWeights,
+    candidates: tuple[WeightedLayer, ...],
+    measured: tuple[WeightedLayer, ...],
+    layers: tuple[WeightedLayer, ...],
+) -> list[str]:
+    notes = []
+    if len(measured) < len(candidates):
+        left_out = counted(len(candidates) - len(measured), "layer")
+        notes.append(
+            f"{left_out} stayed whole: what they read is no value of the graph, whose norm Wanda needs (embeddings, "
+            "the states of recurrent layers, branches)."
+        )
+    if len(layers) < len(measured):
+        unfit = counted(len(measured) - len(layers), "layer")
+        notes.append(f"{unfit} stayed whole: {step.pattern} does not divide the number of inputs.")
+    return notes
+
+
+def _warnings(pruned: list[Pruned], already: int) -> list[str]:
     warnings = []
     if sum(layer.zeros for layer in pruned) == already:
         warnings.append("Every weight that was set to zero was zero before; from now on trainings keep them at zero.")
@@ -163,8 +197,6 @@ def _warnings(step: PruneWeights, pruned: list[Pruned], unfit: int, already: int
     if empty:
         named = ", ".join(empty[:MOST_NAMED])
         warnings.append(f"Nothing is left of {named}: prune less, exclude these layers, or use scope 'local'.")
-    if unfit:
-        warnings.append(f"{counted(unfit, 'layer')} stayed whole: {step.pattern} does not divide the number of inputs.")
     return warnings
 
 

@@ -4,11 +4,13 @@ import zlib
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, fx
 
 from app.spec.prune import PruneWeights
 from worker.engine.context import Context
+from worker.engine.data.batches import Source, filled_up
 from worker.engine.pruning.weighted_layers import WeightedLayer
 from worker.engine.torch_program.program import Program
 
@@ -104,11 +106,14 @@ def input_norms(
 ) -> dict[str, Tensor]:
     """Norms of what each layer reads on calibration rows, as they meet the rows of its weight."""
     rows = context.data["calibration"].sample(step.samples, context.seed)
-    watch = _SquareSums(module, layers)
-    for number, (inputs, _) in enumerate(rows.batches(CALIBRATION_ROWS)):
-        tensors = {name: torch.from_numpy(array) for name, array in inputs.items()}
-        watch.run(*program.arguments(tensors), enable_io_processing=False)
-        context.progress.advance(min(1, (number + 1) * CALIBRATION_ROWS / len(rows)), "measuring activations")
+    watch, order, batch = _SquareSums(module, layers), np.arange(len(rows)), CALIBRATION_ROWS
+    first = program.signature.inputs[0].shape
+    if first and isinstance(first[0], int):  # a fixed batch takes whole ones
+        batch = first[0]
+        order = filled_up(order, batch)
+    for number, some in enumerate(Source(rows).batches(order, batch), 1):
+        watch.run(*program.arguments(some.inputs), enable_io_processing=False)
+        context.progress.advance(min(1, number * batch / len(order)), "measuring activations")
     return {layer.parameter: layer.input_norms(watch.sums[layer.parameter]) for layer in layers}
 
 
