@@ -42,9 +42,9 @@ class OnnxWeights:
 
 def onnx_weights(graph: GraphProto) -> OnnxWeights:
     """What a graph holds. The tensors are those of `graph` itself: to replace them is to change it."""
-    found = OnnxWeights()
-    _Scope(graph, found).visit()
-    return found
+    weights = OnnxWeights()
+    _Scope(graph, weights).visit()
+    return weights
 
 
 @dataclass(frozen=True)
@@ -58,8 +58,8 @@ class _Reading:
 class _Scope:
     """A graph, within those that it lies in."""
 
-    def __init__(self, graph: GraphProto, found: OnnxWeights, outer: "_Scope | None" = None, path: str = "") -> None:
-        self._graph, self._found, self._outer, self._path = graph, found, outer, path
+    def __init__(self, graph: GraphProto, weights: OnnxWeights, outer: "_Scope | None" = None, path: str = "") -> None:
+        self._graph, self._weights, self._outer, self._path = graph, weights, outer, path
         self._made = {name: node for node in graph.node for name in node.output}
         self._held: dict[str, _Reading] = {}
         self._inputs = {value.name for value in graph.input}
@@ -73,17 +73,17 @@ class _Scope:
                 self._hold(node.output[0], node.attribute[0].t)
         for number, node in enumerate(self._graph.node):
             for layer in self._layers_of(node):
-                self._found.layers.setdefault(layer.parameter, layer)
+                self._weights.layers.setdefault(layer.parameter, layer)
             for attribute in node.attribute:
                 if attribute.type == AttributeProto.GRAPH:
                     path = f"{self._path}{node.name or number}/{attribute.name}/"
-                    _Scope(attribute.g, self._found, self, path).visit()
+                    _Scope(attribute.g, self._weights, self, path).visit()
 
     def _hold(self, name: str, tensor: TensorProto) -> None:
         if tensor.data_type != TensorProto.FLOAT:
             return
-        key = name if name not in self._found.tensors else f"{self._path}{name}"
-        self._found.tensors[key] = tensor
+        key = name if name not in self._weights.tensors else f"{self._path}{name}"
+        self._weights.tensors[key] = tensor
         self._held[name] = _Reading(key, tuple(range(len(tensor.dims))))
 
     def _layers_of(self, node: NodeProto) -> Iterator[WeightedLayer]:
