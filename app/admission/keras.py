@@ -18,6 +18,21 @@ from app.admission.keras_layers import LAYERS
 from app.admission.zipped import Archive, Member
 from app.spec.signature import Dimension, ModelInfo, Signature, TensorSpec
 
+_OPERATIONS = re.compile(r"keras\.src\.ops(\.\w{1,40}){0,3}|keras\.ops", re.ASCII)
+_LAYER_OF = {
+    "Add": "Add",
+    "Subtract": "Subtract",
+    "Multiply": "Multiply",
+    "Maximum": "Maximum",
+    "Minimum": "Minimum",
+    "Concatenate": "Concatenate",
+    "Reshape": "Reshape",
+    "Relu": "ReLU",
+    "Softmax": "Softmax",
+    "Matmul": "Dot",
+}
+"""Operators of keras.ops for which there is a layer."""
+
 
 class CustomCode(AdmissionError):
     """The Keras model has code in it, or names classes and functions that are not Keras's own layers."""
@@ -145,6 +160,8 @@ def _require_known(value: dict[str, Any]) -> None:
         module, registered = (_optional_text(value, key) for key in ("module", "registered_name"))
         if name == "Lambda" or name.startswith("__lambda"):
             raise CustomCode("The model has a Lambda layer, which is Python code.")
+        if module is not None and _OPERATIONS.fullmatch(as_text(module)):
+            raise _operator_refused(name)
         if registered not in {None, name} or (module is not None and module not in _MODULES):
             what = registered if module in _MODULES else f"{module}.{name}"
             raise CustomCode(f"The model names {_shown(what)}, which is not one of Keras's own layers.")
@@ -163,6 +180,21 @@ def _require_known(value: dict[str, Any]) -> None:
 
 def _optional_text(value: dict[str, Any], key: str) -> str | None:
     return None if value.get(key) is None else as_text(value[key])
+
+
+def _operator_refused(name: str) -> UnsupportedOperator:
+    """Keras stores `x + y`, slices and masks as operators of keras.ops: no layers, but no custom code either."""
+    if name == "NotEqual":
+        return UnsupportedOperator(
+            "The model compares its input with a number (NotEqual), as Embedding(mask_zero=True) does for its mask.",
+            remedy="Build the Embedding without mask_zero, pad to one length and put a Masking layer behind it; or "
+            "export the model to ONNX.",
+        )
+    layer = f"the layer {_LAYER_OF[name]}" if name in _LAYER_OF else "layers of Keras"
+    return UnsupportedOperator(
+        f"The model uses the operator {_shown(name)} of keras.ops, as expressions such as x + y do.",
+        remedy=f"Use {layer} in its place, and save the model again; or export it to ONNX.",
+    )
 
 
 def _require_float32(policy: object) -> None:

@@ -5,17 +5,21 @@ Format: onnx.proto (IR version 3 and later).
 
 import mmap
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from math import prod
+from types import MappingProxyType
 from typing import BinaryIO
 
 from app.admission.errors import Broken, OutdatedModel, TooComplex, TooLarge, UnsupportedOperator, UnsupportedType
 from app.admission.onnx_graph import DEFAULT_ALIAS, MAX_ELEMENTS, MAX_NODES, GraphReader, Key, Scope
-from app.admission.onnx_tensors import External
+from app.admission.onnx_tensors import STRING, External
 from app.admission.protobuf import LENGTH, VARINT, Layout, Span, Value, Walker, signed
 from app.spec.signature import Dimension, DType, ModelInfo, Signature, TensorSpec
 
-MIN_OPSET = 13
+MIN_OPSET = 7
+CURRENT_OPSET, UPGRADED_OPSET = 13, 17
+"""Files of an older opset than the first are upgraded to the second before they are worked on."""
 MIN_IR = 3
 MAX_FUNCTIONS = 10_000
 MAX_VALUES = 1000
@@ -28,6 +32,7 @@ _TYPE: Layout = dict.fromkeys((1, 4, 5, 7, 8, 9), _BYTES)
 _TENSOR_TYPE: Layout = {1: _INT, 2: _BYTES}
 _SHAPE: Layout = {1: _BYTES}
 _DIM: Layout = {1: _INT, 2: _BYTES}
+NO_SCORES: Mapping[str, int] = MappingProxyType({})
 NAMELESS = frozenset({"", "?", "None", "unknown"})
 """How converters call a dimension without a name: two of them need not be equal."""
 _OTHER_TYPES = {4: "sequence", 5: "map", 7: "opaque value", 8: "sparse tensor", 9: "optional value"}
@@ -82,9 +87,10 @@ class _Model:
         if undeclared:
             raise Broken(f"domain {min(undeclared)[:80]!r} is used, but its version is not declared")
         initialized = {self._initializer_name(tensor) for tensor in graph.initializers}
+        outputs = self._delivered(graph.outputs, reader)
         signature = Signature(
             inputs=self._specs([v for v in graph.inputs if reader.value_name(v) not in initialized], reader),
-            outputs=self._specs(graph.outputs, reader),
+            outputs=self._specs(outputs.kept, reader, outputs.scores),
         )
         if not signature.outputs:
             raise Broken("it has no outputs")
@@ -100,7 +106,7 @@ class _Model:
             nodes=sizes,
             operators=dict(reader.operators),
             opset=opset,
-            warnings=_warnings(signature, trains=reader.trains),
+            warnings=(*_warnings(signature, trains=reader.trains), *_changes(opset, outputs)),
         )
         return OnnxFile(info, tuple(reader.externals))
 
@@ -135,8 +141,8 @@ class _Model:
             else:
                 version = _int(value)
         domain = "" if domain == DEFAULT_ALIAS else domain
-        if domain in opsets or not 0 < version < 2**31:
-            raise Broken(f"the version of domain {domain[:80]!r} is declared twice or impossible")
+        if opsets.get(domain, version) != version or not 0 < version < 2**31:
+            raise Broken(f"the version of domain {domain[:80]!r} is declared as two or impossible")
         opsets[domain] = version
 
     def _opset(self, parts: "_Parts") -> int:
@@ -146,7 +152,8 @@ class _Model:
         if opset < MIN_OPSET:
             raise OutdatedModel(
                 f"The model has opset {opset}; {MIN_OPSET} and later are accepted.",
-                remedy="Convert it with onnx.version_converter.convert_version(model, 17), or export it again.",
+                remedy=f"Convert it with onnx.version_converter.convert_version(model, {UPGRADED_OPSET}), or export it "
+                "again.",
             )
         return opset
 
@@ -173,10 +180,43 @@ class _Model:
     def _initializer_name(self, span: Span) -> str:
         return next((self._walker.text(value) for _, value in self._walker.fields(span, {8: _BYTES})), "")
 
-    def _specs(self, values: list[Span], reader: GraphReader) -> tuple[TensorSpec, ...]:
+    def _delivered(self, values: list[Span], reader: GraphReader) -> "_Outputs":
+        """The outputs that are tensors of numbers, and scores behind a ZipMap; texts are left out beside others."""
+        outputs = _Outputs()
+        for value in values:
+            name = reader.value_name(value)
+            if name in reader.zipped:
+                outputs.scores[name] = reader.zipped[name]
+            elif self._is_text(value):
+                outputs.texts.append(name)
+                continue
+            outputs.kept.append(value)
+        if not outputs.kept:
+            outputs.kept = values  # which says what is wrong with them
+        return outputs
+
+    def _is_text(self, value: Span) -> bool:
+        """Whether a value is a tensor of strings."""
+        for number, type_ in self._walker.fields(value, _VALUE):
+            if number == 2:  # ValueInfoProto.type
+                for kind, tensor in self._walker.fields(_span(type_), _TYPE):
+                    if kind == 1:
+                        return any(n == 1 and v == STRING for n, v in self._walker.fields(_span(tensor), _TENSOR_TYPE))
+        return False
+
+    def _specs(
+        self, values: list[Span], reader: GraphReader, scores: Mapping[str, int] = NO_SCORES
+    ) -> tuple[TensorSpec, ...]:
+        """What values are; `scores` are those behind a ZipMap, with the number of their classes."""
         if len(values) > MAX_VALUES:
             raise TooComplex(f"The model has more than {MAX_VALUES} inputs or outputs.")
-        specs = tuple(self._spec(value, reader.value_name(value)) for value in values)
+        specs = tuple(
+            TensorSpec(name=name, dtype="float32", shape=(Dimension(name=f"{name}_dim0"), scores[name]))
+            if name in scores
+            else self._spec(value, name)
+            for value in values
+            for name in [reader.value_name(value)]
+        )
         if len({spec.name for spec in specs}) != len(specs):
             raise Broken("an input or output is listed twice")
         return specs
@@ -225,6 +265,17 @@ class _Model:
         return Dimension(name=unnamed if named in NAMELESS else named)
 
 
+@dataclass
+class _Outputs:
+    """What of a graph's outputs is delivered."""
+
+    kept: list[Span] = field(default_factory=list)
+    scores: dict[str, int] = field(default_factory=dict)
+    """Those of a ZipMap, which are delivered as the tensor behind it: the number of classes by name."""
+    texts: list[str] = field(default_factory=list)
+    """Tensors of strings, which are not delivered."""
+
+
 class _Parts:
     def __init__(self) -> None:
         self.graph = Span(0, 0)
@@ -266,6 +317,19 @@ def _warnings(signature: Signature, *, trains: bool) -> tuple[str, ...]:
             "dynamic batch: torch.onnx.export(model, args, 'model.onnx', dynamo=True, dynamic_shapes=({0: 'batch'},))."
         )
     return tuple(warnings)
+
+
+def _changes(opset: int, outputs: _Outputs) -> Iterator[str]:
+    """What is worked on instead of what the file holds."""
+    if opset < CURRENT_OPSET:
+        yield (
+            f"The file has opset {opset}: it is upgraded to {UPGRADED_OPSET} by onnx.version_converter, compared with "
+            "the upload in ONNX Runtime, and worked on and delivered as that."
+        )
+    for name in outputs.scores:
+        yield f"Output {name[:80]!r} is a sequence of maps (ZipMap): it is delivered as the tensor of scores behind it."
+    if outputs.texts:
+        yield f"Output {outputs.texts[0][:80]!r} is text and is not delivered; the scores are."
 
 
 def _int(value: Value) -> int:

@@ -36,14 +36,15 @@ _ATTRIBUTE: Layout = {
     5: _BYTES,
     6: _BYTES,
     8: frozenset({VARINT, LENGTH}),
+    9: _BYTES,
     10: _BYTES,
     11: _BYTES,
     22: _BYTES,
     23: _BYTES,
 }
-_NAME, _I, _T, _G, _INTS, _TENSORS, _GRAPHS, _SPARSE, _SPARSES = 1, 3, 5, 6, 8, 10, 11, 22, 23
+_NAME, _I, _T, _G, _INTS, _STRINGS, _TENSORS, _GRAPHS, _SPARSE, _SPARSES = 1, 3, 5, 6, 8, 9, 10, 11, 22, 23
 
-_READ = frozenset({"shape", "value_int", "value_ints", "training_mode"})
+_READ = frozenset({"pads", "shape", "value_int", "value_ints", "training_mode", "classlabels_int64s"})
 """The integer attributes that are looked at."""
 
 Key = tuple[str, str, str]
@@ -76,6 +77,8 @@ class Node:
     integers: dict[str, tuple[int, ...]]
     tensors: dict[str, Tensor]
     graphs: list[Span]
+    texts: int = 0
+    """Entries of its longest list of strings."""
 
     @property
     def name(self) -> str:
@@ -107,6 +110,10 @@ class GraphReader:
     externals: list[External] = field(default_factory=list)
     calls: Counter[Key] = field(default_factory=Counter)
     trains: bool = False
+    fixed: set[str] = field(default_factory=set)
+    """Values that no input reaches: weights, and what is computed of them."""
+    zipped: dict[str, int] = field(default_factory=dict)
+    """Outputs of ZipMap, with the number of their classes."""
 
     def graph(self, span: Span, scope: Scope, depth: int = 0) -> Fields:
         """Check a graph and the graphs inside it; what it defines is visible in `scope` only while it is read."""
@@ -120,6 +127,7 @@ class GraphReader:
             raise Broken("two initializers have the same name, or one has none")
         for name, values in constants.items():
             scope.define([name], values)
+        self.fixed |= constants.keys()
         scope.define(name for name in map(self.value_name, parts.inputs) if name not in constants)
         self.body(parts.nodes, scope, depth)
         for name in map(self.value_name, parts.outputs):
@@ -137,6 +145,7 @@ class GraphReader:
                 if name and name not in scope.visible:
                     raise Broken(f"{node.name[:80]!r} reads {name[:80]!r}, which nothing before it defines")
             self._require_bounded(node, scope)
+            self._note(node)
             for graph in node.graphs:
                 self.graph(graph, scope, depth + 1)
             scope.define((name for name in node.outputs if name), _constant(node))
@@ -247,6 +256,7 @@ class GraphReader:
         node.graphs += graphs
         if tensors:
             node.tensors[name] = tensors[0]
+        node.texts = max(node.texts, len(found.get(_STRINGS, ())))
         if name in _READ:
             numbers = fields.get(_I, []) + fields.get(_INTS, [])
             node.integers[name] = tuple(n for value in numbers for n in self.walker.integers(value, MAX_INTS))
@@ -266,7 +276,17 @@ class GraphReader:
             raise TooComplex(f"The model uses more than {MAX_OPERATORS} different operators.")
         if operator == "Constant" and "value" in node.tensors:
             self.parameters += node.tensors["value"].elements
-        self.trains |= operator == "BatchNormalization" and any(node.integers.get("training_mode", ()))
+
+    def _note(self, node: Node) -> None:
+        """What a node says about the graph: a batch norm over weights (weight standardization) is no training."""
+        if not node.graphs and all(name in self.fixed for name in node.inputs if name):
+            self.fixed.update(node.outputs)
+        elif node.operator[1] == "BatchNormalization":
+            self.trains |= any(node.integers.get("training_mode", ()))
+        elif node.operator[:2] == ("ai.onnx.ml", "ZipMap") and node.outputs:
+            classes = len(node.integers.get("classlabels_int64s", ())) or node.texts
+            if classes:
+                self.zipped[node.outputs[0]] = classes
 
     def _require_bounded(self, node: Node, scope: Scope) -> None:
         """Raise `TooLarge` if constants alone say that the node's output fills the memory."""
@@ -283,7 +303,7 @@ class GraphReader:
             case "Resize":
                 sizes = constant(3)
             case "Pad":
-                sizes = (max(constant(1), default=0),)
+                sizes = (max((*constant(1), *node.integers.get("pads", ())), default=0),)
             case "OneHot":
                 sizes = constant(1)
             case "RandomNormal" | "RandomUniform":

@@ -41,6 +41,15 @@ _DATA_DEPENDENT = (
     "Sizes inside of the model depend on its data ({}), as .item(), nonzero() and boolean masks make them; steps that "
     "change the model may not be able to export it again. Use torch.where and fixed sizes instead."
 )
+_STATE = (
+    "The program changes its own buffers ({}), so a call depends on the calls before it. Outside of PyTorch that state "
+    "is not kept: what is delivered begins every call with the stored values. Take the state as an input and return "
+    "the new one as an output."
+)
+_HALVES = (
+    "The program has values in {}: it is worked on in float32, which holds them, takes and returns float32, and "
+    "is delivered in the types of the target."
+)
 _GUARDED = (
     "The model was exported for sizes with {}{}: a branch in its code was decided by the example, and other sizes are "
     "refused or computed the same way. Export without branches on sizes, or with a Dim of the range you need."
@@ -56,6 +65,10 @@ class Export:
     signature: Signature
     trainable: list[bool]
     """For every parameter, whether it was to be trained."""
+    state: tuple[str, ...] = ()
+    """Buffers that the program changes, by name."""
+    halves: tuple[str, ...] = ()
+    """Types of half precision that occur in it."""
 
 
 def advice(export: Export) -> Iterator[str]:
@@ -66,6 +79,10 @@ def advice(export: Export) -> Iterator[str]:
             break
     if any(_trains(node) for node in export.nodes):
         yield _EVAL
+    if export.halves:
+        yield _HALVES.format(" and ".join(export.halves))
+    if export.state:
+        yield _STATE.format(", ".join(name[:80] for name in export.state[:4]))
     frozen = export.trainable.count(False)
     if not export.trainable:
         yield _NO_PARAMETERS
@@ -81,9 +98,13 @@ def advice(export: Export) -> Iterator[str]:
 
 
 def _trains(node: dict[str, Any]) -> bool:
+    """Whether a node behaves as in training. A batch norm without running statistics does in `eval()`, too.
+
+    Weight standardization (arXiv:1903.10520) is written as such a batch norm over weights.
+    """
     if as_text(node.get("target")).removeprefix("torch.ops.") in _RANDOM:
         return True
-    return any(
-        argument.get("name") in _TRAINING_FLAGS and as_dict(argument.get("arg")).get("as_bool") is True
-        for argument in as_list(node.get("inputs"))
-    )
+    arguments = {argument.get("name"): as_dict(argument.get("arg")) for argument in as_list(node.get("inputs"))}
+    if not any(arguments.get(flag, {}).get("as_bool") is True for flag in _TRAINING_FLAGS):
+        return False
+    return "running_mean" not in arguments or "as_none" not in arguments["running_mean"]

@@ -14,7 +14,9 @@ from app.admission.errors import Broken, OutdatedModel, TooComplex, TooLarge, Un
 from app.admission.expressions import read_size
 from app.admission.pt2_advice import Export, advice
 from app.admission.pt2_harmless import require_harmless
-from app.spec.signature import Dimension, DType, ModelInfo, Signature, TensorSpec
+from app.admission.pt2_names import output_names
+from app.admission.pt2_state import changed_state
+from app.spec.signature import Dimension, DType, ModelInfo, Signature, TensorSpec, linear_size
 
 SCHEMA_MAJOR = 8
 MAX_NODES = 50_000
@@ -29,15 +31,16 @@ _DTYPES: dict[int, DType] = {
     3: "int16",
     4: "int32",
     5: "int64",
-    6: "float16",
+    6: "float32",  # half precision is worked on in float32
     7: "float32",
     8: "float64",
     12: "bool",
-    13: "bfloat16",
+    13: "float32",
     28: "uint16",
     34: "uint32",
     35: "uint64",
 }
+_HALVES = {6: "float16", 13: "bfloat16"}
 ITEM_BYTES = {
     1: 1,
     2: 1,
@@ -93,19 +96,24 @@ class _Program:
         version = as_dict(program.get("schema_version")).get("major")
         if version != SCHEMA_MAJOR:
             raise OutdatedModel(f"The .pt2 has schema version {str(version)[:20]}; {SCHEMA_MAJOR} is accepted.")
-        module = as_dict(program.get("graph_module"))
-        self._graph = as_dict(module.get("graph"))
-        self._signature = as_dict(module.get("signature"))
+        self._module = as_dict(program.get("graph_module"))
+        self._graph = as_dict(self._module.get("graph"))
+        self._signature = as_dict(self._module.get("signature"))
         self._values = as_dict(self._graph.get("tensor_values"))
 
     def read(self) -> ModelInfo:
         nodes = list(_nodes(self._graph))
         require_harmless(self._program)
         self._require_bounded()
-        signature = Signature(inputs=tuple(self._inputs()), outputs=tuple(self._outputs()))
+        inputs, outputs = tuple(self._inputs()), tuple(self._outputs())
+        names = output_names(self._module, [spec.name for spec in outputs], {spec.name for spec in inputs})
+        renamed = (spec.model_copy(update={"name": name}) for spec, name in zip(outputs, names, strict=True))
+        signature = Signature(inputs=inputs, outputs=tuple(renamed))
         operators = Counter(as_text(node.get("target")).removeprefix("torch.ops.") for node in nodes)
         shared = {weight.member: weight for weight in self._weights.values() if weight.is_parameter}
-        export = Export(self._program, nodes, signature, [weight.is_trainable for weight in shared.values()])
+        trainable = [weight.is_trainable for weight in shared.values()]
+        state = changed_state(self._graph, self._signature)
+        export = Export(self._program, nodes, signature, trainable, state, self._halves())
         return ModelInfo(
             format="pt2",
             signature=signature,
@@ -114,6 +122,13 @@ class _Program:
             operators=dict(operators),
             warnings=tuple(advice(export)),
         )
+
+    def _halves(self) -> tuple[str, ...]:
+        """The types of half precision that weights or values have."""
+        values = (value for graph in _graphs(self._graph) for value in as_dict(graph.get("tensor_values")).values())
+        found = {as_dict(value).get("dtype") for value in values}
+        found |= {weight.dtype for weight in (*self._weights.values(), *self._constants.values())}
+        return tuple(name for number, name in _HALVES.items() if number in found)
 
     def _inputs(self) -> Iterator[TensorSpec]:
         specs, arguments = as_list(self._signature.get("input_specs")), as_list(self._graph.get("inputs"))
@@ -182,9 +197,15 @@ class _Program:
     def _dimension(self, size: dict[str, Any]) -> int | Dimension:
         if "as_int" in size:
             return as_int(size["as_int"])
-        name = read_size(as_text(as_dict(size.get("as_expr")).get("expr_str")))
-        allowed = as_dict(as_dict(self._program.get("range_constraints")).get(name, {}))
-        return Dimension(name=name[:200], min=_least(allowed.get("min_val")), max=_bound(allowed.get("max_val")))
+        name = read_size(as_text(as_dict(size.get("as_expr")).get("expr_str")))[:200]
+        linear, ranges = linear_size(name), as_dict(self._program.get("range_constraints"))
+        allowed = as_dict(ranges.get(linear.symbol, {}))
+        least, most = _least(allowed.get("min_val")), _bound(allowed.get("max_val"))
+        return Dimension(
+            name=name,
+            min=None if least is None else max(1, linear.factor * least + linear.offset),
+            max=None if most is None else linear.factor * most + linear.offset,
+        )
 
     def _require_bounded(self) -> None:
         """Every tensor the program says it makes is dense and, as far as its shape is fixed, fits the memory."""

@@ -101,10 +101,13 @@ class TeacherUnfit(PareError):
 
 
 class NoBatchAxis(PareError):
-    """The model's inputs do not share a first axis that counts samples."""
+    """The job has data, and the model's inputs do not share a first axis that counts its rows."""
 
     code, status = "model.no_batch_axis", 422
-    remedy = "Make the batch the first axis of every input, of one size or dynamic; make the other inputs constants."
+    remedy = (
+        "Make the batch the first axis of every input, of one size or dynamic, and the other inputs constants; or "
+        "leave the data out: steps on weights alone need none."
+    )
 
 
 class MetricNotMeasurable(PareError):

@@ -44,7 +44,8 @@ def check_job(
             pointer="/model",
             remedy="Export the model with the tensors it is to work on as inputs.",
         )
-    check_batch(model.signature)
+    if data:
+        check_batch(model.signature)
     refs = spec.data.refs()
     splits = {role: resolve_split(role, refs[role].split, dataset.info, dataset.spec) for role, dataset in data.items()}
     inputs = {tensor.name for tensor in model.signature.inputs}

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from app.services.errors import DataMismatch, NoBatchAxis, SplitUnknown
+from app.spec.batch import without_batch
 from app.spec.data import LABELS, SPLIT_ROLES, DatasetInfo, DatasetSpec, array_for, split_names
 from app.spec.signature import Signature, TensorSpec, allows
 from app.spec.tokenize import Tokenize
@@ -29,36 +30,10 @@ def resolve_split(role: str, wanted: str | None, info: DatasetInfo, spec: Datase
 
 
 def check_batch(signature: Signature) -> None:
-    """Require that the first axis of every input is the batch; raises `NoBatchAxis`.
-
-    A fixed `[16]` may be one sample as well as sixteen, so it is refused like a scalar.
-    """
-    fixed: dict[int, str] = {}
-    dynamic = None
-    for tensor in signature.inputs:
-        if not tensor.shape:
-            raise NoBatchAxis(f"Input '{tensor.name}' has no batch axis: it is a scalar.", pointer="/model")
-        first = tensor.shape[0]
-        if not isinstance(first, int):
-            dynamic = tensor.name
-        elif len(tensor.shape) == 1:
-            raise NoBatchAxis(
-                f"Input '{tensor.name}' has no batch axis: its only axis has the fixed size {first}.", pointer="/model"
-            )
-        else:
-            fixed.setdefault(first, tensor.name)
-    if fixed and dynamic is not None:
-        size, name = next(iter(fixed.items()))
-        raise NoBatchAxis(
-            f"The batch must be the first axis of every input: it is {size} in '{name}' and dynamic in '{dynamic}'.",
-            pointer="/model",
-        )
-    if len(fixed) > 1:
-        (size, name), (other_size, other) = list(fixed.items())[:2]
-        raise NoBatchAxis(
-            f"The batch must be the first axis of every input: it is {size} in '{name}' and {other_size} in '{other}'.",
-            pointer="/model",
-        )
+    """Require that the first axis of every input is the batch, as rows of data need it; raises `NoBatchAxis`."""
+    problem = without_batch(signature)
+    if problem is not None:
+        raise NoBatchAxis(problem, pointer="/model")
 
 
 def check_inputs(role: str, signature: Signature, info: DatasetInfo, spec: DatasetSpec) -> Iterator[str]:

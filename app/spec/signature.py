@@ -1,5 +1,8 @@
 """What goes into a model and what comes out."""
 
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Literal
 
 from app.spec.architecture import Architecture
@@ -42,10 +45,43 @@ class TensorSpec(Frozen):
     shape: tuple[int | Dimension, ...]
 
 
+@dataclass(frozen=True)
+class LinearSize:
+    """A size that is `factor` times another one plus `offset`, as torch.export derives them: `2*s77 + 1`."""
+
+    symbol: str
+    factor: int = 1
+    offset: int = 0
+
+    def at(self, sizes: Mapping[str, int]) -> int:
+        """The size where the symbol has the one in `sizes`."""
+        return self.factor * sizes[self.symbol] + self.offset
+
+    def solved(self, wanted: int) -> int:
+        """The symbol's size for which this one is closest to `wanted` from above; at least 1."""
+        return max(1, -(-(wanted - self.offset) // self.factor))
+
+
+_LINEAR = re.compile(r"(?:(\d{1,9})\*)?([A-Za-z_]\w*)(?: ([+-]) (\d{1,9}))?|(\d{1,9}) \+ ([A-Za-z_]\w*)", re.ASCII)
+
+
+def linear_size(name: str) -> LinearSize:
+    """What a dimension's name says about its size; a name that is no such expression is a symbol itself."""
+    found = _LINEAR.fullmatch(name)
+    if found is None:
+        return LinearSize(name)
+    factor, symbol, sign, offset, first, other = found.groups()
+    if other is not None:
+        return LinearSize(other, 1, int(first))
+    return LinearSize(symbol, int(factor or 1) or 1, int(f"{sign or ''}{offset or 0}"))
+
+
 def allows(wanted: int | Dimension, size: int) -> bool:
     """Whether an axis may have this size."""
     if isinstance(wanted, int):
         return wanted == size
+    if (size - (linear := linear_size(wanted.name)).offset) % linear.factor:
+        return False
     return (wanted.min is None or size >= wanted.min) and (wanted.max is None or size <= wanted.max)
 
 

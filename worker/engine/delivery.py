@@ -127,7 +127,7 @@ def _comparison(
         exact=exported.exact,
         pure=exported.pure,
         steps=tuple(step.kind() for step in order.spec.steps),
-        baseline=original.graph,
+        baseline=None if _needs_no_onnx(order, target, original) else original.graph,
         reference=original.reference,
         signature=original.signature,
         rows=rows,
@@ -137,6 +137,11 @@ def _comparison(
         seed=seed,
         progress=context.progress,
     )
+
+
+def _needs_no_onnx(order: WorkOrder, target: Target, original: Model) -> bool:
+    """Whether a program is compared and timed as such; devices look at its ONNX form."""
+    return target.needs_program and original.reference is not None and not order.spec.evaluate.devices
 
 
 def _as_onnx(model: Model) -> Callable[[Path], Path]:

@@ -6,7 +6,10 @@ from pathlib import Path
 
 import torch
 
-from app.spec.job import Role
+from app.spec.distill import Distill
+from app.spec.finetune import FineTune
+from app.spec.job import JobSpec, Role
+from app.spec.prune import PruneChannels, PruneWeights
 from app.spec.report import ModelSummary, Report, TargetReport, Verdict
 from app.spec.work import ArtifactFile, WorkOrder, WorkResult
 from worker.engine.checkpoints import FOLDER as CHECKPOINTS
@@ -22,6 +25,8 @@ from worker.engine.targets.base import ArtifactProvenance, ExportContext
 
 OUT = "out"
 WORST_FIRST: tuple[Verdict, ...] = ("unusable", "regressed", "unproven", "unchanged", "improved")
+ON_PROGRAMS = (Distill, FineTune, PruneChannels, PruneWeights)
+"""Steps that change a program as such."""
 MEDIA_TYPES = {".json": "application/json", ".csv": "text/csv", ".txt": "text/plain"}
 """Of files that steps deliver. Python's own table is read from files that a jailed process may not open."""
 
@@ -39,10 +44,14 @@ def run(order: WorkOrder, directory: Path, progress: Progress) -> WorkResult:
     stages = _Stages(progress, 1 + len(spec.steps) + stages_per_target(spec) * len(spec.targets))
 
     stages.begin("opening the model")
-    original = open_model(order.model, directory, scratch, threads=order.threads, progress=progress)
-    model = original.as_program() if _needs_program(order) else original
-    inputs = [tensor.name for tensor in original.signature.inputs]
+    inputs = [tensor.name for tensor in order.model.info.signature.inputs]
     data = {role: Rows.open(directory, file, inputs) for role, file in order.data.items()}
+    original = open_model(
+        order.model, directory, scratch, threads=order.threads, progress=progress, rows=_typical_rows(data)
+    )
+    if _needs_onnx(spec):
+        original.graph  # noqa: B018  # what cannot be exported is refused now, not after hours of training
+    model = original.as_program() if _needs_program(order) else original
 
     taken = _take_steps(order, original, model, data, directory, stages)
     out = directory / OUT
@@ -75,6 +84,19 @@ def run(order: WorkOrder, directory: Path, progress: Progress) -> WorkResult:
         seconds=time.monotonic() - started,
     )
     return WorkResult(report=report, artifacts=(*delivered.artifacts, *_files(taken, directory)))
+
+
+def _typical_rows(data: dict[Role, Rows]) -> Rows | None:
+    """What the model is given in use, as far as the job says."""
+    roles: tuple[Role, ...] = ("test", "calibration", "validation", "train")
+    return next((data[role] for role in roles if role in data), None)
+
+
+def _needs_onnx(spec: JobSpec) -> bool:
+    """Whether a step or a target starts from the ONNX form of a program."""
+    return any(not isinstance(step, ON_PROGRAMS) for step in spec.steps) or any(
+        not target.needs_program for target in spec.targets
+    )
 
 
 class _Stages:

@@ -7,14 +7,17 @@ from pathlib import Path
 
 import numpy as np
 
-from app.spec.signature import ModelInfo, Signature
+from app.spec.signature import Dimension, ModelInfo, Signature
 from app.spec.work import ModelFile
-from worker.engine.onnx_graph.errors import ExportFailed
+from worker.engine.data.rows import Rows
 from worker.engine.onnx_graph.export import OnnxForm
 from worker.engine.onnx_graph.file import unpack_bundle
 from worker.engine.onnx_graph.preprocess import preprocess
 from worker.engine.onnx_graph.sessions import session
+from worker.engine.onnx_graph.upgrading import modernized
+from worker.engine.onnx_import.errors import ImportFailed
 from worker.engine.onnx_import.program_form import ProgramForm
+from worker.engine.onnx_import.reference import examples_of
 from worker.engine.plan.plan import Plan
 from worker.engine.progress import Progress, Unheard
 from worker.engine.torch_program.errors import InconsistentModel
@@ -97,7 +100,7 @@ class Model:
             source=program,
             signature=program.signature,
             folder=new_folder(self.folder.parent),
-            onnx_form=OnnxForm(),
+            onnx_form=self.onnx_form.of_changed(),
             sparse=self.sparse if sparse is None else sparse,
         )
 
@@ -109,19 +112,25 @@ def new_folder(parent: Path) -> Path:
 
 
 def open_model(
-    upload: ModelFile, directory: Path, scratch: Path, *, threads: int, progress: Progress = UNHEARD
+    upload: ModelFile,
+    directory: Path,
+    scratch: Path,
+    *,
+    threads: int,
+    progress: Progress = UNHEARD,
+    rows: Rows | None = None,
 ) -> Model:
-    """Load an upload that admission has accepted; a program is exported to ONNX and compared with it.
+    """Load an upload that admission has accepted. A program is exported to ONNX when its `graph` is first asked for.
 
-    `progress` is asked for a toolchain where the format needs one.
-    Raises `LoadFailed`, `ExportFailed`, `InconsistentModel`, `ToolchainMissing`.
+    That export is compared with the program on `rows`, where there are some. `progress` is asked for a toolchain where
+    the format needs one. Raises `LoadFailed`, `InconsistentModel`, `ReexportFailed`, `ToolchainMissing`.
     """
     model = load_model(upload, directory, scratch, progress)
     if isinstance(model.source, Path):
         require_signature(model.source, model.signature, threads)
-    else:
-        _require_exportable(model, upload)
-    return model
+        return model if rows is not None else replace(model, signature=runnable_sizes(model, threads))
+    in_training_mode = any("training mode" in warning for warning in upload.info.warnings)
+    return replace(model, onnx_form=OnnxForm(rows, in_training_mode=in_training_mode))
 
 
 def load_model(upload: ModelFile, directory: Path, scratch: Path, progress: Progress = UNHEARD) -> Model:
@@ -134,7 +143,7 @@ def load_model(upload: ModelFile, directory: Path, scratch: Path, progress: Prog
     if upload.info.format != "onnx":
         return Model(_program(path, upload.info, scratch), signature, folder)
     graph = unpack_bundle(path, folder / "bundle") if upload.info.external_data else path
-    return Model(graph, signature, folder)
+    return Model(modernized(graph, folder / "modern.onnx", signature), signature, folder)
 
 
 def _program(path: Path, info: ModelInfo, scratch: Path) -> Program:
@@ -147,16 +156,17 @@ def _program(path: Path, info: ModelInfo, scratch: Path) -> Program:
     return load_program(path, info.signature, scratch)
 
 
-def _require_exportable(model: Model, upload: ModelFile) -> None:
+def runnable_sizes(model: Model, threads: int) -> Signature:
+    """The signature of an ONNX file whose varying sizes begin where ONNX Runtime runs it on made-up inputs.
+
+    A network for sound or pictures wants some size, which its file does not say. As it was where none is found.
+    """
+    if not any(isinstance(size, Dimension) for tensor in model.signature.inputs for size in tensor.shape[1:]):
+        return model.signature
     try:
-        model.graph  # noqa: B018  # made, and compared with the program, when first asked for
-    except ExportFailed as error:
-        if not any("training mode" in warning for warning in upload.info.warnings):
-            raise
-        raise ExportFailed(
-            f"{error.detail} The program was exported in training mode.",
-            remedy="Call model.eval() before torch.export.export, and upload that.",
-        ) from error
+        return next(examples_of(model.graph, model.signature, threads, seed=0)).signature
+    except ImportFailed:
+        return model.signature
 
 
 def require_signature(graph: Path, signature: Signature, threads: int) -> None:

@@ -125,13 +125,36 @@ def test_a_negative_size_is_dynamic_and_an_input_of_size_0_is_refused(given: Any
 
 
 def test_an_old_opset_is_refused_until_it_is_converted(given: Any) -> None:
-    old = proto([node("Relu")], opset=12)
+    old = proto([node("Relu")], opset=6)
     with pytest.raises(AdmissionError) as refused:
         given(old)
     assert refused.value.code == "model.outdated_format"
     assert "onnx.version_converter.convert_version(model, 17)" in refused.value.remedy
     assert given(version_converter.convert_version(old, 17)).opset == 17
     assert given(proto([node("Relu")], opset=13)).opset == 13
+    assert given(proto([node("Relu")], opset=7)).opset == 7
+    assert "opset 7: it is upgraded to 17" in given(proto([node("Relu")], opset=7)).warnings[-1]
+    assert not any("upgraded" in warning for warning in given(proto([node("Relu")], opset=13)).warnings)
+
+
+def test_a_version_that_is_declared_twice_is_one(given: Any) -> None:
+    model = proto([node("Relu")], opset=17)
+    model.opset_import.extend([helper.make_opsetid("", 17), helper.make_opsetid("ai.onnx", 17)])
+
+    assert given(model).opset == 17
+
+
+def test_weights_that_are_standardized_are_no_training_mode(given: Any) -> None:
+    def warned(read: str) -> bool:
+        nodes = [
+            node("BatchNormalization", [read, "s", "s", "s", "s"], ["z"], training_mode=1),
+            node("Add", ["x", "z"]),
+        ]
+        weights = [numpy_helper.from_array(np.ones(4, np.float32), name) for name in ("s", "w")]
+        return any("training mode" in warning for warning in given(proto(nodes, weights=weights)).warnings)
+
+    assert not warned("w")
+    assert warned("x")
 
 
 def test_a_fixed_batch_is_admitted_with_advice(given: Any) -> None:

@@ -186,7 +186,9 @@ def _operators() -> Iterator[Case]:
     training = proto([node("Relu")])
     training.training_info.add()
     yield "onnx_training", training, UNSUPPORTED
-    yield "onnx_old_opset", proto([node("Relu")], opset=9), {"model.outdated_format"}
+    yield "onnx_old_opset", proto([node("Relu")], opset=6), {"model.outdated_format"}
+    yield "onnx_old_pad", proto([node("Pad", pads=[0, 0, 0, 1 << 40])], opset=9), {"model.too_large"}
+    yield "onnx_two_opsets", _two_opsets(), MALFORMED
     yield "onnx_no_opset", ModelProto(ir_version=10, graph=proto([node("Relu")]).graph), MALFORMED
     calls = [_function(f"F{i}", [f"F{i + 1}"] * 4) for i in range(20)]
     bomb = proto([node("F0", domain="f")], domains=["f"], functions=[*calls, _function("F20", [])])
@@ -273,3 +275,10 @@ def _expensive() -> Iterator[Case]:
     yield "onnx_endless_loop", loop, {"worker.timeout"}
     odd = [helper.make_node("Relu", ["../../x"], ["=1+1"], name="<img src=x onerror=alert(1)>\r\nERROR forged")]
     yield "onnx_odd_names", proto(odd, inputs=[value("../../x")], outputs=[value("=1+1")]), {"ok"}
+
+
+def _two_opsets() -> ModelProto:
+    """The standard operators in two versions."""
+    model = proto([node("Relu")], opset=17)
+    model.opset_import.append(helper.make_opsetid("ai.onnx", 13))
+    return model

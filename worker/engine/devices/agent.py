@@ -60,7 +60,7 @@ def _baseline(trial: Trial) -> Path:
     runtime = trial.comparison.runtime
     if isinstance(runtime, ToolchainRuntime):
         return runtime.toolchain.folder / runtime.baseline[0]
-    return trial.comparison.baseline
+    return trial.comparison.onnx_baseline
 
 
 def _compared(device: AgentDevice, trial: Trial, answered: Answered, measurement: AgentMeasurement) -> DeviceRun:

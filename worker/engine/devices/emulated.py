@@ -97,7 +97,7 @@ class _Emulation:
         """The recorded rows, in batches that do not take long."""
         whole, comparison = self.trial.recording, self.trial.comparison
         batch = comparison.batch
-        macs, _ = onnx_macs(comparison.baseline, comparison.signature)
+        macs, _ = onnx_macs(comparison.onnx_baseline, comparison.signature)
         most = max(1, BATCH_MACS // max(macs or 1, 1))
         if most >= ROWS_AT_ONCE or batch.low > 1 or batch.high == 1:
             return whole
@@ -156,7 +156,7 @@ def _original(trial: Trial) -> Sequence[Path]:
     runtime = trial.comparison.runtime
     if isinstance(runtime, ToolchainRuntime):
         return [runtime.toolchain.folder / name for name in runtime.baseline]
-    return parts(trial.comparison.baseline)
+    return parts(trial.comparison.onnx_baseline)
 
 
 def _require_answers(device: EmulatedDevice, ended: dict[str, Any], answers: list[Path]) -> None:

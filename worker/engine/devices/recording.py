@@ -133,8 +133,8 @@ def record(
         written += sum(array.nbytes for array in feeds.values())
         if number and written > MOST_BYTES:
             return
-        count = max(len(array) for array in feeds.values() if array.ndim)
-        full = feeds if batch.nearest(count) == count else filled(feeds, batch.nearest(count))
+        count = max((len(array) for array in feeds.values() if array.ndim), default=1)
+        full = feeds if batch.nearest(count) <= count else filled(feeds, batch.nearest(count))
         stem = f"{number:04}"
         labelled = None if labels is None else folder / f"labels-{stem}.npy"
         if labelled is not None and labels is not None:

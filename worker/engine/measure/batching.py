@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from app.spec.batch import without_batch
 from app.spec.signature import Signature
 from worker.engine.data.rows import Batch, Rows
 from worker.engine.data.synthetic import example_batch
@@ -20,7 +21,9 @@ class BatchRange:
 
     @classmethod
     def of(cls, signature: Signature) -> "BatchRange":
-        """Read from the first axis of every input that has one."""
+        """Read from the first axis of every input that has one; one call at a time where these are no batch."""
+        if without_batch(signature) is not None:
+            return cls(1, 1)
         low, high = 1, UNBOUNDED
         for tensor in signature.inputs:
             if not tensor.shape:

@@ -38,8 +38,8 @@ class Comparison:
     """Likewise, and the comparison was made when the model was opened."""
     steps: tuple[str, ...] = ()
     """Types of the steps that made it, for advice."""
-    baseline: Path
-    """The original as a float32 ONNX file."""
+    baseline: Path | None
+    """The original as a float32 ONNX file; None where only the source program is looked at."""
     reference: Reference | None = None
     """The source program, where that is not the ONNX file itself."""
     signature: Signature
@@ -55,7 +55,14 @@ class Comparison:
 
     def original(self) -> Run:
         """What runs the model as it was uploaded; of an ONNX file a new session, not kept while speed is measured."""
-        return self.reference or runner(session(self.baseline, self.threads))
+        return self.reference or runner(session(self.onnx_baseline, self.threads))
+
+    @property
+    def onnx_baseline(self) -> Path:
+        """The original's ONNX file, where the comparison has it."""
+        if self.baseline is None:
+            raise ValueError("the comparison is with a program alone")
+        return self.baseline
 
     @property
     def judged(self) -> str:
@@ -82,7 +89,8 @@ class Comparison:
     def feeds(self, size: int) -> Arrays:
         """Inputs of one batch of `size` rows, the first ones, repeated where there are fewer."""
         feeds, _ = next(iter(self.rows.batches(min(size, len(self.rows)))))
-        return filled(feeds, size)
+        count = max((len(array) for array in feeds.values() if array.ndim), default=1)
+        return feeds if count >= size else filled(feeds, size)
 
 
 def choose_rows(

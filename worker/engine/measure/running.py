@@ -50,12 +50,12 @@ def filled(feeds: Arrays, size: int) -> Arrays:
 def paired(before: Run, after: Run, batches: Iterator[Batch], size: int) -> Iterator[PairedOutputs]:
     """Run both models on each batch; a batch of fewer rows than `size` is filled up and its answers are cut."""
     for feeds, labels in batches:
-        rows = max(len(array) for array in feeds.values() if array.ndim)
-        full = feeds if rows == size else filled(feeds, size)
+        rows = max((len(array) for array in feeds.values() if array.ndim), default=1)
+        full = feeds if rows >= size else filled(feeds, size)
         yield PairedOutputs(_cut(before(full), rows, size), _cut(after(full), rows, size), labels)
 
 
 def _cut(outputs: Arrays, rows: int, size: int) -> Arrays:
-    if rows == size:
+    if rows >= size:
         return outputs
     return {name: array[:rows] if array.shape[:1] == (size,) else array for name, array in outputs.items()}

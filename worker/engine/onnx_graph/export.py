@@ -4,22 +4,18 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch.export import ExportedProgram
 
-from app.spec.signature import FLOATS
-from worker.engine.data.synthetic import example_batch
+from worker.engine.data.rows import Rows
+from worker.engine.onnx_graph.agreement import require_same
 from worker.engine.onnx_graph.errors import ExportFailed
 from worker.engine.onnx_graph.file import forget_origins, save
 from worker.engine.onnx_graph.names import give_names, placeholders, require_distinct
-from worker.engine.onnx_graph.sessions import session
-from worker.engine.torch_program.program import EXAMPLE_ROWS, Program, forget_source, quiet
+from worker.engine.torch_program.program import Program, forget_source, quiet
 
 OPSET = 20
 """The newest that TensorRT 10.0 reads; ONNX Runtime's quantizer and kernels cover all of it."""
-TOLERANCE = 1e-3
-"""Largest difference allowed between program and ONNX, relative to the output's largest magnitude."""
 
 
 @dataclass(frozen=True)
@@ -35,18 +31,33 @@ class OnnxExport:
 class OnnxForm:
     """The ONNX form of one program: exported when it is first asked for, and kept."""
 
-    def __init__(self) -> None:
+    def __init__(self, rows: Rows | None = None, *, in_training_mode: bool = False) -> None:
+        """`rows` are what program and ONNX are compared on; `in_training_mode` says how the program was exported."""
+        self.rows, self.in_training_mode = rows, in_training_mode
         self._export: OnnxExport | None = None
 
     def of(self, program: Program, folder: Path) -> OnnxExport:
         """The export, whose file is `float.onnx` in the folder. Raises `ExportFailed`."""
         if self._export is None:
             path = folder / "float.onnx"
-            self._export = OnnxExport(path, export_onnx(program, path, threads=torch.get_num_threads(), seed=0))
+            try:
+                translated = export_onnx(program, path, self.rows, threads=torch.get_num_threads(), seed=0)
+            except ExportFailed as error:
+                if not self.in_training_mode:
+                    raise
+                raise ExportFailed(
+                    f"{error.detail} The program was exported in training mode.",
+                    remedy="Call model.eval() before torch.export.export, and upload that.",
+                ) from error
+            self._export = OnnxExport(path, translated)
         return self._export
 
+    def of_changed(self) -> "OnnxForm":
+        """A form for the program after a step, compared on the same rows."""
+        return OnnxForm(self.rows, in_training_mode=self.in_training_mode)
 
-def export_onnx(program: Program, path: Path, *, threads: int, seed: int) -> ExportedProgram:
+
+def export_onnx(program: Program, path: Path, rows: Rows | None = None, *, threads: int, seed: int) -> ExportedProgram:
     """Write the program as float32 ONNX with its own names and dynamic dimensions.
 
     Returns it as it was translated, operator by operator: decomposed, with nodes named like the values in the file.
@@ -75,7 +86,7 @@ def export_onnx(program: Program, path: Path, *, threads: int, seed: int) -> Exp
     wanted = dict(zip(meanwhile, (tensor.name for tensor in (*inputs, *outputs)), strict=True))
     give_names(model.graph, converted.exported_program.graph_module.graph, wanted)
     save(model, path)
-    require_same(program, path, threads=threads, seed=seed)
+    require_same(program, path, converted.exported_program, rows, threads=threads, seed=seed)
     return forget_source(converted.exported_program)
 
 
@@ -87,23 +98,3 @@ def _cause(error: BaseException) -> str:
         r"(?:aten|prims|torchvision|quantized_decomposed)[.:]+[a-z_0-9]+(?:\.[A-Za-z_0-9]+)?", str(error)
     )
     return f"operator {operator.group()}." if operator else f"{type(error).__name__}."
-
-
-def require_same(program: Program, path: Path, *, threads: int, seed: int) -> None:
-    """Run both on one random batch; raise `ExportFailed` if an output differs by more than `TOLERANCE`."""
-    batch = example_batch(program.signature, EXAMPLE_ROWS, seed)
-    names = [tensor.name for tensor in program.signature.outputs]
-    try:
-        expected = program(batch)
-        actual = dict(zip(names, session(path, threads).run(names, batch), strict=True))
-    except Exception as error:  # runtime errors of two libraries, neither with a common class
-        raise ExportFailed(f"The ONNX graph of the program does not run: {type(error).__name__}.") from error
-    for tensor in program.signature.outputs:
-        want, got = expected[tensor.name], actual[tensor.name]
-        if want.shape != got.shape:
-            raise ExportFailed(f"Output {tensor.name} has shape {list(got.shape)} in ONNX, not {list(want.shape)}.")
-        if tensor.dtype in FLOATS and want.size:
-            magnitude = max(1e-6, float(np.abs(want).max()))
-            error_share = float(np.abs(want.astype(np.float64) - got).max()) / magnitude
-            if not error_share <= TOLERANCE and np.isfinite(want).all():
-                raise ExportFailed(f"Output {tensor.name} differs by {error_share:.2%} of its magnitude in ONNX.")

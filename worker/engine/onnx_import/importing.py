@@ -12,12 +12,12 @@ from torch.export import Dim, ExportedProgram, ShapesCollection
 
 from app.errors import PareError
 from app.spec.signature import Dimension, Signature, TensorSpec
-from worker.engine.data.synthetic import example_batch
+from worker.engine.data.synthetic import batch_names, example_batch
 from worker.engine.onnx_import.errors import ImportDiffers, ImportFailed, SizesFixed
 from worker.engine.onnx_import.module import GraphModule
 from worker.engine.onnx_import.preparing import prepared
 from worker.engine.onnx_import.proof import difference, require_same, tensors_of
-from worker.engine.onnx_import.reference import Example, batch_names, examples_of
+from worker.engine.onnx_import.reference import Example, examples_of
 from worker.engine.onnx_import.values import array_of
 from worker.engine.onnx_import.weights import Weights
 from worker.engine.torch_program.program import Program, forget_source, quiet

@@ -7,10 +7,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from worker.engine.onnx_graph.intermediate import every_value
 from worker.engine.onnx_import.errors import ImportDiffers
 from worker.engine.onnx_import.graph import Node
 from worker.engine.onnx_import.module import GraphModule
-from worker.engine.onnx_import.reference import Arrays, Example, every_value
+from worker.engine.onnx_import.reference import Arrays, Example
 from worker.engine.onnx_import.values import Quantized, Value, array_of, tensor_of
 
 UNSEEN = 1e-6

@@ -1,18 +1,14 @@
 """ONNX Runtime on the uploaded file: what the imported program is held against."""
 
-import copy
 import itertools
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import onnx
-from onnx import helper
 
 from app.spec.signature import Dimension, Signature, TensorSpec
-from worker.engine.data.synthetic import example_batch
-from worker.engine.onnx_graph.file import parts
+from worker.engine.data.synthetic import at_least, batch_names, example_batch
 from worker.engine.onnx_graph.sessions import ort, session
 from worker.engine.onnx_import.errors import ImportFailed
 
@@ -41,7 +37,7 @@ def examples_of(path: Path, signature: Signature, threads: int, seed: int) -> It
     quietly.log_severity_level = 4  # a size that does not fit is no event
     guesses = dict.fromkeys((signature, _with_states(signature)))
     for guess, size in itertools.product(guesses, FREE_SIZES):
-        tried = _at_least(guess, size)
+        tried = guess if size == FREE_SIZES[0] else at_least(guess, size)
         inputs = example_batch(tried, EXAMPLE_ROWS, seed)
         try:
             outputs = runner.run(names, inputs, quietly)
@@ -53,24 +49,6 @@ def examples_of(path: Path, signature: Signature, threads: int, seed: int) -> It
             yield Example(tried, inputs, dict(zip(names, outputs, strict=True)))
     if not ran:
         raise ImportFailed(f"ONNX Runtime does not run the file on inputs of its declared shapes: {reason}")
-
-
-def _at_least(signature: Signature, size: int) -> Signature:
-    """The signature with varying sizes, the batch aside, that begin at `size`, as far as they may."""
-    if size == FREE_SIZES[0]:
-        return signature
-    batch = batch_names(signature)
-
-    def raised(axis: int | Dimension) -> int | Dimension:
-        if not isinstance(axis, Dimension) or axis.name in batch:
-            return axis
-        least = max(axis.min or 1, size if axis.max is None else min(size, axis.max))
-        return axis.model_copy(update={"min": least})
-
-    inputs = tuple(
-        tensor.model_copy(update={"shape": tuple(raised(axis) for axis in tensor.shape)}) for tensor in signature.inputs
-    )
-    return signature.model_copy(update={"inputs": inputs})
 
 
 def _with_states(signature: Signature) -> Signature:
@@ -85,24 +63,3 @@ def _with_states(signature: Signature) -> Signature:
         return tensor.model_copy(update={"shape": (first, second, *rest)})
 
     return signature.model_copy(update={"inputs": tuple(guessed(tensor) for tensor in signature.inputs)})
-
-
-def batch_names(signature: Signature) -> frozenset[str]:
-    """The dimensions that are the first of some input, by name: a state may have them elsewhere."""
-    first = (tensor.shape[0] for tensor in signature.inputs if tensor.shape)
-    return frozenset(size.name for size in first if isinstance(size, Dimension))
-
-
-def every_value(path: Path, wanted: Collection[str], inputs: Arrays, threads: int) -> Arrays:
-    """Values inside of the file's graph, of those that are `wanted`. Raises `LoadFailed`."""
-    model = onnx.load(path, load_external_data=False)
-    have = {output.name for output in model.graph.output}
-    made = [name for node in model.graph.node for name in node.output if name in wanted and name not in have]
-    shown = copy.deepcopy(model)
-    shown.graph.output.extend(helper.make_empty_tensor_value_info(name) for name in made)
-    beside = path.with_name(f"{path.stem}-shown.onnx") if len(parts(path)) > 1 else None
-    if beside is not None:  # external tensors are found by the file's place
-        onnx.save(shown, beside)
-    runner = session(beside or shown.SerializeToString(), threads, optimize=False)
-    names = [*made, *(name for name in have if name in wanted)]
-    return dict(zip(names, runner.run(names, dict(inputs)), strict=True))

@@ -4,13 +4,20 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from torch.export import Dim, ExportedProgram, ShapesCollection
+from torch.export import ExportedProgram
 
-from app.spec.signature import Dimension, TensorSpec
+from app.spec.signature import Dimension, Signature, TensorSpec
 from worker.engine.data.synthetic import example_shapes
 from worker.engine.errors import Unconvertible
 from worker.engine.torch_program.errors import ReexportFailed
-from worker.engine.torch_program.program import EXAMPLE_ROWS, Program, forget_source, quiet
+from worker.engine.torch_program.program import (
+    EXAMPLE_ROWS,
+    Program,
+    drop_derived_ranges,
+    dynamic_shapes,
+    forget_source,
+    quiet,
+)
 
 Shapes = dict[str, tuple[int, ...]]
 
@@ -49,22 +56,36 @@ def flexible(program: Program, most: int) -> ExportedProgram:
 
     Raises `Unconvertible` for a varying size without a largest one that is not the batch, and `ReexportFailed`.
     """
-    example, dynamic = program.example(max(EXAMPLE_ROWS, most)), ShapesCollection()
-    for tensor in program.signature.inputs:
-        dynamic[example[tensor.name]] = {
-            axis: Dim.DYNAMIC(min=max(2, size.min or 2), max=_largest(tensor, axis, size, most))
-            for axis, size in enumerate(tensor.shape)
-            if isinstance(size, Dimension)
-        }
+    example = program.example(max(EXAMPLE_ROWS, most))
+    dynamic = dynamic_shapes(_up_to(most, program.signature), example)
     module, args = _Positional(program), tuple(example[tensor.name] for tensor in program.signature.inputs)
     try:
         with quiet():
             shapes = dynamic.dynamic_shapes(module, args)
-            return forget_source(torch.export.export(module, args, dynamic_shapes=shapes))
+            exported = torch.export.export(module, args, dynamic_shapes=shapes)
+            return forget_source(drop_derived_ranges(exported))
     except Exception as error:  # the tracer raises whatever the graph leads to
         raise ReexportFailed(
             f"The model cannot be exported for up to {most} rows: {type(error).__name__}: {str(error).splitlines()[0]}"
         ) from error
+
+
+def _up_to(most: int, signature: Signature) -> Signature:
+    """The signature with no varying size that has no end."""
+    inputs = tuple(
+        tensor.model_copy(
+            update={
+                "shape": tuple(
+                    size.model_copy(update={"max": _largest(tensor, axis, size, most)})
+                    if isinstance(size, Dimension)
+                    else size
+                    for axis, size in enumerate(tensor.shape)
+                )
+            }
+        )
+        for tensor in signature.inputs
+    )
+    return signature.model_copy(update={"inputs": inputs})
 
 
 def _largest(tensor: TensorSpec, axis: int, size: Dimension, most: int) -> int:

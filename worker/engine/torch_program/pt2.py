@@ -10,13 +10,17 @@ from torch.export.graph_signature import TensorArgument
 from app.spec.signature import Signature
 from worker.engine.errors import LoadFailed
 from worker.engine.torch_program.errors import InconsistentModel
-from worker.engine.torch_program.program import Program, forget_source, quiet
+from worker.engine.torch_program.precision import has_halves, in_float32
+from worker.engine.torch_program.program import Program, drop_derived_ranges, forget_source, quiet
 
 COPY_BYTES = 1 << 20
 
 
 def load_program(upload: Path, signature: Signature, scratch: Path) -> Program:
-    """Load a `.pt2` that admission has accepted. Raises `LoadFailed`, `InconsistentModel`."""
+    """Load a `.pt2` that admission has accepted; half precision is worked on in float32, as its signature says.
+
+    Raises `LoadFailed`, `InconsistentModel`, `ReexportFailed`.
+    """
     washed = scratch / f"{upload.stem}-washed.pt2"
     wash(upload, washed)
     try:
@@ -34,7 +38,8 @@ def load_program(upload: Path, signature: Signature, scratch: Path) -> Program:
             f"The program has {len(inputs)} inputs and {len(outputs)} outputs, "
             f"its file declared {len(signature.inputs)} and {len(signature.outputs)}."
         )
-    return Program(forget_source(exported), signature)
+    program = Program(forget_source(drop_derived_ranges(exported)), signature)
+    return in_float32(program) if has_halves(exported) else program
 
 
 def wash(upload: Path, washed: Path) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import fx
 
+from app.spec.signature import linear_size
 from worker.engine.data.synthetic import example_shapes
 from worker.engine.torch_program.program import EXAMPLE_ROWS, Program
 
@@ -25,6 +26,8 @@ def shapes_of(program: Program, module: fx.GraphModule) -> dict[fx.Node, Shapes]
         for size, number in zip(node.meta["val"].shape, example[name], strict=True):
             if isinstance(size, torch.SymInt):
                 sizes[size.node.expr] = number
+                linear = linear_size(str(size.node.expr))
+                sizes.update({symbol: linear.solved(number) for symbol in size.node.expr.free_symbols})
     return {node: _shapes(node.meta.get("val"), sizes) for node in module.graph.nodes}
 
 

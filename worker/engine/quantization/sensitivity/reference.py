@@ -81,7 +81,7 @@ class ReferenceOutputs:
 
     def _answers(self, model: Run) -> Iterator[tuple[Arrays, np.ndarray | None]]:
         for arrays, labels in self._rows.batches(self._size):
-            count = max(len(array) for array in arrays.values() if array.ndim)
+            count = max((len(array) for array in arrays.values() if array.ndim), default=1)
             outputs = model(filled(arrays, self._size) if count < self._size else arrays)
             yield {name: array[:count] for name, array in outputs.items()}, labels
 
