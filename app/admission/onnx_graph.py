@@ -256,7 +256,7 @@ class GraphReader:
         node.graphs += graphs
         if tensors:
             node.tensors[name] = tensors[0]
-        node.texts = max(node.texts, len(found.get(_STRINGS, ())))
+        node.texts = max(node.texts, len(fields.get(_STRINGS, ())))
         if name in _READ:
             numbers = fields.get(_I, []) + fields.get(_INTS, [])
             node.integers[name] = tuple(n for value in numbers for n in self.walker.integers(value, MAX_INTS))

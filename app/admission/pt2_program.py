@@ -126,9 +126,9 @@ class _Program:
     def _halves(self) -> tuple[str, ...]:
         """The types of half precision that weights or values have."""
         values = (value for graph in _graphs(self._graph) for value in as_dict(graph.get("tensor_values")).values())
-        found = {as_dict(value).get("dtype") for value in values}
-        found |= {weight.dtype for weight in (*self._weights.values(), *self._constants.values())}
-        return tuple(name for number, name in _HALVES.items() if number in found)
+        types = {as_dict(value).get("dtype") for value in values}
+        types |= {weight.dtype for weight in (*self._weights.values(), *self._constants.values())}
+        return tuple(name for number, name in _HALVES.items() if number in types)
 
     def _inputs(self) -> Iterator[TensorSpec]:
         specs, arguments = as_list(self._signature.get("input_specs")), as_list(self._graph.get("inputs"))

@@ -42,14 +42,14 @@ def changed_state(graph: dict[str, Any], signature: dict[str, Any]) -> tuple[str
 
 def _buffers(signature: dict[str, Any]) -> dict[str, str]:
     """By the name of the graph's value: what the buffer or constant is called."""
-    found = {}
+    owners = {}
     for spec in as_list(signature.get("input_specs")):
         for kind, said in as_dict(spec).items():
             key = {"buffer": "buffer_name", "tensor_constant": "tensor_constant_name"}.get(kind)
             if key is not None:
                 argument = as_dict(as_dict(said).get("arg"))
-                found[as_text(argument.get("name"))] = as_text(as_dict(said).get(key))
-    return found
+                owners[as_text(argument.get("name"))] = as_text(as_dict(said).get(key))
+    return owners
 
 
 def _first(inputs: list[Any]) -> str:
@@ -61,9 +61,9 @@ def _first(inputs: list[Any]) -> str:
 
 def _results(outputs: list[Any]) -> list[str]:
     """The names of the tensors that a node gives, singly or as a list."""
-    found = []
+    names = []
     for output in outputs:
         argument = as_dict(output)
         listed = [argument["as_tensor"]] if "as_tensor" in argument else argument.get("as_tensors") or []
-        found += [as_text(as_dict(tensor).get("name")) for tensor in as_list(listed)]
-    return found
+        names += [as_text(as_dict(tensor).get("name")) for tensor in as_list(listed)]
+    return names

@@ -67,10 +67,10 @@ _LINEAR = re.compile(r"(?:(\d{1,9})\*)?([A-Za-z_]\w*)(?: ([+-]) (\d{1,9}))?|(\d{
 
 def linear_size(name: str) -> LinearSize:
     """What a dimension's name says about its size; a name that is no such expression is a symbol itself."""
-    found = _LINEAR.fullmatch(name)
-    if found is None:
+    match = _LINEAR.fullmatch(name)
+    if match is None:
         return LinearSize(name)
-    factor, symbol, sign, offset, first, other = found.groups()
+    factor, symbol, sign, offset, first, other = match.groups()
     if other is not None:
         return LinearSize(other, 1, int(first))
     return LinearSize(symbol, int(factor or 1) or 1, int(f"{sign or ''}{offset or 0}"))

@@ -18,6 +18,7 @@ from worker.engine.errors import EngineError
 from worker.engine.measure import measure_target
 from worker.engine.measure.comparison import Comparison, choose_rows
 from worker.engine.model import Model
+from worker.engine.onnx_graph.errors import ExportFailed
 from worker.engine.onnx_graph.file import save
 from worker.engine.targets.base import ExportContext, Exported
 from worker.engine.targets.onnx.delivery import lower
@@ -127,7 +128,7 @@ def _comparison(
         exact=exported.exact,
         pure=exported.pure,
         steps=tuple(step.kind() for step in order.spec.steps),
-        baseline=None if _needs_no_onnx(order, target, original) else original.graph,
+        baseline=_baseline(target, original),
         reference=original.reference,
         signature=original.signature,
         rows=rows,
@@ -139,9 +140,14 @@ def _comparison(
     )
 
 
-def _needs_no_onnx(order: WorkOrder, target: Target, original: Model) -> bool:
-    """Whether a program is compared and timed as such; devices look at its ONNX form."""
-    return target.needs_program and original.reference is not None and not order.spec.evaluate.devices
+def _baseline(target: Target, original: Model) -> Path | None:
+    """The original's ONNX form; None where it has none and the target does not ask for one. Raises `ExportFailed`."""
+    try:
+        return original.graph
+    except ExportFailed:
+        if not target.needs_program:
+            raise
+        return None
 
 
 def _as_onnx(model: Model) -> Callable[[Path], Path]:

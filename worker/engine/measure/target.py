@@ -13,7 +13,7 @@ from app.spec.evaluate import Latency
 from app.spec.figures import MetricChange
 from app.spec.metrics import DEFAULT_METRICS, METRICS
 from app.spec.report import LatencyChange, Profile, TargetReport, Verdict
-from app.spec.scores import are_class_numbers, fits
+from app.spec.scores import are_class_numbers, class_axis, fits
 from app.spec.signature import Dimension, Signature, TensorSpec
 from app.spec.units import counted
 from worker.engine.errors import LoadFailed
@@ -203,6 +203,8 @@ def _parity(comparison: Comparison, labels: np.ndarray | None) -> Parity:
         spec = ArraySpec(dtype=labels.dtype.name, shape=labels.shape)
         numbers = are_class_numbers(judged, spec)
         (classified if numbers else regressed).update({judged.name} if fits(judged, spec) else ())
+    if comparison.baseline is None:  # no graph to read: labels and the values themselves tell
+        return Parity({name: class_axis(len(judged.shape)) for name in classified}, regressed)
     return Parity(class_axes(comparison.baseline, regressed, classified), regressed)
 
 

@@ -34,23 +34,26 @@ class OnnxForm:
     def __init__(self, rows: Rows | None = None, *, in_training_mode: bool = False) -> None:
         """`rows` are what program and ONNX are compared on; `in_training_mode` says how the program was exported."""
         self.rows, self.in_training_mode = rows, in_training_mode
-        self._export: OnnxExport | None = None
+        self._made: OnnxExport | ExportFailed | None = None
 
     def of(self, program: Program, folder: Path) -> OnnxExport:
-        """The export, whose file is `float.onnx` in the folder. Raises `ExportFailed`."""
-        if self._export is None:
-            path = folder / "float.onnx"
-            try:
-                translated = export_onnx(program, path, self.rows, threads=torch.get_num_threads(), seed=0)
-            except ExportFailed as error:
-                if not self.in_training_mode:
-                    raise
-                raise ExportFailed(
-                    f"{error.detail} The program was exported in training mode.",
-                    remedy="Call model.eval() before torch.export.export, and upload that.",
-                ) from error
-            self._export = OnnxExport(path, translated)
-        return self._export
+        """The export, whose file is `float.onnx` in the folder. Raises `ExportFailed`, each time it is asked for."""
+        if self._made is None:
+            self._made = self._export(program, folder / "float.onnx")
+        if isinstance(self._made, ExportFailed):
+            raise self._made
+        return self._made
+
+    def _export(self, program: Program, path: Path) -> OnnxExport | ExportFailed:
+        try:
+            return OnnxExport(path, export_onnx(program, path, self.rows, threads=torch.get_num_threads(), seed=0))
+        except ExportFailed as error:
+            if not self.in_training_mode:
+                return error
+            return ExportFailed(
+                f"{error.detail} The program was exported in training mode.",
+                remedy="Call model.eval() before torch.export.export, and upload that.",
+            )
 
     def of_changed(self) -> "OnnxForm":
         """A form for the program after a step, compared on the same rows."""

@@ -15,7 +15,7 @@ FLOATS = HALVES | {torch.float32}
 _AUTOCAST = "wrap_with_autocast"
 
 
-def has_halves(exported: ExportedProgram) -> bool:
+def computes_in_halves(exported: ExportedProgram) -> bool:
     """Whether a value or weight of the program is in half precision, or an autocast region would make it so."""
     tensors = [*exported.state_dict.values(), *exported.constants.values()]
     if any(isinstance(tensor, Tensor) and tensor.dtype in HALVES for tensor in tensors):

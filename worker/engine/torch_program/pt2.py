@@ -10,7 +10,7 @@ from torch.export.graph_signature import TensorArgument
 from app.spec.signature import Signature
 from worker.engine.errors import LoadFailed
 from worker.engine.torch_program.errors import InconsistentModel
-from worker.engine.torch_program.precision import has_halves, in_float32
+from worker.engine.torch_program.precision import computes_in_halves, in_float32
 from worker.engine.torch_program.program import Program, drop_derived_ranges, forget_source, quiet
 
 COPY_BYTES = 1 << 20
@@ -39,7 +39,7 @@ def load_program(upload: Path, signature: Signature, scratch: Path) -> Program:
             f"its file declared {len(signature.inputs)} and {len(signature.outputs)}."
         )
     program = Program(forget_source(drop_derived_ranges(exported)), signature)
-    return in_float32(program) if has_halves(exported) else program
+    return in_float32(program) if computes_in_halves(exported) else program
 
 
 def wash(upload: Path, washed: Path) -> None:

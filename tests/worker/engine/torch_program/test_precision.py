@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from app.admission import admit_model
-from worker.engine.torch_program.precision import has_halves, in_float64
+from worker.engine.torch_program.precision import computes_in_halves, in_float64
 from worker.engine.torch_program.program import Program
 from worker.engine.torch_program.pt2 import load_program
 
@@ -47,7 +47,7 @@ def test_half_precision_is_worked_on_in_float32(tmp_path: Path, dtype: torch.dty
 
     (got,) = program({"ids": IDS}).values()
 
-    assert not has_halves(program.exported)
+    assert not computes_in_halves(program.exported)
     assert program.signature.outputs[0].dtype == "float32"
     assert got.dtype == np.float32
     assert got == pytest.approx(want, abs=0.02)
