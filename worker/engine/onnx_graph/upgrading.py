@@ -28,7 +28,10 @@ def modernized(path: Path, into: Path, signature: Signature) -> Path:
     An older one is written to `into` and compared with `path` in ONNX Runtime; one that needs nothing is returned as
     it is. Raises `LoadFailed`.
     """
-    model = onnx.load(path, load_external_data=False)
+    try:
+        model = onnx.load(path, load_external_data=False)
+    except Exception as error:  # protobuf has no typed class for it
+        raise LoadFailed(f"The file is no ONNX model: {error}") from error
     wanted = [tensor.name for tensor in signature.outputs]
     declared = [opset.domain or "ai.onnx" for opset in model.opset_import]
     is_current = default_opset(model) >= OLDEST and len(set(declared)) == len(declared)
