@@ -1,22 +1,18 @@
 """A person's view of jobs: submit, look, cancel, try again."""
 
-import hashlib
-import json
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 from uuid import UUID
 
-from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from app.db import events, jobs, pages
 from app.db.database import Database
 from app.db.events import Kind
 from app.db.states import ENDED
-from app.db.tables import Artifact, Event, Job, JobDataset, JobModel, JobState
-from app.ids import NotFound, new_id, parse
-from app.services.errors import IdempotencyMismatch, JobEnded, JobNotEnded
-from app.services.submission import Accepted, check, no_worker
+from app.db.tables import Artifact, Event, Job, JobState
+from app.ids import NotFound, parse
+from app.services.errors import JobEnded, JobNotEnded
+from app.services.submission import Accepted, check, no_worker, submit
 from app.spec.job import JobSpec
 from app.spec.report import Report
 
@@ -37,19 +33,9 @@ class Jobs:
     def submit(self, tenant: str, spec: JobSpec, *, key: str | None) -> Job:
         """Queue a job; the same idempotency key and body give the same job.
 
-        Raises whatever `submission.check` raises, and `IdempotencyMismatch`.
+        Raises what `submission.submit` raises.
         """
-        digest = hashlib.sha256(json.dumps(spec.model_dump(mode="json"), sort_keys=True).encode()).hexdigest()
-        try:
-            with self._database.write() as session:
-                job = self._known(session, tenant, key, digest) or _insert(session, tenant, spec, key, digest)
-        except IntegrityError:
-            # Another request with this key committed between our look and our insert: it is the job.
-            with self._database.read() as session:
-                known = self._known(session, tenant, key, digest)
-            if known is None:
-                raise
-            job = known
+        job = submit(self._database, tenant, spec, key)
         self._wake()
         return job
 
@@ -125,39 +111,6 @@ class Jobs:
         if artifact is None:
             raise NotFound("There is no such artifact.")
         return artifact
-
-    def _known(self, session: Session, tenant: str, key: str | None, digest: str) -> Job | None:
-        known = jobs.by_idempotency_key(session, tenant, key) if key else None
-        if known is not None and known.request_sha256 != digest:
-            raise IdempotencyMismatch("This Idempotency-Key belongs to a job with another body.")
-        return known
-
-
-def _insert(session: Session, tenant: str, spec: JobSpec, key: str | None, digest: str) -> Job:
-    accepted = check(session, tenant, spec)
-    job = Job(
-        id=new_id(),
-        tenant=tenant,
-        name=spec.name,
-        labels=dict(spec.labels),
-        spec=accepted.spec.model_dump(mode="json"),
-        idempotency_key=key,
-        request_sha256=digest,
-        model_id=accepted.model.id,
-        queue=accepted.queue,
-        max_attempts=spec.max_attempts,
-    )
-    session.add(job)
-    session.flush()
-    for role, dataset in accepted.data.items():
-        session.add(JobDataset(job_id=job.id, role=role, dataset_id=dataset.id))
-    for model in accepted.others.values():
-        session.add(JobModel(job_id=job.id, model_id=model.id))
-    first: dict[str, Any] = {"status": "queued"}
-    if accepted.warnings:
-        first["warnings"] = list(accepted.warnings)
-    events.add(session, job.id, "state", first)
-    return job
 
 
 def _find(session: Session, tenant: str, public_id: str) -> Job:

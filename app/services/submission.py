@@ -1,13 +1,20 @@
-"""Everything that can be known to be wrong with a job before it is queued."""
+"""Submitting a job: whether it can be done is found out before it is queued, and the same request makes one job."""
 
+import hashlib
+import json
 from dataclasses import dataclass
+from typing import Any
 
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from app.db import workers
-from app.db.tables import Dataset, Model
+from app.db import events, jobs, workers
+from app.db.database import Database
+from app.db.tables import Dataset, Job, JobDataset, JobModel, Model
+from app.ids import new_id
 from app.services.applicability import check_importable
 from app.services.devices import check_devices
+from app.services.errors import IdempotencyMismatch
 from app.services.evaluation import given, require_own_targets
 from app.services.job_checks import DatasetFacts, check_job
 from app.services.learning import asks_for_gpu
@@ -30,6 +37,24 @@ class Accepted:
     data: dict[Role, Dataset]
     queue: str
     warnings: tuple[str, ...]
+
+
+def submit(database: Database, tenant: str, spec: JobSpec, key: str | None) -> Job:
+    """Queue a job; the same idempotency key and body give the same job.
+
+    Raises whatever `check` raises, and `IdempotencyMismatch`.
+    """
+    digest = hashlib.sha256(json.dumps(spec.model_dump(mode="json"), sort_keys=True).encode()).hexdigest()
+    try:
+        with database.write() as session:
+            return _known(session, tenant, key, digest) or _insert(session, tenant, spec, key, digest)
+    except IntegrityError:
+        # Another request with this key committed between our look and our insert: it is the job.
+        with database.read() as session:
+            known = _known(session, tenant, key, digest)
+        if known is None:
+            raise
+        return known
 
 
 def check(session: Session, tenant: str, spec: JobSpec) -> Accepted:
@@ -70,6 +95,40 @@ def no_worker(session: Session, queue: str) -> str | None:
     if workers.serving(session, queue):
         return None
     return f"waiting: no live worker serves the queue '{queue}'"
+
+
+def _known(session: Session, tenant: str, key: str | None, digest: str) -> Job | None:
+    known = jobs.by_idempotency_key(session, tenant, key) if key else None
+    if known is not None and known.request_sha256 != digest:
+        raise IdempotencyMismatch("This Idempotency-Key belongs to a job with another body.")
+    return known
+
+
+def _insert(session: Session, tenant: str, spec: JobSpec, key: str | None, digest: str) -> Job:
+    accepted = check(session, tenant, spec)
+    job = Job(
+        id=new_id(),
+        tenant=tenant,
+        name=spec.name,
+        labels=dict(spec.labels),
+        spec=accepted.spec.model_dump(mode="json"),
+        idempotency_key=key,
+        request_sha256=digest,
+        model_id=accepted.model.id,
+        queue=accepted.queue,
+        max_attempts=spec.max_attempts,
+    )
+    session.add(job)
+    session.flush()
+    for role, dataset in accepted.data.items():
+        session.add(JobDataset(job_id=job.id, role=role, dataset_id=dataset.id))
+    for model in accepted.others.values():
+        session.add(JobModel(job_id=job.id, model_id=model.id))
+    first: dict[str, Any] = {"status": "queued"}
+    if accepted.warnings:
+        first["warnings"] = list(accepted.warnings)
+    events.add(session, job.id, "state", first)
+    return job
 
 
 def _facts(row: Dataset) -> DatasetFacts:
