@@ -23,6 +23,8 @@ DISK_EVERY_TICKS: Final = 10
 CHUNK_BYTES: Final = 64 << 10
 TICK_BYTES: Final = 256 << 10
 """Read from a child in one tick; the rest waits in its pipe, so that a flood costs the child and not its parent."""
+RESERVE_BYTES: Final = 256 << 20
+"""Of the disk that jobs write to: below it a job ends before the disk is full, whatever can be seen of its files."""
 DEATH_S: Final = 10
 NEARLY: Final = 0.9
 """Of the memory limit: a SIGKILL above it is taken for the kernel's, which looks more often than we do."""
@@ -68,6 +70,7 @@ class ChildMonitor:
         self._peak_bytes = 0
         self._ticks = 0
         self._inputs = footprint.disk(directory, most=10 * footprint.MAX_ENTRIES)
+        self._least_free_bytes = min(RESERVE_BYTES, footprint.free_bytes(directory) // 2)
         self._selector = selectors.DefaultSelector()
         for pipe in (messages, output):
             os.set_blocking(pipe, False)
@@ -146,12 +149,20 @@ class ChildMonitor:
             raise OutOfMemory(f"{self._subject} held more than {self._limits.memory_bytes >> 20} MiB of memory.")
         self._ticks += 1
         if self._ticks % DISK_EVERY_TICKS == 0:
-            most = self._inputs.entries + footprint.MAX_ENTRIES
-            used = footprint.disk(self._directory, most)
-            if used.entries > most:
-                raise OutOfDisk(f"{self._subject} made more than {footprint.MAX_ENTRIES} files.")
-            if used.bytes - self._inputs.bytes > self._limits.file_bytes:
-                raise OutOfDisk(f"{self._subject} wrote more than {self._limits.file_bytes >> 20} MiB to disk.")
+            self._require_disk()
+
+    def _require_disk(self) -> None:
+        most = self._inputs.entries + footprint.MAX_ENTRIES
+        used = footprint.disk(self._directory, most)
+        if used.hidden:
+            raise OutOfDisk(f"{self._subject} made {used.hidden}, so what it wrote cannot be counted.")
+        if used.entries > most:
+            raise OutOfDisk(f"{self._subject} made more than {footprint.MAX_ENTRIES} files.")
+        nameless_bytes = footprint.nameless_bytes(self._directory, self._child.pid, alone=self._alone)
+        if used.bytes + nameless_bytes - self._inputs.bytes > self._limits.file_bytes:
+            raise OutOfDisk(f"{self._subject} wrote more than {self._limits.file_bytes >> 20} MiB to disk.")
+        if footprint.free_bytes(self._directory) < self._least_free_bytes:
+            raise OutOfDisk(f"{self._subject} was ended because the worker's disk is nearly full.")
 
     def _kill_orphan(self) -> None:
         """The zygote is gone. Linux has killed its children with it; elsewhere it is done here."""

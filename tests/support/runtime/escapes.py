@@ -81,6 +81,11 @@ def files(aim: dict[str, Any], directory: Path) -> Attempts:
         "hard link": lambda: os.link("order.json", "hard"),
         "hard link outside": lambda: os.link(secret, "hard"),
         "fifo": lambda: os.mkfifo("fifo"),
+        "a file without a name": lambda: os.open(".", os.O_TMPFILE | os.O_RDWR, 0o600),
+        "attributes of a file that may be read": lambda: _set_flags(python),
+        "the host's connections": lambda: Path("/proc/self/net/tcp").read_bytes(),
+        "the host's connections, of a thread": lambda: Path(f"/proc/self/task/{os.getpid()}/net/tcp").read_bytes(),
+        "the host's mounts": lambda: Path("/proc/self/mountinfo").read_bytes(),
         "memory without a mapping": lambda: os.memfd_create("x"),
     }
 
@@ -103,6 +108,7 @@ def processes(aim: dict[str, Any]) -> Attempts:
         "the worker's files": lambda: os.listdir(f"/proc/{worker}/fd"),
         "the list of processes": lambda: os.listdir("/proc"),
         "renice the worker": lambda: os.setpriority(os.PRIO_PROCESS, worker, 19),
+        "pin the worker to a core": lambda: os.sched_setaffinity(worker, [min(os.sched_getaffinity(0))]),
         "reschedule the worker": lambda: os.sched_setscheduler(worker, os.SCHED_OTHER, os.sched_param(0)),
     }
 
@@ -145,6 +151,11 @@ def raw_system_calls(aim: dict[str, Any]) -> Attempts:
         "read the worker's memory": lambda: syscall(310, worker, 0, 0, 0, 0, 0),
         "write the worker's memory": lambda: syscall(311, worker, 0, 0, 0, 0, 0),
         "System V shared memory": lambda: syscall(29, 0x70617265, 4096, 0o600),
+        "receive from a System V queue": lambda: syscall(70, 0, ctypes.create_string_buffer(64), 56, 0, 0o4000),
+        "send to a System V queue": lambda: syscall(69, 0, ctypes.create_string_buffer(64), 1, 0o4000),
+        "move a System V semaphore": lambda: syscall(65, 0, b"\0" * 6, 1),
+        "move a System V semaphore in time": lambda: syscall(220, 0, b"\0" * 6, 1, 0),
+        "open with unreadable flags": lambda: syscall(437, OUTSIDE, b".", ctypes.create_string_buffer(24), 24),
         "message queue": lambda: syscall(240, b"pare", 0, 0, 0),
         "mount": lambda: syscall(165, b"x", b"/pare-no-such-folder", b"tmpfs", 0, 0),
         "unshare": lambda: syscall(272, 0x10000000),
@@ -163,6 +174,13 @@ def syscall(*arguments: object) -> None:
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.syscall(*arguments) < 0:
         raise OSError(ctypes.get_errno(), "refused")
+
+
+def _set_flags(path: str) -> None:
+    """Set a file's attributes (FS_IOC_SETFLAGS) to what they are."""
+    with Path(path).open("rb") as file:
+        flags = fcntl.ioctl(file, 0x80086601, bytes(8))
+        fcntl.ioctl(file, 0x40086602, flags)
 
 
 def fork() -> None:

@@ -121,6 +121,41 @@ def fills_the_disk(order: WorkOrder, directory: Path, progress: Progress) -> Wor
     return result(order)
 
 
+def fills_files_without_a_name(order: WorkOrder, directory: Path, progress: Progress) -> WorkResult:
+    kept = []
+    for number in range(1000):
+        name = directory / f"part{number}"
+        kept.append(name.open("wb"))
+        name.unlink()
+        kept[-1].write(b"\x01" * (1 << 20))
+        kept[-1].flush()
+        time.sleep(0.02)
+    return result(order)
+
+
+def fills_mapped_files_without_a_name(order: WorkOrder, directory: Path, progress: Progress) -> WorkResult:
+    kept = []
+    for number in range(1000):
+        name = directory / f"part{number}"
+        with name.open("w+b") as file:
+            file.write(b"\x01" * (1 << 20))
+            file.flush()
+            kept.append(mmap.mmap(file.fileno(), 4096))
+        name.unlink()
+        time.sleep(0.02)
+    return result(order)
+
+
+def fills_the_disk_below_a_long_path(order: WorkOrder, directory: Path, progress: Progress) -> WorkResult:
+    for _ in range(22):
+        Path("d" * 200).mkdir()
+        os.chdir("d" * 200)
+    for number in range(1000):
+        Path(f"part{number}").write_bytes(b"\x01" * (1 << 20))
+        time.sleep(0.02)
+    return result(order)
+
+
 def writes_a_large_file(order: WorkOrder, directory: Path, progress: Progress) -> WorkResult:
     with (directory / "large").open("wb") as file:
         for _ in range(1000):

@@ -23,8 +23,9 @@ from worker.runtime.jail.syscalls import ARCHITECTURES, LAST_REVIEWED
 from worker.runtime.job_sandbox import JobSandbox
 
 linux = pytest.mark.skipif(platform.system() != "Linux", reason="only rlimits elsewhere")
-REFUSALS = {"EPERM", "EACCES", "ENOSYS", "EXDEV"}
-"""ENOSYS: calls that C libraries try first. EXDEV: Landlock's word for moving a file across its border."""
+REFUSALS = {"EPERM", "EACCES", "ENOSYS", "EXDEV", "ENOTTY", "ENOTSUP"}
+"""ENOSYS: calls that C libraries try first. ENOTTY, ENOTSUP: what file systems say that know no such thing.
+EXDEV: Landlock's word for moving a file across its border."""
 
 
 @pytest.fixture
@@ -147,7 +148,7 @@ def test_require_refuses_to_start_where_a_way_out_is_open(tmp_path: Path) -> Non
 @pytest.mark.parametrize("machine", ["x86_64", "aarch64"])
 def test_the_filter_decides_by_number_and_argument(machine: str) -> None:
     arch = ARCHITECTURES[machine]
-    program = filter_for(arch, pid=4242, unix_sockets=False)
+    program = filter_for(arch, pid=4242, cuda=False)
 
     def decide(number: int, *arguments: int, audit: int = arch.audit) -> str:
         return interpret(program, number, audit, arguments)
@@ -172,12 +173,39 @@ def test_the_filter_decides_by_number_and_argument(machine: str) -> None:
     assert decide({"x86_64": 59, "aarch64": 221}[machine]) == "errno 1"  # execve
     assert machine == "aarch64" or {decide(57), decide(58)} == {"errno 1"}  # fork, vfork
     assert decide({"x86_64": 9, "aarch64": 222}[machine]) == "allow"  # mmap
-    assert decide({"x86_64": 203, "aarch64": 122}[machine]) == "allow"  # sched_setaffinity, for thread pools
+    affinity = {"x86_64": 203, "aarch64": 122}[machine]
+    assert (decide(affinity, 0), decide(affinity, 4242)) == ("allow", "allow")  # for thread pools
+    assert decide(affinity, 4243) == "errno 1"  # another process's
+    assert decide(437) == "errno 38"  # openat2: its flags cannot be read
+    openat, o_tmpfile = {"x86_64": 257, "aarch64": 56}[machine], 0o20200000
+    assert decide(openat, 3, 0, 0o102) == "allow"
+    assert decide(openat, 3, 0, o_tmpfile | 2) == "errno 95"
+    assert machine == "aarch64" or decide(2, 0, o_tmpfile | 2) == "errno 95"
+    # All of System V's and POSIX's IPC: get, attach, control, send, receive, operate.
+    names = {"x86_64": [*range(29, 32), *range(64, 72), 220, *range(240, 246)], "aarch64": range(180, 198)}
+    assert {decide(number) for number in names[machine]} == {"errno 1"}
+
+
+@pytest.mark.parametrize("machine", ["x86_64", "aarch64"])
+@pytest.mark.parametrize("cuda", [False, True])
+def test_an_ioctl_asks_a_descriptor_and_changes_no_file(machine: str, *, cuda: bool) -> None:
+    arch = ARCHITECTURES[machine]
+    program = filter_for(arch, pid=1, cuda=cuda)
+
+    def decide(request: int) -> str:
+        return interpret(program, {"x86_64": 16, "aarch64": 29}[machine], arch.audit, (3, request))
+
+    assert {decide(request) for request in (0x5401, 0x541B, 0x5421, 0x5450, 0x5451)} == {"allow"}
+    attributes = (0x40086602, 0x401C5820, 0x40087602, 0x40049409, 0x5000940E, 0x50009401, 0x800C6613, 0x40806685)
+    terminals = (0x5412, 0x540E, 0x541C)  # TIOCSTI types for another process
+    assert {decide(request) for request in (*attributes, *terminals, 0x140086602)} == {"errno 25"}
+    nvidia = (0xC020462A, 0xC00846C9, 0x30000001, 27)
+    assert {decide(request) for request in nvidia} == {"allow" if cuda else "errno 25"}
 
 
 def test_a_cuda_child_may_make_a_unix_socket_but_not_connect_it() -> None:
     arch = ARCHITECTURES["x86_64"]
-    program = filter_for(arch, pid=1, unix_sockets=True)
+    program = filter_for(arch, pid=1, cuda=True)
 
     assert interpret(program, arch.socket, arch.audit, (1,)) == "allow"
     assert interpret(program, arch.socket, arch.audit, (2,)) == "errno 1"
@@ -196,6 +224,9 @@ def interpret(program: BpfProgram, number: int, audit: int, arguments: tuple[int
         opcode, if_true, if_false, value = code[at]
         if opcode == 0x20:
             accumulator = struct.unpack_from("=I", data, value)[0]
+            at += 1
+        elif opcode == 0x54:
+            accumulator &= value
             at += 1
         elif opcode == 0x06:
             return {0x7FFF0000: "allow", 0x80000000: "kill"}.get(value, f"errno {value & 0xFFFF}")

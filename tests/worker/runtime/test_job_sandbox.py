@@ -24,6 +24,11 @@ from tests.support.sizes import GIB, MIB
 from worker.runtime.errors import NotStarted
 from worker.runtime.job_sandbox import JobSandbox, Limits, Stopped
 
+linux = pytest.mark.skipif(sys.platform != "linux", reason="read from /proc")
+root = pytest.mark.skipif(
+    sys.platform != "linux" or not os.access("/proc/self/map_files", os.R_OK) or os.getuid() != 0,
+    reason="only root may look into mapped files",
+)
 SMALL = Limits(wall_s=60, memory_bytes=600 * MIB, file_bytes=8 * MIB)
 
 
@@ -176,7 +181,16 @@ def test_too_much_memory(bench: Bench, job: str) -> None:
     assert failure(bench, job, limits=SMALL).code == "worker.oom"
 
 
-@pytest.mark.parametrize("job", ["fills_the_disk", "writes_a_large_file"])
+@pytest.mark.parametrize(
+    "job",
+    [
+        "fills_the_disk",
+        "fills_the_disk_below_a_long_path",
+        "writes_a_large_file",
+        pytest.param("fills_files_without_a_name", marks=linux),
+        pytest.param("fills_mapped_files_without_a_name", marks=root),
+    ],
+)
 def test_too_much_disk(bench: Bench, job: str) -> None:
     assert failure(bench, job, limits=SMALL).code == "worker.disk"
 

@@ -32,7 +32,7 @@ def confine(directory: Path, allowed: limits.Limits, *, cuda: bool, environment:
     no_new_privs = tried("no_new_privs", privileges.no_new_privs)
     tried("capabilities", privileges.drop_capabilities)
     version = tried("landlock", lambda: landlock.confine(granted))
-    filtered = tried("seccomp", lambda: seccomp.confine(unix_sockets=cuda, programs=environment is not None))
+    filtered = tried("seccomp", lambda: seccomp.confine(cuda=cuda, programs=environment is not None))
     return Layers(
         rlimits=bool(rlimits),
         no_new_privs=bool(no_new_privs),

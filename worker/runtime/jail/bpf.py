@@ -26,6 +26,7 @@ class Opcode(IntEnum):
     JUMP_AT_LEAST = 0x35  # BPF_JMP | BPF_JGE | BPF_K
     JUMP_ANY_BIT = 0x45  # BPF_JMP | BPF_JSET | BPF_K
     RETURN = 0x06  # BPF_RET | BPF_K
+    AND = 0x54  # BPF_ALU | BPF_AND | BPF_K
 
 
 # struct seccomp_data { int nr; __u32 arch; __u64 instruction_pointer; __u64 args[6]; }
@@ -61,6 +62,10 @@ class BpfProgram:
         """Accumulator = the 32-bit word of seccomp_data at `offset`."""
         self._append(Opcode.LOAD_WORD, 0, 0, offset)
 
+    def keep_bits(self, mask: int) -> None:
+        """Accumulator &= mask."""
+        self._append(Opcode.AND, 0, 0, mask)
+
     def give(self, action: int) -> None:
         """End the filter with `action`."""
         self._append(Opcode.RETURN, 0, 0, action)
@@ -81,6 +86,12 @@ class BpfProgram:
     def when_at_least(self, value: int) -> Iterator[None]:
         """The block runs if the accumulator is `value` or more, unsigned."""
         with self._block(Opcode.JUMP_AT_LEAST, value, negated=False):
+            yield
+
+    @contextmanager
+    def unless_at_least(self, value: int) -> Iterator[None]:
+        """The block runs if the accumulator is less than `value`, unsigned."""
+        with self._block(Opcode.JUMP_AT_LEAST, value, negated=True):
             yield
 
     @contextmanager

@@ -6,7 +6,7 @@ A toolchain's process also sees its environment, and may run what lies there, th
 import sys
 from pathlib import Path
 
-from worker.runtime.jail.landlock import READ, RUN, USE_DEVICE, WORK, WRITE_DEVICE, Grant
+from worker.runtime.jail.landlock import LIST, READ, RUN, USE_DEVICE, WORK, WRITE_DEVICE, Grant
 
 SYSTEM = (
     "/usr",
@@ -35,6 +35,26 @@ SYSTEM = (
     "/dev/zero",
 )
 
+OWN = Path("/proc/self")
+OWN_PROCESS = (
+    "auxv",
+    "cgroup",
+    "cmdline",
+    "comm",
+    "environ",
+    "fd",
+    "fdinfo",
+    "limits",
+    "maps",
+    "smaps",
+    "smaps_rollup",
+    "stat",
+    "statm",
+    "status",
+)
+"""Of /proc/self. Not `net`, `mountinfo` and the like: they tell of the whole system, its connections above all, and
+`task`, which may be listed, holds them once more for each thread."""
+
 CUDA_READ = (
     "/proc/driver/nvidia",
     "/proc/driver/nvidia-caps",
@@ -60,8 +80,8 @@ def grants(directory: Path, *, cuda: bool, environment: Path | None = None) -> l
 
     `environment`: the virtual environment whose programs it may run.
     """
-    readable = [*(Path(path) for path in SYSTEM), Path("/proc/self").resolve(), *python()]
-    granted = [Grant(path, READ) for path in readable]
+    readable = [*(Path(path) for path in SYSTEM), *own_process(), *python()]
+    granted = [Grant(path, READ) for path in readable] + [Grant(OWN.resolve() / "task", LIST)]
     granted += [Grant(Path("/dev/null"), WRITE_DEVICE), Grant(directory, WORK)]
     if cuda:
         granted += [Grant(Path(path), READ) for path in CUDA_READ]
@@ -70,6 +90,11 @@ def grants(directory: Path, *, cuda: bool, environment: Path | None = None) -> l
         granted += [Grant(path, RUN) for path in (environment, (environment / "bin" / "python").resolve())]
         granted += [Grant(Path(path).resolve(), RUN) for path in LOADERS]
     return granted
+
+
+def own_process() -> list[Path]:
+    """What a process may read about itself."""
+    return [OWN.resolve() / name for name in OWN_PROCESS]
 
 
 def python() -> list[Path]:

@@ -45,6 +45,7 @@ class Access(IntFlag):
     IOCTL_DEV = 1 << 15
 
 
+LIST = Access.READ_DIR
 READ = Access.READ_FILE | Access.READ_DIR
 WORK = (
     READ

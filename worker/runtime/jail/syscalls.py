@@ -38,15 +38,26 @@ OTHER_PROCESSES: Final = {
     "move_pages": (279, 239),
     "setrlimit": (160, 164),
     # System V and POSIX IPC is shared by everything that runs as the same user, and no file system rule covers it.
+    # Its identifiers are small numbers, so whoever guesses one needs no call that gets it first.
     "shmget": (29, 194),
     "shmat": (30, 196),
     "shmctl": (31, 195),
+    "shmdt": (67, 197),
     "msgget": (68, 186),
+    "msgsnd": (69, 189),
+    "msgrcv": (70, 188),
     "msgctl": (71, 187),
     "semget": (64, 190),
+    "semop": (65, 193),
     "semctl": (66, 191),
+    "semtimedop": (220, 192),
     "mq_open": (240, 180),
     "mq_unlink": (241, 181),
+    "mq_timedsend": (242, 182),
+    "mq_timedreceive": (243, 183),
+    "mq_notify": (244, 184),
+    "mq_getsetattr": (245, 185),
+    "get_robust_list": (274, 100),  # addresses in another process
 }
 
 NETWORK: Final = {
@@ -161,6 +172,11 @@ class Architecture:
     prctl: int
     prlimit64: int
     fcntl: int
+    ioctl: int
+    open: int | None
+    openat: int
+    openat2: int
+    sched_setaffinity: int
     socket: int
     seccomp: int
     capset: int
@@ -182,6 +198,11 @@ ARCHITECTURES: Final = {
         prctl=157,
         prlimit64=302,
         fcntl=72,
+        ioctl=16,
+        open=2,
+        openat=257,
+        openat2=437,
+        sched_setaffinity=203,
         socket=41,
         seccomp=317,
         capset=126,
@@ -196,6 +217,11 @@ ARCHITECTURES: Final = {
         prctl=167,
         prlimit64=261,
         fcntl=25,
+        ioctl=29,
+        open=None,
+        openat=56,
+        openat2=437,
+        sched_setaffinity=122,
         socket=198,
         seccomp=277,
         capset=91,
