@@ -5,9 +5,9 @@ does not look whether an input or output is called so. Exported under names that
 """
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
-from onnx import GraphProto, NodeProto
+from onnx import GraphProto
 from torch import fx
 
 from app.spec.signature import TensorSpec
@@ -45,11 +45,42 @@ def give_names(graph: GraphProto, translated: fx.Graph, wanted: dict[str, str]) 
         used.add(renamed[name])
         if name in nodes:
             nodes[name].name = renamed[name]
+    rename_values(graph, renamed)
+
+
+def rename_values(graph: GraphProto, renamed: Mapping[str, str]) -> None:
+    """Give values other names wherever they occur, inside of control-flow nodes, too."""
     for inner in graphs(graph):
         for node in inner.node:
-            _rename(node, renamed)
+            node.input[:] = [renamed.get(name, name) for name in node.input]
+            node.output[:] = [renamed.get(name, name) for name in node.output]
         for value in (*inner.input, *inner.output, *inner.value_info, *inner.initializer):
             value.name = renamed.get(value.name, value.name)
+
+
+def taken_names(graph: GraphProto) -> set[str]:
+    """What a new value or node must not be called."""
+    return {*_names(graph), *(node.name for inner in graphs(graph) for node in inner.node)}
+
+
+def free_name(wanted: str, taken: set[str]) -> str:
+    """The wanted name, with a number where it is taken; it is taken from now on."""
+    name, number = wanted, 0
+    while name in taken:
+        number += 1
+        name = f"{wanted}/{number}"
+    taken.add(name)
+    return name
+
+
+def free_prefix(wanted: str, taken: set[str]) -> str:
+    """The wanted name, with a number where something is called "name/...": what begins so is free from now on."""
+    prefix, number = wanted, 0
+    while any(name.startswith(f"{prefix}/") for name in taken):
+        number += 1
+        prefix = f"{wanted}/{number}"
+    taken.add(f"{prefix}/")
+    return prefix
 
 
 def _names(graph: GraphProto) -> Iterator[str]:
@@ -57,8 +88,3 @@ def _names(graph: GraphProto) -> Iterator[str]:
         yield from (value.name for value in (*inner.input, *inner.output, *inner.value_info, *inner.initializer))
         for node in inner.node:
             yield from (*node.input, *node.output)
-
-
-def _rename(node: NodeProto, renamed: dict[str, str]) -> None:
-    node.input[:] = [renamed.get(name, name) for name in node.input]
-    node.output[:] = [renamed.get(name, name) for name in node.output]

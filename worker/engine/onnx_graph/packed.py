@@ -12,6 +12,7 @@ import numpy as np
 from onnx import GraphProto, ModelProto, TensorProto, helper, numpy_helper
 
 from worker.engine.onnx_graph.file import default_opset
+from worker.engine.onnx_graph.names import free_prefix, taken_names
 from worker.engine.onnx_graph.topological import sort_nodes
 from worker.engine.plan.layout import Layout
 from worker.engine.plan.packing import PLANES, pack
@@ -34,26 +35,29 @@ def store_packed(model: ModelProto, names: dict[str, int]) -> None:
     A width of `bits`, 2 to 7, holds -2**(bits-1) ... 2**(bits-1) - 1. Raises `ValueError` where a code does not fit.
     """
     graph = model.graph
-    stored = {tensor.name: tensor for tensor in graph.initializer}
+    stored, taken = {tensor.name: tensor for tensor in graph.initializer}, taken_names(graph)
     for name, bits in names.items():
         codes = numpy_helper.to_array(stored[name])
         if codes.dtype != np.int8:
             raise ValueError(f"{name} is not int8")
         graph.initializer.remove(stored[name])
-        add_signed(graph, name, codes, bits)
+        add_signed(graph, name, codes, bits, free_prefix(name, taken))
     require_opset(model)
     sort_nodes(graph)
 
 
-def add_signed(graph: GraphProto, name: str, codes: np.ndarray, bits: int) -> None:
-    """Add nodes that compute the value `name`: these int8 codes, of any shape, from packed bytes."""
+def add_signed(graph: GraphProto, name: str, codes: np.ndarray, bits: int, prefix: str) -> None:
+    """Add nodes that compute the value `name`: these int8 codes, of any shape, from packed bytes.
+
+    What they need is called `prefix`/...: see `free_prefix`.
+    """
     offset = 1 << (bits - 1)
     shifted = codes.astype(np.int16) + offset
     if shifted.min(initial=0) < 0 or shifted.max(initial=0) >= 2 * offset:
         raise ValueError(f"a code of {name} does not fit {bits} bits")
-    add_unsigned(graph, f"{name}/u", shifted.astype(np.uint8), bits)
-    add_node(graph, "Cast", [f"{name}/u"], f"{name}/i", to=TensorProto.INT8)
-    add_node(graph, "Sub", [f"{name}/i", shared_constant(graph, np.array(offset, np.int8))], name)
+    add_unsigned(graph, f"{prefix}/u", shifted.astype(np.uint8), bits)
+    add_node(graph, "Cast", [f"{prefix}/u"], f"{prefix}/i", to=TensorProto.INT8)
+    add_node(graph, "Sub", [f"{prefix}/i", shared_constant(graph, np.array(offset, np.int8))], name)
 
 
 def add_unsigned(graph: GraphProto, name: str, codes: np.ndarray, bits: int) -> None:
@@ -105,10 +109,10 @@ def shared_constant(graph: GraphProto, array: np.ndarray) -> str:
     return name
 
 
-def add_tensor(graph: GraphProto, matrix: str, name: str, layout: Layout) -> None:
+def add_tensor(graph: GraphProto, matrix: str, name: str, layout: Layout, prefix: str) -> None:
     """Add nodes that compute `name`: a weight in its own shape and order of axes, from its matrix."""
     shape = shared_constant(graph, np.array(layout.shape, np.int64))
-    value = add_node(graph, "Reshape", [matrix, shape], f"{name}/shaped" if layout.swapped else name)
+    value = add_node(graph, "Reshape", [matrix, shape], f"{prefix}/shaped" if layout.swapped else name)
     if layout.swapped:
         add_node(graph, "Transpose", [value], name, perm=layout.back)
 

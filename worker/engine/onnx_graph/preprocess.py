@@ -12,6 +12,13 @@ from onnxruntime.quantization.shape_inference import quant_pre_process
 
 from worker.engine.errors import LoadFailed
 from worker.engine.onnx_graph.file import bytes_on_disk, forget_origins, graphs, keep_used_domains, save
+from worker.engine.onnx_graph.normal_form import (
+    drop_defaults,
+    inputs_that_are_constants,
+    share_equal_weights,
+    share_transposed_tables,
+    write_biases_as_vectors,
+)
 
 LARGE_BYTES = 1_500_000_000
 """Beyond this, intermediate files keep tensors outside of the protobuf message (which shape inference enlarges)."""
@@ -23,13 +30,25 @@ def preprocess(source: Path, scratch: Path) -> Path:
     if not prepared.exists():
         prepared.parent.mkdir(parents=True, exist_ok=True)
         folded = prepared.with_name("folded.onnx")
-        _fold(source, folded)
+        _fold(_without_defaults(source, prepared.with_name("plain.onnx")), folded)
         model = onnx.load(folded)
         name_nodes(model)
+        write_biases_as_vectors(model.graph)
+        share_equal_weights(model.graph)
+        share_transposed_tables(model.graph)
         forget_origins(model)
         keep_used_domains(model)
         save(model, prepared)
     return prepared
+
+
+def _without_defaults(source: Path, plain: Path) -> Path:
+    """The file, or a copy in which no initializer is an input: the runtime folds nothing that a caller may set."""
+    if not inputs_that_are_constants(onnx.load(source, load_external_data=False).graph):
+        return source
+    model = onnx.load(source)
+    drop_defaults(model)
+    return save(model, plain)[0]
 
 
 def _fold(source: Path, folded: Path) -> None:

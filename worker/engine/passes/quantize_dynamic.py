@@ -10,7 +10,7 @@ from worker.engine.context import Changed, Context
 from worker.engine.model import Model
 from worker.engine.plan.errors import NothingToQuantize
 from worker.engine.plan.plan import DynamicPlan
-from worker.engine.plan.selection import is_plain_gemm, require_float32_weights, skipped_nodes
+from worker.engine.plan.selection import WEIGHTED, has_plain_weight, is_finite, require_float32_weights, skipped_nodes
 
 WEIGHTS: dict[str, tuple[int, ...]] = {
     "MatMul": (1,),
@@ -49,11 +49,15 @@ def quantize_dynamic(step: QuantizeDynamic, model: Model, context: Context) -> C
 
 def dynamically_quantizable(graph: GraphProto, skipped: frozenset[str]) -> tuple[str, ...]:
     """Names of the nodes to quantize, in graph order."""
-    floats = {tensor.name for tensor in graph.initializer if tensor.data_type == TensorProto.FLOAT}
+    floats = {
+        tensor.name: tensor
+        for tensor in graph.initializer
+        if tensor.data_type == TensorProto.FLOAT and is_finite(tensor)
+    }
 
     def weighted(node: NodeProto) -> bool:
         places = WEIGHTS.get(node.op_type, ())
         constant = all(place < len(node.input) and node.input[place] in floats for place in places)
-        return bool(places) and constant and (node.op_type != "Gemm" or is_plain_gemm(node))
+        return bool(places) and constant and (node.op_type not in WEIGHTED or has_plain_weight(node, floats))
 
     return tuple(node.name for node in graph.node if node.name not in skipped and weighted(node))

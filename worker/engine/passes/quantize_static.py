@@ -7,7 +7,8 @@ import onnx
 from app.spec.quantize import Budget, QuantizeStatic
 from worker.engine.context import Changed, Context, Fact
 from worker.engine.model import Model, new_folder
-from worker.engine.plan.activations import activations, clamped_by
+from worker.engine.plan.activations import activations
+from worker.engine.plan.clamps import clamped_by
 from worker.engine.plan.errors import NothingToQuantize
 from worker.engine.plan.plan import Range, StaticPlan
 from worker.engine.plan.selection import quantizable, require_float32_weights, skipped_nodes

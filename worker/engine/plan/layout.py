@@ -11,7 +11,7 @@ from onnx import GraphProto, NodeProto, TensorProto
 
 from app.spec.quantize import Skip
 from worker.engine.plan.errors import NothingToQuantize
-from worker.engine.plan.selection import is_plain_gemm, require_float32_weights, skipped_nodes
+from worker.engine.plan.selection import is_finite, is_plain_gemm, require_float32_weights, skipped_nodes
 
 SMALLEST = 512
 """Elements of a weight worth coding: scales and the nodes that unpack it take about a kilobyte."""
@@ -93,7 +93,7 @@ def weights_of(graph: GraphProto, skipped: Iterable[str] = ()) -> tuple[Weight, 
     floats = {
         tensor.name: tuple(tensor.dims)
         for tensor in graph.initializer
-        if tensor.data_type == TensorProto.FLOAT and prod(tensor.dims) >= SMALLEST
+        if tensor.data_type == TensorProto.FLOAT and prod(tensor.dims) >= SMALLEST and is_finite(tensor)
     }
     kept = {name for node in graph.node if node.name in skipped for name in node.input}
     weights: dict[str, Weight] = {}

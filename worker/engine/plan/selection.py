@@ -2,12 +2,14 @@
 
 import difflib
 import fnmatch
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
-from onnx import GraphProto, NodeProto, TensorProto, helper
+import numpy as np
+from onnx import GraphProto, NodeProto, TensorProto, helper, numpy_helper
 
 from app.spec.quantize import Skip
 from worker.engine.errors import EngineError
+from worker.engine.plan.clamps import CLAMPS, may_saturate
 from worker.engine.plan.errors import NothingToQuantize
 
 
@@ -20,8 +22,6 @@ class UnknownNode(EngineError):
 
 WEIGHTED = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
 """Operators with a weight operand, where nearly all time and size is."""
-
-CLAMPS = frozenset({"Relu", "Clip"})
 
 FOLLOWERS = frozenset(
     {
@@ -70,15 +70,15 @@ def quantizable(graph: GraphProto, skipped: Iterable[str]) -> tuple[str, ...]:
     convolutions through other followers, and a clamp directly behind a matrix product.
     """
     skipped = frozenset(skipped)
-    constants = {tensor.name: tensor.data_type for tensor in graph.initializer}
+    constants = {tensor.name: tensor for tensor in graph.initializer}
     from_convolution: set[str] = set()
     from_product: set[str] = set()
     chosen = []
     for node in graph.node:
-        if node.name in skipped or node.domain not in ("", "ai.onnx"):
+        if node.name in skipped or node.domain not in ("", "ai.onnx") or _needs_floats(node, constants):
             continue
         if node.op_type in WEIGHTED:
-            if constants.get(weight_of(node) or "") != TensorProto.FLOAT or not is_plain_gemm(node):
+            if not has_plain_weight(node, constants):
                 continue
             if node.op_type.startswith("Conv"):
                 from_convolution.update(node.output)
@@ -92,6 +92,61 @@ def quantizable(graph: GraphProto, skipped: Iterable[str]) -> tuple[str, ...]:
             continue
         chosen.append(node.name)
     return tuple(chosen)
+
+
+def _needs_floats(node: NodeProto, constants: Mapping[str, TensorProto]) -> bool:
+    """Whether codes or integer kernels would not do what a follower does."""
+    if node.op_type in CLAMPS:
+        return not may_saturate(node, constants)
+    return node.op_type == "AveragePool" and not has_integer_pool(node)
+
+
+def has_plain_weight(node: NodeProto, constants: Mapping[str, TensorProto]) -> bool:
+    """Whether the weight of a weighted operator is a float32 constant that has an 8-bit form."""
+    weight = constants.get(weight_of(node) or "")
+    if weight is None or weight.data_type != TensorProto.FLOAT or not is_plain_gemm(node):
+        return False
+    # A stack of matrices would want a scale for every column of each, which no kernel takes: one for the columns of
+    # all is refused (`QLinearMatMul`), one for everything loses most of the smaller matrices.
+    return (len(weight.dims) == 2 or node.op_type != "MatMul") and is_finite(weight)
+
+
+def is_finite(tensor: TensorProto) -> bool:
+    """Whether no value is infinite, as in tables of masks, or no number: such values have no code.
+
+    Of tensors whose data was not loaded nothing is known: True.
+    """
+    if tensor.data_location == TensorProto.EXTERNAL:
+        return True
+    return bool(np.isfinite(numpy_helper.to_array(tensor)).all())
+
+
+def has_integer_pool(node: NodeProto) -> bool:
+    """Whether ONNX Runtime's QLinearAveragePool (1.31.1) computes what an AveragePool does.
+
+    It knows no dilations, and divides by the size of the whole kernel where the last window hangs over the padding.
+    """
+    given = {entry.name: helper.get_attribute_value(entry) for entry in node.attribute}
+    overhangs = bool(given.get("ceil_mode", 0) and given.get("count_include_pad", 0))
+    return not overhangs and all(step == 1 for step in given.get("dilations", ()))
+
+
+def channel_axis(node: NodeProto, axes: int) -> int | None:
+    """The axis of a layer's weight that counts its outputs; None where scales cannot follow it.
+
+    A transposed convolution of groups has its outputs spread over two axes, [inputs, outputs / groups, ...]: a scale
+    along the second would be shared by a channel of every group, and its bias has no such scale.
+    """
+    given = {entry.name: helper.get_attribute_value(entry) for entry in node.attribute}
+    match node.op_type:
+        case "Conv":
+            return 0
+        case "ConvTranspose":
+            return 1 if given.get("group", 1) == 1 else None
+        case "Gemm":
+            return 0 if given.get("transB", 0) else 1
+        case _:
+            return axes - 1
 
 
 def _data(node: NodeProto) -> list[str]:

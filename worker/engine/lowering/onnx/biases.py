@@ -12,17 +12,19 @@ from onnx import GraphProto, NodeProto, TensorProto, numpy_helper
 
 from worker.engine.onnx_graph.index import GraphIndex, attributes
 from worker.engine.onnx_graph.layers import bias_of, shift_behind, weight_of
+from worker.engine.onnx_graph.names import free_name, taken_names
 
 
 def add_missing_biases(graph: GraphProto, nodes: Iterable[str]) -> None:
     """Give a zero bias to those of the convolutions and Gemms named that have none, to be corrected later."""
-    index, chosen = GraphIndex(graph), frozenset(nodes)
+    index, chosen, taken = GraphIndex(graph), frozenset(nodes), taken_names(graph)
     for node in graph.node:
         if node.name in chosen and node.op_type != "MatMul" and bias_of(node) is None:
             zero = np.zeros(weight_of(index, node).shape[:2], np.float32).reshape(-1)
-            graph.initializer.append(numpy_helper.from_array(zero, f"{node.name}/bias"))
+            name = free_name(f"{node.name}/bias", taken)
+            graph.initializer.append(numpy_helper.from_array(zero, name))
             del node.input[2:]
-            node.input.append(f"{node.name}/bias")
+            node.input.append(name)
 
 
 def correct_biases(lowered: GraphProto, original: GraphProto, means: Mapping[str, np.ndarray]) -> int:

@@ -1,16 +1,22 @@
 """A dynamic plan as an ONNX graph: integer matrix products behind DynamicQuantizeLinear."""
 
-from collections import Counter
-
+import numpy as np
 import onnx
-from onnx import GraphProto, ModelProto
+from onnx import GraphProto, ModelProto, NodeProto, numpy_helper
 from onnxruntime.quantization import QuantType
 from onnxruntime.quantization.onnx_quantizer import ONNXQuantizer
 from onnxruntime.quantization.quant_utils import QuantizationMode
 
 from worker.engine.lowering.onnx.profiles import Profile
+from worker.engine.lowering.onnx.tied import Codes, look_up_codes
+from worker.engine.onnx_graph.index import GraphIndex
+from worker.engine.onnx_graph.names import free_name, taken_names
+from worker.engine.onnx_graph.normal_form import share_transposed_tables
 from worker.engine.onnx_graph.topological import sort_nodes
 from worker.engine.plan.plan import DynamicPlan
+from worker.engine.plan.selection import is_plain_gemm
+
+PRODUCTS = frozenset({"Gemm", "MatMul"})
 
 
 def lower_dynamic(plan: DynamicPlan, profile: Profile) -> ModelProto:
@@ -20,9 +26,15 @@ def lower_dynamic(plan: DynamicPlan, profile: Profile) -> ModelProto:
     quantize_dynamic` does the same, but reads and writes files, and warns through the root logger.
     """
     model = onnx.load(plan.graph)
-    unshare_gemm_weights(model.graph)
+    transpose_gemm_weights(model.graph)
+    share_transposed_tables(model.graph)
     forget_shapes_of_weights(model.graph)
-    chosen = [node for node in model.graph.node if node.name in set(plan.nodes)]
+    products = {node.input[1] for node in model.graph.node if node.name in set(plan.nodes) and node.op_type in PRODUCTS}
+    chosen = [
+        node
+        for node in model.graph.node
+        if node.name in set(plan.nodes) and not (node.op_type == "Gather" and node.input[0] in products)
+    ]
     # The quantizer first replaces each Gemm by a MatMul and an Add, with new names.
     names = [f"{node.name}_MatMul" if node.op_type == "Gemm" else node.name for node in chosen]
     quantizer = ONNXQuantizer(
@@ -41,6 +53,12 @@ def lower_dynamic(plan: DynamicPlan, profile: Profile) -> ModelProto:
     )
     quantizer.quantize_model()
     lowered: ModelProto = quantizer.model.model
+    coded = {
+        name: Codes(value.q_name, value.scale_name, value.zp_name, axis=1)
+        for name, value in quantizer.quantized_value_map.items()
+        if name in products
+    }
+    look_up_codes(lowered.graph, coded)
     sort_nodes(lowered.graph)
     return lowered
 
@@ -53,19 +71,31 @@ def forget_shapes_of_weights(graph: GraphProto) -> None:
     graph.value_info.extend(kept)
 
 
-def unshare_gemm_weights(graph: GraphProto) -> None:
-    """Give a Gemm that transposes its weight a copy of its own where something else reads the weight, too.
+def transpose_gemm_weights(graph: GraphProto) -> None:
+    """Give Gemms that transpose their weight the transposed one, of which all that read the same have one.
 
-    The quantizer transposes such a weight in place "assuming it is not used by any other node": tied weights came
-    out wrong (onnxruntime 1.31, `onnx_model.py`, `__replace_gemm_with_matmul`).
+    The quantizer, which makes a MatMul of every Gemm, transposes such a weight in place "assuming it is not used by
+    any other node": tied weights came out wrong (onnxruntime 1.31, `onnx_model.py`, `__replace_gemm_with_matmul`).
     """
-    readers = Counter(name for node in graph.node for name in node.input)
     constants = {tensor.name: tensor for tensor in graph.initializer}
+    turned = {
+        node.name: flag
+        for node in graph.node
+        if node.op_type == "Gemm" and node.input[1] in constants and is_plain_gemm(node)
+        for flag in node.attribute
+        if flag.name == "transB" and flag.i
+    }
+    taken, index = taken_names(graph), GraphIndex(graph)
+    transposed: dict[str, str] = {}
     for node in graph.node:
-        transposes = any(entry.name == "transB" and entry.i for entry in node.attribute)
-        if node.op_type != "Gemm" or not transposes or readers[node.input[1]] < 2 or node.input[1] not in constants:
+        if node.name not in turned:
             continue
-        copy = graph.initializer.add()
-        copy.CopyFrom(constants[node.input[1]])
-        copy.name = f"{node.input[1]}/{node.name}"
-        node.input[1] = copy.name
+        name = node.input[1]
+        if name not in transposed:
+            values = np.ascontiguousarray(numpy_helper.to_array(constants[name]).T)
+            alone = all(reader.name in turned for reader in index.readers(name) or [NodeProto()])
+            transposed[name] = name if alone else free_name(f"{name}/transposed", taken)
+            tensor = constants[name] if alone else graph.initializer.add()
+            tensor.CopyFrom(numpy_helper.from_array(values, transposed[name]))
+        node.attribute.remove(turned[node.name])
+        node.input[1] = transposed[name]

@@ -3,15 +3,14 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import numpy as np
 import onnx
-from onnx import GraphProto, ModelProto, numpy_helper
+from onnx import GraphProto, ModelProto
 
 from worker.engine.lowering.onnx.profiles import PROFILES
-from worker.engine.lowering.onnx.quantized_graph import QuantizedConstant
 from worker.engine.lowering.onnx.static import quantized
+from worker.engine.plan.clamps import CLAMPS, bounds_of
 from worker.engine.plan.plan import StaticPlan
-from worker.engine.plan.selection import CLAMPS, WEIGHTED
+from worker.engine.plan.selection import WEIGHTED, channel_axis
 
 
 @dataclass(frozen=True)
@@ -25,7 +24,7 @@ class PlacedLayer:
     weight: str
     output: str
     axis: int
-    """Of the weight: numbers the output channels."""
+    """Of the weight: numbers the output channels; 0 where no axis does."""
 
 
 @dataclass(frozen=True)
@@ -45,17 +44,13 @@ def placement(plan: StaticPlan) -> Placement:
     graph = onnx.load(plan.graph).graph
     lowered = quantized(plan, PROFILES["x86"])
     scale_of = {activation.tensor: activation.scale_of for activation in lowered.activations}
-    layers = _layers(graph, lowered.constants, frozenset(plan.nodes))
+    layers = _layers(graph, frozenset(plan.nodes))
     return Placement(scale_of, layers, _bounds(graph, lowered.model, scale_of))
 
 
-def _layers(
-    graph: GraphProto, constants: Mapping[str, QuantizedConstant], chosen: frozenset[str]
-) -> tuple[PlacedLayer, ...]:
+def _layers(graph: GraphProto, chosen: frozenset[str]) -> tuple[PlacedLayer, ...]:
     return tuple(
-        PlacedLayer(
-            node.op_type, node.name, node.input[0], node.input[1], node.output[0], constants[node.input[1]].axis
-        )
+        PlacedLayer(node.op_type, node.name, node.input[0], node.input[1], node.output[0], channel_axis(node, 2) or 0)
         for node in graph.node
         if node.name in chosen and node.op_type in WEIGHTED
     )
@@ -65,12 +60,11 @@ def _bounds(graph: GraphProto, lowered: ModelProto, scale_of: Mapping[str, str])
     left = {node.name for node in lowered.graph.node}
     constants = {tensor.name: tensor for tensor in graph.initializer}
 
-    def bound(node: onnx.NodeProto, place: int, unbounded: float) -> float:
-        given = len(node.input) > place and node.input[place] in constants
-        return float(numpy_helper.to_array(constants[node.input[place]])) if given else unbounded
-
     return {
-        node.output[0]: (0.0, np.inf) if node.op_type == "Relu" else (bound(node, 1, -np.inf), bound(node, 2, np.inf))
+        node.output[0]: bounds
         for node in graph.node
-        if node.op_type in CLAMPS and node.name not in left and node.output[0] in scale_of
+        if node.op_type in CLAMPS
+        and node.name not in left
+        and node.output[0] in scale_of
+        and (bounds := bounds_of(node, constants)) is not None
     }

@@ -6,11 +6,13 @@ what it quantized, and never taken apart.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from onnx import ModelProto
 from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
 from onnxruntime.quantization.quant_utils import QuantizedValueType
+
+from worker.engine.onnx_graph.names import rename_values
 
 
 @dataclass(frozen=True)
@@ -58,9 +60,13 @@ class QuantizedGraph:
         return {activation.codes: activation.tensor for activation in self.activations}
 
 
-def quantized_graph(quantizer: QDQQuantizer) -> QuantizedGraph:
-    """Have the quantizer quantize, and read its record."""
+def quantized_graph(quantizer: QDQQuantizer, meanwhile: Mapping[str, str]) -> QuantizedGraph:
+    """Have the quantizer quantize, and read its record.
+
+    Tensors that have other names `meanwhile`, see `make_room`, have their own again.
+    """
     model: ModelProto = quantizer.quantize_model()
+    names = {other: name for name, other in meanwhile.items()}
     record = {tensor: entry.original for tensor, entry in quantizer.quantized_value_map.items()}
     constants = {
         tensor: QuantizedConstant(value.q_name, value.axis or 0)
@@ -79,4 +85,17 @@ def quantized_graph(quantizer: QDQQuantizer) -> QuantizedGraph:
         for node in model.graph.node
         if node.op_type == "QuantizeLinear" and node.input[0] in tensors
     )
-    return QuantizedGraph(model, quantized, constants)
+    rename_values(model.graph, names)
+    return QuantizedGraph(
+        model,
+        tuple(
+            replace(
+                entry,
+                tensor=names.get(entry.tensor, entry.tensor),
+                scale_of=names.get(entry.scale_of, entry.scale_of),
+                codes=names.get(entry.codes, entry.codes),
+            )
+            for entry in quantized
+        ),
+        {names.get(name, name): entry for name, entry in constants.items()},
+    )

@@ -11,6 +11,7 @@ import onnx
 from onnx import GraphProto, ModelProto, TensorProto
 
 from worker.engine.errors import PlanNotSupported
+from worker.engine.onnx_graph.names import free_prefix, taken_names
 from worker.engine.onnx_graph.opsets import with_opset
 from worker.engine.onnx_graph.packed import (
     add_constant,
@@ -33,30 +34,31 @@ INT4_OPSET = 21
 def lower_weights(plan: WeightsPlan) -> ModelProto:
     """The graph with packed weights that are unpacked by arithmetic."""
     model = onnx.load(plan.graph)
+    taken = taken_names(model.graph)
     remove_initializers(model.graph, set(plan.weights))
     for name, weight in plan.weights.items():
-        _add_arithmetic(model.graph, name, weight)
+        _add_arithmetic(model.graph, name, weight, free_prefix(name, taken))
     require_opset(model)
     sort_nodes(model.graph)
     return model
 
 
-def _add_arithmetic(graph: GraphProto, name: str, weight: CodedWeight) -> None:
+def _add_arithmetic(graph: GraphProto, name: str, weight: CodedWeight, prefix: str) -> None:
     """Nodes that compute the weight: (code - zero) * scale, then its own shape and order of axes."""
     grid, layout = weight.grid, weight.layout
-    add_unsigned(graph, f"{name}/codes", weight.codes, weight.bits)
-    value = add_node(graph, "Cast", [f"{name}/codes"], f"{name}/floats", to=TensorProto.FLOAT)
+    add_unsigned(graph, f"{prefix}/codes", weight.codes, weight.bits)
+    value = add_node(graph, "Cast", [f"{prefix}/codes"], f"{prefix}/floats", to=TensorProto.FLOAT)
     middle = np.array(grid.shape.middle, np.float32)
-    zero = shared_constant(graph, middle) if grid.zeros is None else _float32(graph, f"{name}/zeros", grid.zeros)
-    value = add_node(graph, "Sub", [value, zero], f"{name}/steps")
-    value = add_node(graph, "Mul", [value, _float32(graph, f"{name}/scales", grid.scales)], f"{name}/values")
+    zero = shared_constant(graph, middle) if grid.zeros is None else _float32(graph, f"{prefix}/zeros", grid.zeros)
+    value = add_node(graph, "Sub", [value, zero], f"{prefix}/steps")
+    value = add_node(graph, "Mul", [value, _float32(graph, f"{prefix}/scales", grid.scales)], f"{prefix}/values")
     rows, blocks, width = weight.codes.shape
     if blocks * width > layout.columns:
         flat = shared_constant(graph, np.array([rows, -1], np.int64))
-        value = add_node(graph, "Reshape", [value, flat], f"{name}/filled")
+        value = add_node(graph, "Reshape", [value, flat], f"{prefix}/filled")
         bounds = [shared_constant(graph, np.array([bound], np.int64)) for bound in (0, layout.columns, 1)]
-        value = add_node(graph, "Slice", [value, *bounds], f"{name}/matrix")
-    add_tensor(graph, value, name, layout)
+        value = add_node(graph, "Slice", [value, *bounds], f"{prefix}/matrix")
+    add_tensor(graph, value, name, layout, prefix)
 
 
 def _float32(graph: GraphProto, name: str, stored: np.ndarray) -> str:
@@ -77,6 +79,7 @@ def lower_weights_for_tensorrt(plan: WeightsPlan) -> ModelProto:
     if any(weight.bits == 4 for weight in plan.weights.values()):
         model = with_opset(model, INT4_OPSET, "A 4-bit weight")
     graph = model.graph
+    taken = taken_names(graph)
     operators = {name: node.op_type for node in graph.node for name in node.input if name in plan.weights}
     remove_initializers(graph, set(plan.weights))
     for name, weight in plan.weights.items():
@@ -87,9 +90,9 @@ def lower_weights_for_tensorrt(plan: WeightsPlan) -> ModelProto:
             )
         product = operators[name] in ("MatMul", "Gemm") and len(weight.layout.shape) == 2
         if weight.bits == 8 and weight.codes.shape[1] == 1 and (product or operators[name].startswith("Conv")):
-            _add_int8(graph, name, weight)
+            _add_int8(graph, name, weight, free_prefix(name, taken))
         elif weight.bits == 4 and product and _fills_blocks(weight):
-            _add_int4(graph, name, weight)
+            _add_int4(graph, name, weight, free_prefix(name, taken))
         else:
             add_constant(graph, name, weight.values())
     sort_nodes(graph)
@@ -107,21 +110,21 @@ def _fills_blocks(weight: CodedWeight) -> bool:
     return width in TENSORRT_BLOCKS and blocks * width == weight.layout.columns
 
 
-def _add_int8(graph: GraphProto, name: str, weight: CodedWeight) -> None:
+def _add_int8(graph: GraphProto, name: str, weight: CodedWeight, prefix: str) -> None:
     codes = (weight.codes.astype(np.int16) - weight.grid.shape.middle).astype(np.int8)
-    add_constant(graph, f"{name}/codes", weight.layout.tensor(codes))
-    add_constant(graph, f"{name}/scales", weight.grid.scale.reshape(-1))
-    add_constant(graph, f"{name}/zeros", np.zeros(len(codes), np.int8))
-    inputs = [f"{name}/codes", f"{name}/scales", f"{name}/zeros"]
+    add_constant(graph, f"{prefix}/codes", weight.layout.tensor(codes))
+    add_constant(graph, f"{prefix}/scales", weight.grid.scale.reshape(-1))
+    add_constant(graph, f"{prefix}/zeros", np.zeros(len(codes), np.int8))
+    inputs = [f"{prefix}/codes", f"{prefix}/scales", f"{prefix}/zeros"]
     add_node(graph, "DequantizeLinear", inputs, name, axis=weight.layout.axes[0])
 
 
-def _add_int4(graph: GraphProto, name: str, weight: CodedWeight) -> None:
+def _add_int4(graph: GraphProto, name: str, weight: CodedWeight, prefix: str) -> None:
     layout = weight.layout
     codes = (weight.codes.astype(np.int8) - weight.grid.shape.middle).astype(ml_dtypes.int4)
     scales = weight.grid.scale[:, :, 0].transpose(layout.back)
-    add_constant(graph, f"{name}/codes", layout.tensor(codes))
-    add_constant(graph, f"{name}/scales", np.ascontiguousarray(scales))
-    add_constant(graph, f"{name}/zeros", np.zeros(scales.shape, ml_dtypes.int4))
-    inputs = [f"{name}/codes", f"{name}/scales", f"{name}/zeros"]
+    add_constant(graph, f"{prefix}/codes", layout.tensor(codes))
+    add_constant(graph, f"{prefix}/scales", np.ascontiguousarray(scales))
+    add_constant(graph, f"{prefix}/zeros", np.zeros(scales.shape, ml_dtypes.int4))
+    inputs = [f"{prefix}/codes", f"{prefix}/scales", f"{prefix}/zeros"]
     add_node(graph, "DequantizeLinear", inputs, name, axis=layout.axes[1], block_size=weight.codes.shape[2])

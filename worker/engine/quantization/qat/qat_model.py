@@ -12,7 +12,8 @@ from app.spec.quantize import Skip
 from worker.engine.lowering.onnx.placement import Placement, placement
 from worker.engine.lowering.program.places import lost, nodes_by_value, product_at, split_bias
 from worker.engine.model import Model
-from worker.engine.plan.activations import activations, clamped_by
+from worker.engine.plan.activations import activations
+from worker.engine.plan.clamps import clamped_by
 from worker.engine.plan.errors import NothingToQuantize
 from worker.engine.plan.plan import Grid, Range, StaticPlan
 from worker.engine.plan.selection import quantizable, require_float32_weights, skipped_nodes

@@ -11,11 +11,12 @@ from onnx import GraphProto, ModelProto, NodeProto, helper, numpy_helper
 
 from worker.engine.lowering.onnx.biases import add_missing_biases, correct_biases
 from worker.engine.onnx_graph.file import save
-from worker.engine.onnx_graph.index import GraphIndex, attributes
+from worker.engine.onnx_graph.index import GraphIndex
 from worker.engine.onnx_graph.topological import sort_nodes
-from worker.engine.plan.activations import activations, clamped_by
+from worker.engine.plan.activations import activations
+from worker.engine.plan.clamps import clamped_by
 from worker.engine.plan.plan import Grid, Range, StaticPlan
-from worker.engine.plan.selection import WEIGHTED, quantizable
+from worker.engine.plan.selection import WEIGHTED, channel_axis, quantizable
 from worker.engine.quantization.sensitivity.rounding import grid_of, rounded
 from worker.engine.quantization.sensitivity.sweep import FLOAT, Choice, QuantizableLayer
 
@@ -162,19 +163,6 @@ class RoundableGraph:
             _round_value(model.graph, value, self._grid(value, bits))
         sort_nodes(model.graph)
         return save(model, path)[0]
-
-
-def channel_axis(node: NodeProto, axes: int) -> int:
-    """The axis of a layer's weight that counts its outputs, as ONNX Runtime's quantizer takes it."""
-    match node.op_type:
-        case "Conv":
-            return 0
-        case "ConvTranspose":
-            return 1
-        case "Gemm":
-            return 0 if attributes(node).get("transB", 0) else 1
-        case _:
-            return axes - 1
 
 
 def _layer(index: GraphIndex, node: NodeProto) -> QuantizableLayer:

@@ -7,7 +7,16 @@ from onnx import GraphProto, ModelProto, NodeProto, TensorProto
 from onnxruntime.quantization.registry import QDQRegistry, QLinearOpsRegistry
 
 from worker.engine.onnx_graph.sessions import ort
-from worker.engine.plan.selection import FOLLOWERS, OTHER_FLOATS, WEIGHTED, is_plain_gemm, quantizable, weight_of
+from worker.engine.plan.clamps import CLAMPS, may_saturate
+from worker.engine.plan.selection import (
+    FOLLOWERS,
+    OTHER_FLOATS,
+    WEIGHTED,
+    has_integer_pool,
+    is_plain_gemm,
+    quantizable,
+    weight_of,
+)
 
 SOURCE = f"onnxruntime.quantization {ort.__version__} registry, and the placement of quantize.static"
 FLOATS = frozenset({TensorProto.FLOAT, *OTHER_FLOATS})
@@ -41,17 +50,28 @@ class Quantizing:
 
     def _reason(self, node: NodeProto) -> str:
         if node.op_type in WEIGHTED:
-            if not is_plain_gemm(node):
-                return "Gemms with alpha, beta or transA have no integer form."
-            weight = weight_of(node) or ""
-            if weight not in self._constants:
-                return "Its weight is computed while the model runs."
-            return "Its weight is not float32." if self._constants[weight] != TensorProto.FLOAT else "It is left out."
+            return self._reason_of_layer(node)
+        if node.op_type in CLAMPS and not may_saturate(node, self._constants):
+            return "Its bounds leave zero out, which 8-bit codes always reach."
+        if node.op_type == "AveragePool" and not has_integer_pool(node):
+            return "The integer kernel knows neither dilations nor padding beyond which the last window hangs."
         if node.op_type in FOLLOWERS:
             return "It pays in integers between convolutions only, and its data comes from elsewhere."
         if node.op_type in registry():
             return "onnxruntime.quantization has an integer form, which costs more than it saves."
         return "onnxruntime.quantization has no integer form."
+
+    def _reason_of_layer(self, node: NodeProto) -> str:
+        if not is_plain_gemm(node):
+            return "Gemms with alpha, beta or transA have no integer form."
+        weight = self._constants.get(weight_of(node) or "")
+        if weight is None:
+            return "Its weight is computed while the model runs."
+        if weight.data_type != TensorProto.FLOAT:
+            return "Its weight is not float32."
+        if node.op_type == "MatMul" and len(weight.dims) != 2:
+            return "Its weight is no matrix."
+        return "Its weight has values that are infinite, or no numbers."
 
 
 @cache
@@ -60,5 +80,5 @@ def registry() -> frozenset[str]:
     return frozenset({*QDQRegistry, *QLinearOpsRegistry})
 
 
-def _constants(graph: GraphProto) -> dict[str, int]:
-    return {tensor.name: tensor.data_type for tensor in graph.initializer}
+def _constants(graph: GraphProto) -> dict[str, TensorProto]:
+    return {tensor.name: tensor for tensor in graph.initializer}
