@@ -98,7 +98,9 @@ class QuantizeStatic(Budgeted):
     )
     smooth_alpha: float = Field(0.5, ge=0, le=1, description="Share of the outliers' size that the weights take over.")
     bias_correction: bool = Field(
-        True, description="Take back by the biases how rounding the weights shifts the mean of each layer's outputs."
+        True,
+        description="Take back by the biases how rounding the weights shifts the mean of each layer's outputs, where "
+        "that brings the network's outputs on calibration rows nearer to the original's.",
     )
     samples: int = Field(512, ge=1, le=1_000_000, description="Calibration rows used at most.")
     narrowest: Literal["int8", "int4"] = Field(

@@ -1,7 +1,8 @@
 """ONNX Runtime as a function of named arrays, and the pairing of two models on the same rows."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -24,8 +25,11 @@ class PairedOutputs:
     labels: np.ndarray | None
 
 
-def runner(session: Session) -> Run:
-    """A function from inputs to outputs by name; arrays that are no input are ignored. Raises `ModelRunFailed`."""
+def runner(session: Session, constants: Mapping[str, np.ndarray] = MappingProxyType({})) -> Run:
+    """A function from inputs to outputs by name; arrays that are no input are ignored. Raises `ModelRunFailed`.
+
+    `constants` are given in place of initializers that are inputs as well, as they are at the time of each run.
+    """
     inputs = [node.name for node in session.get_inputs()]
     outputs = [node.name for node in session.get_outputs()]
 
@@ -35,7 +39,7 @@ def runner(session: Session) -> Run:
         except KeyError as missing:
             raise ModelRunFailed(f"The data has no array for input {missing}.") from missing
         try:
-            return dict(zip(outputs, session.run(outputs, wanted), strict=True))
+            return dict(zip(outputs, session.run(outputs, {**wanted, **constants}), strict=True))
         except Exception as error:  # pybind raises a class per status, all direct children of Exception
             raise ModelRunFailed(f"ONNX Runtime stopped: {str(error)[:500]}") from error
 

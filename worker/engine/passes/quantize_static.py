@@ -12,6 +12,7 @@ from worker.engine.plan.clamps import clamped_by
 from worker.engine.plan.errors import NothingToQuantize
 from worker.engine.plan.plan import Range, StaticPlan
 from worker.engine.plan.selection import quantizable, require_float32_weights, skipped_nodes
+from worker.engine.quantization.bias_choice import better_with
 from worker.engine.quantization.calibration import calibrate
 from worker.engine.quantization.rescaling.rewrite import rescale
 from worker.engine.quantization.sensitivity.report import (
@@ -60,6 +61,7 @@ def measure_plan(step: QuantizeStatic, model: Model, context: Context) -> tuple[
     plan = StaticPlan(
         rescaled.graph, ranges, step.observer, len(rows), nodes, step.per_channel, input_means=seen.input_means
     )
+    plan = replace(plan, input_means=better_with(plan, model.signature, context))
     return plan, {
         "observer": step.observer,
         "samples": len(rows),

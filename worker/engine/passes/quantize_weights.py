@@ -24,6 +24,7 @@ from worker.engine.plan.grids import (
 from worker.engine.plan.layout import Weight, chosen_weights
 from worker.engine.plan.packing import packed_bytes
 from worker.engine.plan.plan import WeightsPlan
+from worker.engine.plan.zeros import are_meant
 from worker.engine.quantization.errors import CalibrationFailed
 from worker.engine.quantization.sensitivity.report import (
     FILE,
@@ -162,16 +163,20 @@ def _uncompensated(step: QuantizeWeights, weights: Sequence[Weight], moments: Co
 
 
 def code(tensor: np.ndarray, weight: Weight, step: QuantizeWeights, moments: np.ndarray | None) -> CodedWeight:
-    """The codes of a float32 weight. A pruned one has a symmetric grid, unless another was asked for."""
+    """The codes of a float32 weight. A pruned one has a symmetric grid, unless another was asked for.
+
+    Zeros that are meant stay zero on any grid.
+    """
     pruned = step.symmetric is None and int(np.count_nonzero(tensor)) < (1 - SPARSE) * tensor.size
     block = step.block or (None if step.bits == 8 else DEFAULT_BLOCK)
-    shape = GridShape(step.bits, block, symmetric=pruned or not step.may_shift_zero)
+    zeros = are_meant(tensor)
+    shape = GridShape(step.bits, block, symmetric=pruned or not step.may_shift_zero, keeps_zero=zeros)
     fit = fit_least_squares if shape.symmetric else FITS[step.method]
     matrix = weight.layout.matrix(tensor)
     grid = fit(matrix, shape)
     if moments is None:
         return coded(matrix, weight.layout, grid)
-    return compensated(matrix, weight.layout, grid, moments)
+    return compensated(matrix, weight.layout, grid, moments, keep_zeros=zeros)
 
 
 def described(weight: Weight, before: np.ndarray, after: CodedWeight) -> report.StoredWeight:

@@ -28,6 +28,8 @@ class GridShape:
     """Weights with a scale of their own, at most; None: a whole row."""
     symmetric: bool
     """Zero has the code 2**(bits-1), and stays exactly zero."""
+    keeps_zero: bool = False
+    """Zero has a code in grids that are not symmetric, too, and stays exactly zero."""
 
     @property
     def highest(self) -> int:
@@ -154,6 +156,9 @@ def _ends(blocks: np.ndarray, shape: GridShape) -> Ends:
     else:
         scale = (high - low) / np.float32(shape.highest)
         zero = -low / np.where(scale > 0, scale, 1)
+        if shape.keeps_zero:
+            zero = np.clip(np.rint(zero), low < 0, shape.highest - (high > 0))
+            scale = np.maximum(-low / np.maximum(zero, 1), high / np.maximum(shape.highest - zero, 1))
     return np.where(scale > np.finfo(np.float32).tiny, scale, np.float32(1)), zero
 
 
@@ -177,4 +182,4 @@ def _half_quadratic(blocks: np.ndarray, shape: GridShape) -> Ends:
         sparse = np.sign(error) * np.maximum(size - size ** (HQQ_NORM - 1) / penalty, 0)
         zero = (codes - (steps - sparse)).mean(axis=2, keepdims=True)
         penalty *= HQQ_GROWTH
-    return scale, best
+    return scale, np.clip(np.rint(best), 0, shape.highest) if shape.keeps_zero else best

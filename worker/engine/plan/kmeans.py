@@ -5,9 +5,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from worker.engine.plan.partition import Sums, best_edges
+from worker.engine.plan.zeros import are_meant
 
 BINS = 1 << 16
-"""Between the smallest and the largest value. Within one, 1/65536 of the range, values are not told apart."""
+"""Between the smallest and the largest value. Within one, values are not told apart."""
+ORDINARY = 32.0
+"""Half of the widths between the quartiles within which bins are equally wide; further out they become wider."""
 BINS_PER_VALUE = 4
 """A small group has no use for more."""
 SMOOTHED = 1 / 256
@@ -17,8 +20,10 @@ CELLS, CELLS_PER_CLUSTER = 1024, 16
 ROUNDS = 300
 STILL = 1e-7
 """Movement of every centroid, as a share of the range, that counts as none."""
-SPARSE = 0.25
-"""Share of zeros from which a tensor counts as pruned: zero gets a centroid of its own."""
+FEWEST = 4
+"""Clusters of which zero gets one where zeros are meant; of fewer only if most values are zero."""
+SAMPLE = 1 << 18
+"""Values that tell how wide a tensor's distribution is."""
 
 
 def cluster(values: np.ndarray, clusters: int) -> tuple[np.ndarray, np.ndarray]:
@@ -27,7 +32,8 @@ def cluster(values: np.ndarray, clusters: int) -> tuple[np.ndarray, np.ndarray]:
     The best partition of some thousand cells, which dynamic programming finds, then Lloyd's algorithm on the bins,
     where sums over a cluster are differences of prefix sums: 25 M weights take 1 to 2 seconds. A cell is an equal share
     of the cube root of the density, as the best clusters are where there are many (W. R. Bennett, Spectra of Quantized
-    Signals, 1948). Values that are few are kept as they are.
+    Signals, 1948). Values that are few are kept as they are. Bins are equally wide where nearly all values are, and
+    those further out have a width in proportion to their distance, so that one outlier does not take all bins.
     """
     flat = values.reshape(-1).astype(np.float32, copy=False)
     few = _distinct(flat, clusters)
@@ -35,7 +41,7 @@ def cluster(values: np.ndarray, clusters: int) -> tuple[np.ndarray, np.ndarray]:
         table, places = few
         return _filled(table, clusters), places.astype(np.uint8).reshape(values.shape)
     nonzero = flat != 0
-    if np.count_nonzero(nonzero) < (1 - SPARSE) * flat.size:
+    if are_meant(flat) and (clusters >= FEWEST or not np.median(flat)):
         return _around_zero(flat, nonzero, clusters, values.shape)
     table, places = _best(flat, clusters)
     return table, places.reshape(values.shape)
@@ -68,15 +74,41 @@ def _filled(table: np.ndarray, clusters: int) -> np.ndarray:
 
 
 @dataclass(frozen=True)
-class _Histogram(Sums):
-    """Prefix sums over bins of equal width."""
+class _Axis:
+    """Where a value lies among the bins: in proportion to it around the middle, to its logarithm further out."""
 
+    middle: float
+    reach: float
+    """Up to which distance from the middle bins are equally wide."""
+
+    @classmethod
+    def of(cls, flat: np.ndarray) -> "_Axis":
+        """For these values."""
+        first, middle, third = np.quantile(flat[:: max(1, flat.size // SAMPLE)], [0.25, 0.5, 0.75]).astype(np.float64)
+        farthest = max(float(flat.max()) - middle, middle - float(flat.min()))
+        reach = ORDINARY * (third - first) / 2
+        return cls(middle, reach if 0 < reach < farthest else farthest)
+
+    def at(self, values: np.ndarray) -> np.ndarray:
+        """The places of values, of the same dtype, that grow with them; equal to the distance within reach."""
+        away = values - values.dtype.type(self.middle)
+        beyond = np.abs(away) > self.reach
+        if beyond.any():
+            away[beyond] = np.sign(away[beyond]) * self.reach * (1 + np.log(np.abs(away[beyond]) / self.reach))
+        return away
+
+
+@dataclass(frozen=True)
+class _Histogram(Sums):
+    """Sums over bins of equal width on an axis."""
+
+    axis: _Axis
     low: float
     per_unit: float
 
     def edges(self, centroids: np.ndarray) -> np.ndarray:
         """The first bin of each cluster, and the end: halfway between neighbours."""
-        halfway = ((centroids[1:] + centroids[:-1]) / 2 - self.low) * self.per_unit + 0.5
+        halfway = (self.axis.at((centroids[1:] + centroids[:-1]) / 2) - self.low) * self.per_unit + 0.5
         bins = len(self.counts) - 1
         return np.concatenate([[0], np.clip(halfway, 0, bins).astype(np.int64), [bins]])
 
@@ -84,15 +116,17 @@ class _Histogram(Sums):
 def _best(flat: np.ndarray, clusters: int) -> tuple[np.ndarray, np.ndarray]:
     # Count the values in bins, and keep prefix sums of their counts, sums and squares.
     bins = int(min(BINS, max(16 * clusters, BINS_PER_VALUE * flat.size)))
-    low, high = float(flat.min()), float(flat.max())
+    axis = _Axis.of(flat)
+    along = axis.at(flat)
+    low, high = float(along.min()), float(along.max())
     per_unit = (bins - 1) / (high - low)
-    places = ((flat - np.float32(low)) * np.float32(per_unit)).astype(np.int32)
+    places = ((along - np.float32(low)) * np.float32(per_unit)).astype(np.int32)
     np.clip(places, 0, bins - 1, out=places)
     counts = np.bincount(places, minlength=bins).astype(np.float64)
     sums = np.bincount(places, weights=flat, minlength=bins)
     squares = np.divide(sums**2, counts, out=np.zeros(bins), where=counts > 0)
     whole = Sums.of(counts, sums, squares)
-    seen = _Histogram(whole.counts, whole.sums, whole.squares, low, per_unit)
+    seen = _Histogram(whole.counts, whole.sums, whole.squares, axis, low, per_unit)
     # Find the best partition of the cells, then let each centroid settle among single bins.
     cells = _cells(counts, max(CELLS, CELLS_PER_CLUSTER * clusters))
     edges = cells[best_edges(seen.at(cells), clusters)]

@@ -11,7 +11,11 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Sums:
-    """Prefix sums over bins of the number of values, of the values and of their squares, a 0 first."""
+    """Prefix sums over bins of the number of values, of the values and of their squares.
+
+    They are 0 where half of the values lie on either side, not at the first bin: a sum over bins is a difference, which
+    would lose the many small values behind one that is huge.
+    """
 
     counts: np.ndarray
     sums: np.ndarray
@@ -20,7 +24,9 @@ class Sums:
     @classmethod
     def of(cls, *bins: np.ndarray) -> "Sums":
         """Of the number, the sum and the sum of squares in each bin."""
-        return cls(*(np.concatenate([[0.0], np.cumsum(part)]) for part in bins))
+        counted = np.cumsum(bins[0])
+        middle = int(np.searchsorted(counted, counted[-1] / 2))
+        return cls(*(_summed_from(part, middle) for part in bins))
 
     def at(self, edges: np.ndarray) -> "Sums":
         """Of the larger bins between these edges, the first and the last edge included."""
@@ -36,6 +42,12 @@ class Sums:
         count, total = (part[ends] - part[starts] for part in (self.counts, self.sums))
         error: np.ndarray = self.squares[ends] - self.squares[starts] - total**2 / np.maximum(count, 1)
         return error
+
+
+def _summed_from(bins: np.ndarray, middle: int) -> np.ndarray:
+    """Sums of the bins from `middle` to each edge, negative for the edges before it."""
+    before, behind = -np.cumsum(bins[:middle][::-1])[::-1], np.cumsum(bins[middle:])
+    return np.concatenate([before, [0.0], behind])
 
 
 def best_edges(seen: Sums, clusters: int) -> np.ndarray:

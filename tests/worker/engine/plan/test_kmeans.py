@@ -50,3 +50,32 @@ def test_an_outlier_does_not_take_the_resolution() -> None:
     values[0] = 1000
     table, places = cluster(values, 17)
     assert np.square(table[places] - values)[1:].mean() < 1.2 * alone
+
+
+@pytest.mark.parametrize("outlier", [1e5, -1e5, 1e30, -3e38])
+def test_an_outlier_does_not_ruin_the_others(outlier: float) -> None:
+    values = np.random.default_rng(0).normal(size=4096).astype(np.float32)
+    alone = squared_error(values, 15)
+    values[7] = outlier
+    table, places = cluster(values, 16)
+    ordinary = np.delete(table[places] - values, 7)
+
+    assert np.square(ordinary).mean() < 1.15 * alone
+    assert table[places[7]] == np.float32(outlier)
+
+
+def test_outliers_on_both_sides_share_what_is_left() -> None:
+    values = np.random.default_rng(0).standard_t(1.2, size=50_000).astype(np.float32)
+    table, places = cluster(values, 64)
+    theirs = KMeans(64, n_init=1, random_state=0).fit(values[:, None]).inertia_ / values.size
+    assert np.square(table[places] - values, dtype=np.float64).mean() <= 1.05 * theirs
+
+
+@pytest.mark.parametrize("share", [0.01, 0.1, 0.24])
+@pytest.mark.parametrize("clusters", [4, 16, 256])
+def test_a_few_zeros_that_were_pruned_stay_zero(share: float, clusters: int) -> None:
+    generator = np.random.default_rng(0)
+    values = generator.normal(size=(64, 100)).astype(np.float32)
+    values[generator.random(values.shape) < share] = 0
+    table, places = cluster(values, clusters)
+    assert np.array_equal(table[places] == 0, values == 0)

@@ -5,10 +5,11 @@ layer is linear, so the shift is the weight's error times the mean of what meets
 error is that of the weights as this graph rounds them, be it to 8 bits or to 7.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 
 import numpy as np
-from onnx import GraphProto, NodeProto, TensorProto, numpy_helper
+from onnx import GraphProto, NodeProto, TensorProto, helper, numpy_helper
 
 from worker.engine.onnx_graph.index import GraphIndex, attributes
 from worker.engine.onnx_graph.layers import bias_of, shift_behind, weight_of
@@ -33,17 +34,50 @@ def correct_biases(lowered: GraphProto, original: GraphProto, means: Mapping[str
     `original` is the float graph it was made from, `means` what meets each weight on average, float64
     `[groups, inputs of a group, kernel]`, by the node's name. Returns the number of layers corrected.
     """
-    exact, rounded = GraphIndex(original), GraphIndex(lowered)
-    before = {node.name: node for node in original.node if node.name in means}
-    corrected = 0
-    for node in lowered.node:
-        weight = dequantized(rounded, node.input[1]) if node.name in before else None
-        if weight is None:
-            continue
-        error = weight_of(exact, before[node.name], weight) - weight_of(exact, before[node.name])
-        shift = np.einsum("goik,gik->go", error, means[node.name]).reshape(-1)
-        corrected += _subtract(rounded, node, shift)
+    index, corrected = GraphIndex(lowered), 0
+    for node, shift in _shifts(index, original, means):
+        corrected += _subtract(index, node, shift)
     return corrected
+
+
+@dataclass(frozen=True)
+class OpenBias:
+    """A bias that can be given to a graph when it runs."""
+
+    name: str
+    """Of the input."""
+    corrected: np.ndarray
+    """float32: the bias less the shift."""
+
+
+def open_biases(lowered: GraphProto, original: GraphProto, means: Mapping[str, np.ndarray]) -> dict[str, OpenBias]:
+    """Make the biases that `correct_biases` would change inputs, with what they are now as a default; by node."""
+    index, taken = GraphIndex(lowered), taken_names(lowered)
+    opened = {}
+    for node, shift in _shifts(index, original, means):
+        place = _bias_place(index, node)
+        bias = None if place is None else dequantized(index, place[0].input[place[1]])
+        if place is None or bias is None:
+            continue
+        name = free_name(f"{node.name}/open_bias", taken)
+        default = numpy_helper.from_array(bias.astype(np.float32), name)
+        lowered.initializer.append(default)
+        lowered.input.append(helper.make_tensor_value_info(name, default.data_type, bias.shape))
+        place[0].input[place[1]] = name
+        opened[node.name] = OpenBias(name, (bias - shift).astype(np.float32))
+    return opened
+
+
+def _shifts(
+    lowered: GraphIndex, original: GraphProto, means: Mapping[str, np.ndarray]
+) -> Iterator[tuple[NodeProto, np.ndarray]]:
+    """The layers whose weight was rounded, with the shift of each output's mean."""
+    exact, before = GraphIndex(original), {node.name: node for node in original.node if node.name in means}
+    for node in list(lowered.graph.node):
+        weight = dequantized(lowered, node.input[1]) if node.name in before else None
+        if weight is not None:
+            error = weight_of(exact, before[node.name], weight) - weight_of(exact, before[node.name])
+            yield node, np.einsum("goik,gik->go", error, means[node.name]).reshape(-1)
 
 
 def dequantized(index: GraphIndex, value: str) -> np.ndarray | None:
@@ -67,12 +101,18 @@ def dequantized(index: GraphIndex, value: str) -> np.ndarray | None:
     return (codes - zero) * scale
 
 
-def _subtract(index: GraphIndex, node: NodeProto, shift: np.ndarray) -> bool:
-    """Subtract from a layer's bias, be it float, 32-bit integer, or an Add behind a MatMul; whether there is one."""
+def _bias_place(index: GraphIndex, node: NodeProto) -> tuple[NodeProto, int] | None:
+    """Who reads a layer's bias, and where: the layer itself, or an Add behind a MatMul."""
     place: tuple[NodeProto, int] | None = (node, 2)
     if node.op_type == "MatMul":
         place = shift_behind(index, node.output[0])
-    if place is None or len(place[0].input) <= place[1]:
+    return None if place is None or len(place[0].input) <= place[1] else place
+
+
+def _subtract(index: GraphIndex, node: NodeProto, shift: np.ndarray) -> bool:
+    """Subtract from a layer's bias, be it of floats or of 32-bit integers; whether there is one."""
+    place = _bias_place(index, node)
+    if place is None:
         return False
     reader, position = place
     name = reader.input[position]

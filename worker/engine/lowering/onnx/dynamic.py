@@ -8,9 +8,10 @@ from onnxruntime.quantization.onnx_quantizer import ONNXQuantizer
 from onnxruntime.quantization.quant_utils import QuantizationMode
 
 from worker.engine.lowering.onnx.profiles import Profile
+from worker.engine.lowering.onnx.quantizer_names import make_room
 from worker.engine.lowering.onnx.tied import Codes, look_up_codes
 from worker.engine.onnx_graph.index import GraphIndex
-from worker.engine.onnx_graph.names import free_name, taken_names
+from worker.engine.onnx_graph.names import free_name, rename_values, taken_names
 from worker.engine.onnx_graph.normal_form import share_transposed_tables
 from worker.engine.onnx_graph.topological import sort_nodes
 from worker.engine.plan.plan import DynamicPlan
@@ -37,6 +38,7 @@ def lower_dynamic(plan: DynamicPlan, profile: Profile) -> ModelProto:
     ]
     # The quantizer first replaces each Gemm by a MatMul and an Add, with new names.
     names = [f"{node.name}_MatMul" if node.op_type == "Gemm" else node.name for node in chosen]
+    meanwhile = make_room(model.graph)
     quantizer = ONNXQuantizer(
         model,
         plan.per_channel,
@@ -56,9 +58,10 @@ def lower_dynamic(plan: DynamicPlan, profile: Profile) -> ModelProto:
     coded = {
         name: Codes(value.q_name, value.scale_name, value.zp_name, axis=1)
         for name, value in quantizer.quantized_value_map.items()
-        if name in products
+        if name in {meanwhile.get(product, product) for product in products}
     }
     look_up_codes(lowered.graph, coded)
+    rename_values(lowered.graph, {other: name for name, other in meanwhile.items()})
     sort_nodes(lowered.graph)
     return lowered
 

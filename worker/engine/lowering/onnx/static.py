@@ -9,7 +9,7 @@ from onnx import GraphProto, ModelProto, NodeProto
 from onnxruntime.quantization.calibrate import CalibrationMethod, TensorData, TensorsData
 from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
 
-from worker.engine.lowering.onnx.biases import add_missing_biases, correct_biases
+from worker.engine.lowering.onnx.biases import OpenBias, add_missing_biases, correct_biases, open_biases
 from worker.engine.lowering.onnx.clamps import kept_clamps
 from worker.engine.lowering.onnx.floats import keep_floats
 from worker.engine.lowering.onnx.grids import limit_codes, limit_weights, narrow_weights, overrides
@@ -39,6 +39,20 @@ def quantized(plan: StaticPlan, profile: Profile) -> QuantizedGraph:
 
     Raises `NothingToQuantize`.
     """
+    lowered = _placed(plan, profile)
+    if plan.input_means:
+        correct_biases(lowered.model.graph, onnx.load(plan.graph).graph, plan.input_means)
+    return lowered
+
+
+def with_open_biases(plan: StaticPlan, profile: Profile) -> tuple[ModelProto, dict[str, OpenBias]]:
+    """The graph with its biases as inputs, and those by layer that would be corrected. Raises `NothingToQuantize`."""
+    model = _placed(plan, profile).model
+    return model, open_biases(model.graph, onnx.load(plan.graph).graph, plan.input_means)
+
+
+def _placed(plan: StaticPlan, profile: Profile) -> QuantizedGraph:
+    """The graph with codes and scales, and the biases as they were. Raises `NothingToQuantize`."""
     model = onnx.load(plan.graph)
     nodes = _nodes(plan, model.graph, profile)
     add_missing_biases(model.graph, plan.input_means)
@@ -70,8 +84,6 @@ def quantized(plan: StaticPlan, profile: Profile) -> QuantizedGraph:
     lowered = quantized_graph(quantizer, meanwhile)
     limit_codes(lowered, grids, profile)
     limit_weights(lowered, grids)
-    if plan.input_means:
-        correct_biases(lowered.model.graph, onnx.load(plan.graph).graph, plan.input_means)
     return lowered
 
 
@@ -79,7 +91,7 @@ def _coded(graph: GraphProto) -> dict[str, Codes]:
     """The quantized matrices, by their float values."""
     dims = {tensor.name: len(tensor.dims) for tensor in graph.initializer}
     return {
-        node.output[0]: Codes(*node.input, attributes(node).get("axis", 1) % 2)
+        node.output[0]: Codes(node.input[0], node.input[1], node.input[2], attributes(node).get("axis", 1) % 2)
         for node in graph.node
         if node.op_type == "DequantizeLinear" and dims.get(node.input[0]) == 2 and len(node.input) == 3
     }

@@ -12,12 +12,14 @@ LAZY = 128
 """Columns after which the rest of a row takes over their errors, in one product."""
 
 
-def compensated(matrix: np.ndarray, layout: Layout, grid: BlockGrid, moments: np.ndarray) -> CodedWeight:
+def compensated(
+    matrix: np.ndarray, layout: Layout, grid: BlockGrid, moments: np.ndarray, *, keep_zeros: bool = False
+) -> CodedWeight:
     """Codes of float32 `[rows, columns]`, column by column: what rounding one changes, the others take back.
 
     E. Frantar et al., GPTQ: Accurate Post-Training Quantization for Generative Pre-trained Transformers, 2022.
     `moments` is the sum of x x^T over inputs x, `[columns, columns]`. Columns with the largest inputs go first; the
-    grids stay as they are. All inputs are those of the float model.
+    grids stay as they are, and zeros, if they are to be kept. All inputs are those of the float model.
     """
     width = grid.shape.width(layout.columns)
     # Columns in the order of their inputs' size, and what each error does to the columns behind it.
@@ -26,6 +28,7 @@ def compensated(matrix: np.ndarray, layout: Layout, grid: BlockGrid, moments: np
     rest = torch.from_numpy(matrix[:, order].astype(np.float32))
     scale, zero = (np.broadcast_to(part, grid.scales.shape)[:, :, 0] for part in (grid.scale, grid.zero))
     scales, zeros = (torch.from_numpy(np.ascontiguousarray(part[:, order // width])) for part in (scale, zero))
+    kept = rest == 0 if keep_zeros else None
     codes = torch.empty_like(rest)
     # Round column by column; within a stretch its columns take over each error at once, the rest all of them together.
     for start in range(0, layout.columns, LAZY):
@@ -34,6 +37,8 @@ def compensated(matrix: np.ndarray, layout: Layout, grid: BlockGrid, moments: np
         for place, column in enumerate(range(start, end)):
             value, s, z = part[:, place], scales[:, column], zeros[:, column]
             code = (value / s + z).round().clamp(0, grid.shape.highest)
+            if kept is not None:
+                code = torch.where(kept[:, column], z, code)
             codes[:, column] = code
             error = (value - (code - z) * s) / factor[column, column]
             part[:, place:] -= error[:, None] * factor[column, column:end]
