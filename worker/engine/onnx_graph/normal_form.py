@@ -79,6 +79,19 @@ def share_equal_weights(graph: GraphProto) -> None:
         rename_values(graph, renamed)
 
 
+def copy_shared_weights(graph: GraphProto) -> None:
+    """Give every node that reads a weight one of its own, to be changed for it alone."""
+    weights, taken = {tensor.name: tensor for tensor in _weights(graph)}, taken_names(graph)
+    read: set[str] = set()
+    for node in graph.node:
+        for place, name in enumerate(node.input):
+            if name in weights and name in read:
+                copy = graph.initializer.add()
+                copy.CopyFrom(weights[name])
+                copy.name = node.input[place] = free_name(f"{name}/{node.name}", taken)
+            read.add(name)
+
+
 def share_transposed_tables(graph: GraphProto) -> None:
     """Make a table for look-ups, that a matrix product has transposed, of the product's weight: both are one then.
 

@@ -10,6 +10,7 @@ from worker.engine.context import Context, Fact
 from worker.engine.data.rows import Rows
 from worker.engine.onnx_graph.file import save
 from worker.engine.onnx_graph.index import GraphIndex
+from worker.engine.onnx_graph.normal_form import copy_shared_weights, share_equal_weights
 from worker.engine.quantization.rescaling import equalization, smoothing
 from worker.engine.quantization.rescaling.equalization import equalize, find_pairs
 from worker.engine.quantization.rescaling.smoothing import find_groups, smooth
@@ -34,6 +35,7 @@ def rescale(prepared: Path, step: QuantizeStatic, rows: Rows, context: Context, 
     if not (step.equalize or step.smooth):
         return Rescaled(prepared)
     model = onnx.load(prepared)
+    copy_shared_weights(model.graph)
     index = GraphIndex(model.graph)
     pairs = find_pairs(index) if step.equalize else ()
     groups = find_groups(index) if step.smooth else ()
@@ -54,5 +56,6 @@ def rescale(prepared: Path, step: QuantizeStatic, rows: Rows, context: Context, 
     if step.smooth:
         smoothed = smooth(index, groups, seen, alpha=step.smooth_alpha)
         facts |= {"smoothed_groups": smoothed.groups, "largest_smoothing": smoothed.largest}
+    share_equal_weights(model.graph)
     graph = save(model, folder / "rescaled.onnx")[0] if pairs or groups else prepared
     return Rescaled(graph, facts)
