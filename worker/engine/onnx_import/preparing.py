@@ -7,7 +7,7 @@ from worker.engine.onnx_graph.upgrading import upgraded
 from worker.engine.onnx_import.folding import fold, fold_sizes
 from worker.engine.onnx_import.graph import STANDARD, Graph, read_graph
 from worker.engine.onnx_import.operators.table import OPERATORS
-from worker.engine.onnx_import.patterns.table import INTEGERS, PATTERNS, recognise
+from worker.engine.onnx_import.patterns.table import PARTS, PATTERNS, recognise
 
 
 def prepared(model: ModelProto) -> Graph:
@@ -18,7 +18,7 @@ def prepared(model: ModelProto) -> Graph:
     graph = read_graph(model)
     graph.drop_unread()
     fold_sizes(graph, shapes)
-    recognise(graph, INTEGERS, ranks)
+    recognise(graph, PARTS, ranks)
     fold(graph)
     fold_sizes(graph, shapes)
     fold(graph)

@@ -78,7 +78,7 @@ def skip_layer_norm(call: Call) -> tuple[Tensor, ...]:
     total = call.tensor(0) + call.tensor(1)
     total = total + call.tensor(4) if call.has(4) else total
     normal = _normal(call, total, call.tensor(2), call.optional(3))
-    return normal, _mean(total), _deviation(call, total), total
+    return normal, *_statistics(call, total), total
 
 
 def skip_rms_norm(call: Call) -> tuple[Tensor, ...]:
@@ -87,11 +87,22 @@ def skip_rms_norm(call: Call) -> tuple[Tensor, ...]:
     total = total + call.tensor(3) if call.has(3) else total
     scale, epsilon = call.tensor(2), call.get("epsilon", EPSILON)
     normal = functional.rms_norm(total, [total.shape[-1]], scale, epsilon)
+    if not _asks_for_statistics(call):
+        return normal, total, total, total
     return normal, _mean(total), torch.rsqrt(total.square().mean(-1, keepdim=True) + epsilon), total
 
 
 def _normal(call: Call, value: Tensor, scale: Tensor, bias: Tensor | None) -> Tensor:
     return functional.layer_norm(value, [value.shape[-1]], scale, bias, call.get("epsilon", EPSILON))
+
+
+def _asks_for_statistics(call: Call) -> bool:
+    """Whether the second or third output is read; what is there in their place otherwise is not."""
+    return any(call.node.outputs[1:3])
+
+
+def _statistics(call: Call, value: Tensor) -> tuple[Tensor, Tensor]:
+    return (_mean(value), _deviation(call, value)) if _asks_for_statistics(call) else (value, value)
 
 
 def _mean(value: Tensor) -> Tensor:

@@ -214,7 +214,16 @@ def gelu(call: Call) -> Tensor:
 
 def swish(call: Call) -> Tensor:
     """`x sigmoid(alpha x)`."""
-    value, alpha = call.tensor(0), call.get("alpha", 1.0)
+    return swish_of(call.tensor(0), call.get("alpha", 1.0))
+
+
+def quick_gelu(call: Call) -> Tensor:
+    """The same; ONNX Runtime calls SiLU so, too."""
+    return swish_of(call.tensor(0), call.get("alpha", 1.702))
+
+
+def swish_of(value: Tensor, alpha: float) -> Tensor:
+    """`value sigmoid(alpha value)`."""
     return functional.silu(value) if alpha == 1.0 else value * torch.sigmoid(value * alpha)
 
 
@@ -354,6 +363,6 @@ CONVERTERS: dict[str, Converter] = {
     "Where": where,
     "Xor": binary(xor),
     "com.microsoft.Gelu": unary(functional.gelu),
-    "com.microsoft.QuickGelu": lambda call: call.tensor(0) * torch.sigmoid(call.tensor(0) * call.get("alpha", 1.702)),
+    "com.microsoft.QuickGelu": quick_gelu,
 }
 """By operator."""

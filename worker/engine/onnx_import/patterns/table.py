@@ -3,15 +3,20 @@
 from collections.abc import Callable
 
 from worker.engine.onnx_import.graph import Graph, Node
-from worker.engine.onnx_import.patterns import activations, attention, layers, norms, quantized_layers
+from worker.engine.onnx_import.patterns import activations, attention, fused, layers, norms, quantized_layers
 from worker.engine.onnx_import.patterns.view import Ranks, View
 
 Pattern = Callable[[Node, View], Node | tuple[Node, ...] | None]
 """What stands in place of a node that ends the pattern; None if it does not. The nodes before it stay: what is not
 read any more is dropped afterwards."""
 
-INTEGERS: tuple[Pattern, ...] = (quantized_layers.integer_layer, quantized_layers.weight_in_bits)
-"""Before constants are folded: they leave weights to be computed."""
+PARTS: tuple[Pattern, ...] = (
+    quantized_layers.integer_layer,
+    quantized_layers.weight_in_bits,
+    fused.product,
+    fused.bias_before_gelu,
+)
+"""Operators that are taken apart, before constants are folded: they leave weights to be computed."""
 PATTERNS: tuple[Pattern, ...] = (
     norms.layer_norm,
     norms.bias_of_norm,
