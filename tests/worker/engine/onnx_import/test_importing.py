@@ -12,6 +12,7 @@ from onnx import GraphProto, NodeProto, TensorProto, helper, numpy_helper
 
 from app.admission import admit_model
 from tests.support.engine.onnx_exports import imported, operators
+from worker.engine.onnx_graph.export import export_onnx
 from worker.engine.onnx_import.errors import ImportDiffers, NotConstant, OperatorNotImported, SizesFixed
 from worker.engine.onnx_import.importing import module_of
 from worker.engine.onnx_import.proof import require_same
@@ -19,7 +20,7 @@ from worker.engine.onnx_import.reference import examples_of
 
 FLOAT, INT = TensorProto.FLOAT, TensorProto.INT64
 RANDOM = np.random.default_rng(0)
-Sizes = Sequence[int | str]
+Sizes = Sequence[int | str | None]
 
 
 def a_file(
@@ -166,6 +167,24 @@ def test_an_old_file_is_upgraded(tmp_path: Path) -> None:
     x = torch.randn(3, 8)
 
     assert torch.equal(model(x)[0], x.clamp(-0.5, 0.5))
+
+
+def test_what_was_imported_is_exported_again(tmp_path: Path) -> None:
+    """Numbers before tensors, and padding of a varying size, in forms that PyTorch's exporter knows."""
+    nodes = [
+        helper.make_node("Mul", ["two", "x"], ["a"]),
+        helper.make_node("Sub", ["two", "a"], ["b"]),
+        helper.make_node("Div", ["two", "b"], ["c"]),
+        helper.make_node("Add", ["two", "c"], ["d"]),
+        helper.make_node("Pad", ["d", "ends"], ["e"], mode="reflect"),
+        helper.make_node("Pad", ["e", "ends"], ["y"], mode="wrap"),
+    ]
+    tensors = {"two": np.array(2, np.float32), "ends": np.array([0, 3, 0, 2])}
+    sizes: dict[str, Sizes] = {"x": ["batch", "length"]}
+    program = imported(a_file(tmp_path / "again.onnx", nodes, tensors, sizes, {"y": ["batch", None]}, opset=19))
+
+    export_onnx(program, tmp_path / "exported.onnx", threads=1, seed=0)
+    assert (tmp_path / "exported.onnx").exists()
 
 
 def test_an_operator_without_a_form_is_named(tmp_path: Path) -> None:

@@ -41,6 +41,8 @@ def binary(function: Callable[[Any, Any], Any]) -> Converter:
 
     def convert(call: Call) -> Any:
         first, second = aligned(call)
+        if not isinstance(first, Tensor) and function in TURNED:  # converters want the tensor first
+            return widened(TURNED[function], second, first)
         return widened(function, first, second)
 
     return convert
@@ -290,6 +292,21 @@ def bit_cast(call: Call) -> Tensor:
     """The same bytes in another type."""
     return call.tensor(0).view(call.dtype("to", torch.float32))
 
+
+def _divide_into(divisor: Tensor, number: Any) -> Tensor:
+    if not divisor.is_floating_point():
+        return divide(torch.full_like(divisor, number), divisor)
+    inverse = torch.reciprocal(divisor)
+    return inverse if number == 1 else inverse * number
+
+
+TURNED: dict[Callable[..., Any], Callable[[Tensor, Any], Tensor]] = {
+    torch.add: torch.add,
+    torch.mul: torch.mul,
+    torch.sub: torch.rsub,
+    divide: _divide_into,
+}
+"""The same function with its operands in the other order."""
 
 CONVERTERS: dict[str, Converter] = {
     "Abs": unary(torch.abs),

@@ -158,6 +158,11 @@ def _places(mode: str, size: Size, before: Size, after: Size) -> Tensor:
     places = torch.arange(-before, size + after)
     if mode == "edge":
         return places.clamp(0, size - 1)
+    if is_symbolic_number(size):  # less than a size at each end
+        if mode == "wrap":
+            return torch.where(places < 0, places + size, torch.where(places >= size, places - size, places))
+        turned = places.abs()
+        return torch.where(turned >= size, 2 * (size - 1) - turned, turned)
     if mode == "wrap":
         return places % size
     period = max(2 * (size - 1), 1)
