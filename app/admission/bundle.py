@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import BinaryIO
 
 from app.admission.errors import AdmissionError, Broken, Inflating
-from app.admission.names import is_litter
+from app.admission.member_names import is_litter
 from app.admission.onnx import OnnxFile, read_onnx
 from app.admission.onnx_tensors import External
 from app.admission.zipped import Archive, Member

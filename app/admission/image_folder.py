@@ -14,7 +14,7 @@ import numpy as np
 
 from app.admission.errors import AdmissionError, Broken, NoRows, TooManyMembers
 from app.admission.image_head import MAX_PIXELS, ImageHead, NotAnImage, read_head
-from app.admission.names import is_litter
+from app.admission.member_names import is_litter
 from app.admission.sniff import Kind
 from app.admission.tarred import walk_tar
 from app.admission.zipped import DEFLATED, STORED, Directory, Member

@@ -19,7 +19,7 @@ from app.admission.errors import (
     UnsupportedModel,
 )
 from app.admission.keras import is_keras, read_h5, read_keras
-from app.admission.names import require_safe_name
+from app.admission.member_names import require_safe_name
 from app.admission.onnx import read_onnx
 from app.admission.pt2 import is_legacy_pt2, is_pt2, read_pt2, refuse_legacy_pt2
 from app.admission.sniff import Kind, sniff

@@ -10,7 +10,7 @@ from typing import BinaryIO
 import numpy as np
 
 from app.admission.errors import Broken, TooManyMembers
-from app.admission.names import UnsafeMember, require_safe_name
+from app.admission.member_names import UnsafeMember, require_safe_name
 from app.admission.zipped import MAX_MEMBERS, STORED, Member
 
 BLOCK = 512

@@ -9,7 +9,7 @@ from typing import Any, BinaryIO
 
 from app.admission import bounded_json
 from app.admission.errors import AdmissionError, Broken, TooComplex
-from app.admission.names import is_litter
+from app.admission.member_names import is_litter
 from app.admission.zipped import Archive, Member
 from app.spec.tokenize import Tokenize, TokenizerInfo
 

@@ -16,7 +16,7 @@ from typing import BinaryIO
 import numpy as np
 
 from app.admission.errors import Broken, Inflating, TooManyMembers
-from app.admission.names import require_safe_name
+from app.admission.member_names import require_safe_name
 
 MAX_MEMBERS = 20_000
 DIRECTORY_BYTES_EACH = 420

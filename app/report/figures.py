@@ -7,7 +7,8 @@ from typing import Literal
 
 from app.report.words import GIVEN, NO_STEPS
 from app.spec.devices import Provenance
-from app.spec.figures import MetricChange, Outcome
+from app.spec.figures import MetricChange
+from app.spec.outcome import Outcome
 from app.spec.report import (
     Cell,
     LatencyChange,

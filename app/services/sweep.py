@@ -9,7 +9,7 @@ from itertools import islice
 
 from sqlalchemy.orm import Session
 
-from app.db import agent_tasks, checkpoints, jobs, keys, uploads, workers
+from app.db import agent_tasks, checkpoints, jobs, references, uploads, workers
 from app.db.database import Database
 from app.services.agent_errors import AgentLost
 from app.services.errors import WorkerLost
@@ -81,7 +81,7 @@ class Sweeper(PeriodicTask):
         old = (stored.key for stored in self._store.list("") if stored.modified < before)
         while batch := list(islice(old, KEYS_PER_QUERY)):
             with self._database.read() as session:
-                orphans = keys.unreferred(session, batch)
+                orphans = references.unreferred(session, batch)
             for key in orphans:
                 self._store.delete(key)
             removed += len(orphans)

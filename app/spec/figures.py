@@ -1,22 +1,11 @@
 """Figures that reports are made of, and where they come from."""
 
-from typing import Literal
-
 from pydantic import Field
 
 from app.spec.base import Frozen
 from app.spec.devices import Provenance
 from app.spec.metrics import METRICS, Metric, MetricName
-
-Outcome = Literal["gain", "loss", "noise"]
-"""What a difference is; `noise`: it may be none at all, so that nothing is claimed of it."""
-
-
-def outcome_of(low: float, high: float) -> Outcome:
-    """Of an amount gained whose 95 % interval this is: zero within it is noise."""
-    if low > 0:
-        return "gain"
-    return "loss" if high < 0 else "noise"
+from app.spec.outcome import Outcome, outcome_of
 
 
 class MetricChange(Frozen):

@@ -11,7 +11,8 @@ from app.spec.base import ArtifactId, Frozen, Sha256, renamed
 from app.spec.device_report import DeviceRun
 from app.spec.devices import Provenance
 from app.spec.failure import Failure
-from app.spec.figures import Distribution, MetricChange, Outcome, outcome_of
+from app.spec.figures import Distribution, MetricChange
+from app.spec.outcome import Outcome, outcome_of
 from app.spec.signature import ModelFormat
 from app.spec.targets import Target
 

@@ -6,7 +6,7 @@ from uuid import UUID
 import pytest
 from sqlalchemy import update
 
-from app.db import agent_tasks, agents, jobs, keys
+from app.db import agent_tasks, agents, jobs, references
 from app.db.database import Database
 from app.db.tables import Agent, AgentTask, AgentTaskFile
 from app.db.types import from_now
@@ -157,11 +157,11 @@ def test_files_are_kept_while_the_task_is_unfinished_and_old_tasks_are_forgotten
     database: Database, agent: UUID, task: UUID
 ) -> None:
     with database.read() as session:
-        assert keys.unreferred(session, ["agent-files/rows"]) == set()
+        assert references.unreferred(session, ["agent-files/rows"]) == set()
     take(database, agent)
     finish(database, agent, task, 1)
     with database.write() as session:
-        assert keys.unreferred(session, ["agent-files/rows"]) == {"agent-files/rows"}
+        assert references.unreferred(session, ["agent-files/rows"]) == {"agent-files/rows"}
         long_ago = from_now(-agent_tasks.KEPT_SECONDS - 1)
         session.execute(update(AgentTask).where(AgentTask.id == task).values(finished_at=long_ago))
     with database.write() as session:

@@ -5,7 +5,7 @@ from uuid import UUID
 import pytest
 from sqlalchemy import select, update
 
-from app.db import checkpoints, jobs, keys
+from app.db import checkpoints, jobs, references
 from app.db.database import Database
 from app.db.tables import Artifact, Checkpoint, Job
 from app.db.types import from_now
@@ -44,7 +44,7 @@ def test_the_newest_version_counts_and_names_the_one_it_replaces(database: Datab
     assert kept(database, job) == {"epoch": "checkpoints/epoch-b"}
     with database.read() as session:
         both = ["checkpoints/epoch-a", "checkpoints/epoch-b"]
-        assert keys.unreferred(session, both) == {"checkpoints/epoch-a"}
+        assert references.unreferred(session, both) == {"checkpoints/epoch-a"}
 
 
 def test_what_is_of_no_more_use_goes_with_what_replaces_it(database: Database, job: UUID) -> None:
@@ -111,4 +111,4 @@ def test_a_failed_job_keeps_its_files_for_a_week(database: Database, job: UUID) 
 
     assert kept(database, job) == {}
     with database.read() as session:
-        assert keys.unreferred(session, ["checkpoints/step-1.pt2-a"]) == set()  # the artifact still shows it
+        assert references.unreferred(session, ["checkpoints/step-1.pt2-a"]) == set()  # the artifact still shows it

@@ -2,7 +2,8 @@
 
 import pytest
 
-from app.spec.figures import MetricChange, outcome_of
+from app.spec.figures import MetricChange
+from app.spec.outcome import outcome_of
 from app.spec.report import NOTICEABLE_GROWTH_BYTES, Size
 from tests.support.reports import latency
 

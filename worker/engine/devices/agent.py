@@ -11,8 +11,8 @@ from worker.engine.devices.agent_task import Answered, ask
 from worker.engine.devices.errors import AnswersMissing, FormatNotRun
 from worker.engine.devices.recording import loaded
 from worker.engine.devices.trial import Trial
+from worker.engine.measure.intervals import ratio_of_medians
 from worker.engine.measure.latency import NS_PER_MS, distribution
-from worker.engine.measure.noise import ratio_of_medians
 from worker.engine.targets.toolchain_runtime import ToolchainRuntime
 
 DEADLINE_S = 1800.0

@@ -5,8 +5,8 @@ import numpy as np
 from app.spec.evaluate import Latency
 from app.spec.figures import Distribution
 from app.spec.report import LatencyChange
+from worker.engine.measure.intervals import ratio_of_medians
 from worker.engine.measure.machine import load_average
-from worker.engine.measure.noise import ratio_of_medians
 from worker.engine.measure.running import Arrays
 from worker.engine.measure.runtime import Runtime
 

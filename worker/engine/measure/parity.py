@@ -10,7 +10,7 @@ from app.spec.report import OutputParity
 from app.spec.units import counted
 from worker.engine.measure.class_axes import probability_axis
 from worker.engine.measure.errors import OutputMissing
-from worker.engine.measure.noise import effective_rows, ratio_margin, share_interval
+from worker.engine.measure.intervals import effective_rows, ratio_margin, share_interval
 from worker.engine.measure.running import PairedOutputs
 
 LARGEST_DB = 300.0

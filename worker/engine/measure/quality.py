@@ -8,7 +8,7 @@ from app.spec.evaluate import Limits
 from app.spec.figures import MetricChange
 from app.spec.report import OutputParity
 from worker.engine.measure import phrases
-from worker.engine.measure.noise import count_to_tell
+from worker.engine.measure.intervals import count_to_tell
 
 ROUNDING_DB = 60.0
 """Float32 in another order of sums lies above 100 dB; a wrong operator lies below 30. What lies above this has lost

@@ -21,10 +21,11 @@ from worker.engine.torch_program.architectures import build
 from worker.engine.torch_program.program import Program
 from worker.engine.training.distillation import DistillationLoss, projection
 from worker.engine.training.features import FEATURE, tapped
-from worker.engine.training.logits import squashed_outputs
 from worker.engine.training.loop import train
 from worker.engine.training.losses import label_loss, learning_output
-from worker.engine.training.teachers import Answers, Teacher, TeacherMismatch
+from worker.engine.training.squashed_outputs import squashed_outputs
+from worker.engine.training.teacher_answers import Answers
+from worker.engine.training.teachers import Teacher, TeacherMismatch
 
 
 class StudentMismatch(EngineError):

@@ -17,10 +17,11 @@ from worker.engine.quantization.qat.qat_model import fold, plan_with, qat_model_
 from worker.engine.quantization.qat.report import chart_of, notes, parity_facts, table_of
 from worker.engine.quantization.qat.scales import activation_grids, widths_of
 from worker.engine.training.distillation import DistillationLoss
-from worker.engine.training.logits import squashed_outputs
 from worker.engine.training.loop import train
 from worker.engine.training.losses import Loss, label_loss, learning_output
-from worker.engine.training.teachers import Answers, Teacher, TeacherMismatch
+from worker.engine.training.squashed_outputs import squashed_outputs
+from worker.engine.training.teacher_answers import Answers
+from worker.engine.training.teachers import Teacher, TeacherMismatch
 
 
 def quantize_aware(step: QuantizeAware, model: Model, context: Context) -> Changed:

@@ -12,8 +12,8 @@ from app.spec.scores import TOKEN_AXES, class_axis
 from worker.engine.data.batches import Batch
 from worker.engine.errors import EngineError
 from worker.engine.training.features import FEATURE
-from worker.engine.training.logits import Squash, as_logits
 from worker.engine.training.losses import Loss, Outputs
+from worker.engine.training.squashed_outputs import Squash, as_logits
 from worker.engine.training.teachers import ANSWER
 
 

@@ -30,11 +30,11 @@ from worker.engine.training.checkpoint import (
 )
 from worker.engine.training.device import Precision, placed, random_devices
 from worker.engine.training.errors import NanLoss
-from worker.engine.training.logits import squashed_outputs
 from worker.engine.training.losses import Loss, Outputs, Score, evaluate, learning_output
 from worker.engine.training.optimizer import Parameters, masks, optimizer_of, parameter_groups, rate_factor
 from worker.engine.training.result import Trained
 from worker.engine.training.rows import batch_size, epoch_order, split
+from worker.engine.training.squashed_outputs import squashed_outputs
 
 
 class NothingToAugment(EngineError):

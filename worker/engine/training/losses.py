@@ -19,7 +19,7 @@ from worker.engine.data.rows import Rows
 from worker.engine.errors import EngineError
 from worker.engine.torch_program.program import Program
 from worker.engine.training.errors import NanLoss
-from worker.engine.training.logits import Squash, as_logits, squashed_outputs
+from worker.engine.training.squashed_outputs import Squash, as_logits, squashed_outputs
 
 
 class LabelsMismatch(EngineError):

@@ -7,7 +7,7 @@ import pytest
 from app.spec.evaluate import Limits, OutputLimits
 from app.spec.figures import Distribution, MetricChange
 from app.spec.report import LatencyChange, OutputParity, Size
-from worker.engine.measure.noise import share_interval
+from worker.engine.measure.intervals import share_interval
 from worker.engine.measure.verdict import Figures, judge
 
 

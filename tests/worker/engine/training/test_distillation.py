@@ -11,7 +11,8 @@ from app.spec.distill import FeatureMatch
 from tests.support.engine.trainings import digits_rows, training_context
 from worker.engine.data.batches import Batch, Source
 from worker.engine.training.distillation import FeatureMismatch, dist, feature_distance, kd, kd_standardized, projection
-from worker.engine.training.teachers import ANSWER, Answers
+from worker.engine.training.teacher_answers import Answers
+from worker.engine.training.teachers import ANSWER
 
 PAIR = FeatureMatch(student="a", teacher="b")
 

@@ -23,10 +23,10 @@ from worker.engine.torch_program.modes import training_mode
 from worker.engine.torch_program.program import Program
 from worker.engine.training.augmentation import augmented
 from worker.engine.training.distillation import DistillationLoss
-from worker.engine.training.logits import as_logits, squashed_outputs
 from worker.engine.training.loop import train
 from worker.engine.training.losses import IGNORED, LabelLoss, label_loss
 from worker.engine.training.rows import epoch_order
+from worker.engine.training.squashed_outputs import as_logits, squashed_outputs
 
 
 def table(folder: Path, rows: int) -> Rows:

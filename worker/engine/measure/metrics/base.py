@@ -7,7 +7,7 @@ from typing import Any, Self
 import numpy as np
 
 from app.spec.metrics import Metric
-from worker.engine.measure.noise import mean_interval, paired_bootstrap
+from worker.engine.measure.intervals import mean_interval, paired_bootstrap
 from worker.engine.measure.running import Arrays
 
 

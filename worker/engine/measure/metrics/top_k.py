@@ -9,9 +9,9 @@ import numpy as np
 from app.spec.metrics.top_k import TopK
 from app.spec.scores import class_axis
 from worker.engine.measure.errors import MetricNotApplicable
+from worker.engine.measure.intervals import drop_interval, effective_rows, share_interval
 from worker.engine.measure.metrics.base import MeanOverRows
 from worker.engine.measure.metrics.mean_squared_error import squeezed
-from worker.engine.measure.noise import drop_interval, effective_rows, share_interval
 from worker.engine.measure.running import Arrays
 
 STEP, STEPS = 1.15, 60

@@ -13,7 +13,7 @@ from typing import Any
 from torch import Tensor, fx
 
 from worker.engine.pruning.channels.call import Call, NoRule, Splits, Value, frozen_like
-from worker.engine.pruning.channels.classes import Classes, Dims, Labels, frozen
+from worker.engine.pruning.channels.channel_classes import Classes, Dims, Labels, frozen
 from worker.engine.pruning.channels.groups import Group, find_groups
 from worker.engine.pruning.channels.reasons import NO_RULE, OUTPUT, Producer, Reason, Reasons
 from worker.engine.pruning.channels.rules.table import RULES

@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import fx
 
-from worker.engine.pruning.channels.classes import Classes, Dims, Labels, frozen
+from worker.engine.pruning.channels.channel_classes import Classes, Dims, Labels, frozen
 from worker.engine.pruning.channels.reasons import Producer, Reasons
 from worker.engine.torch_program.operators import operator_name, parameters_of
 from worker.engine.torch_program.shapes import Shape, Shapes

@@ -9,7 +9,7 @@ from torch import fx
 
 from worker.engine.pruning.channels.analysis import Channels
 from worker.engine.pruning.channels.call import Value
-from worker.engine.pruning.channels.classes import count_left
+from worker.engine.pruning.channels.channel_classes import count_left
 from worker.engine.torch_program.macs import count_macs
 from worker.engine.torch_program.shapes import rows_of
 

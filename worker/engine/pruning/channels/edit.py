@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from torch import fx
 
-from worker.engine.pruning.channels.classes import Classes, Dims, Labels
+from worker.engine.pruning.channels.channel_classes import Classes, Dims, Labels
 from worker.engine.torch_program.operators import parameters_of
 
 

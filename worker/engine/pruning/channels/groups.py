@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from worker.engine.pruning.channels.classes import FROZEN, Dims, Labels
+from worker.engine.pruning.channels.channel_classes import FROZEN, Dims, Labels
 
 Place = tuple[str, int]
 """A dimension of a parameter."""

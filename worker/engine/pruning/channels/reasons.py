@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from app.spec.units import counted
-from worker.engine.pruning.channels.classes import Classes, Labels
+from worker.engine.pruning.channels.channel_classes import Classes, Labels
 
 NO_RULE = "no rule is known"
 OUTPUT = "they are part of an output"

@@ -13,8 +13,8 @@ from worker.engine.progress import Progress
 from worker.engine.pruning.channels.analysis import Channels
 from worker.engine.pruning.channels.importance import Scores, by_elements
 from worker.engine.training.errors import NanLoss
-from worker.engine.training.logits import squashed_outputs
 from worker.engine.training.losses import LabelLoss, TrainingLabelsOutOfRange, class_numbers, labelled_output
+from worker.engine.training.squashed_outputs import squashed_outputs
 
 BATCH = 32
 

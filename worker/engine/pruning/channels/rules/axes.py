@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from worker.engine.pruning.channels.call import Call, NoRule, Value
-from worker.engine.pruning.channels.classes import Dims, frozen
+from worker.engine.pruning.channels.channel_classes import Dims, frozen
 from worker.engine.pruning.channels.edit import Edit
 from worker.engine.pruning.channels.rules.base import Rewrite, Rule, by_operator
 from worker.engine.pruning.channels.rules.elementwise import broadcast

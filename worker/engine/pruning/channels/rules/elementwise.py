@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from worker.engine.pruning.channels.call import Call, Value
-from worker.engine.pruning.channels.classes import Classes, Dims, Labels, frozen
+from worker.engine.pruning.channels.channel_classes import Classes, Dims, Labels, frozen
 from worker.engine.pruning.channels.rules.base import Rule, by_operator
 from worker.engine.torch_program.shapes import Shape
 

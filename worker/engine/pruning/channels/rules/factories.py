@@ -1,7 +1,7 @@
 """Tensors made in the graph from nothing but a size: every position is like the others, so that any may go."""
 
 from worker.engine.pruning.channels.call import Call, Value
-from worker.engine.pruning.channels.classes import frozen
+from worker.engine.pruning.channels.channel_classes import frozen
 from worker.engine.pruning.channels.edit import Edit
 from worker.engine.pruning.channels.rules.base import Rewrite, Rule, by_operator
 

@@ -3,7 +3,7 @@
 import numpy as np
 
 from worker.engine.pruning.channels.call import Call, Value
-from worker.engine.pruning.channels.classes import Dims
+from worker.engine.pruning.channels.channel_classes import Dims
 from worker.engine.pruning.channels.edit import Edit
 from worker.engine.pruning.channels.rules.base import Rewrite, Rule, by_operator
 

@@ -6,7 +6,7 @@ A unit whose weights are all zero starts at zero and stays there, so that removi
 import numpy as np
 
 from worker.engine.pruning.channels.call import Call, NoRule, Value
-from worker.engine.pruning.channels.classes import Dims, Labels, frozen
+from worker.engine.pruning.channels.channel_classes import Dims, Labels, frozen
 from worker.engine.pruning.channels.rules.base import Rule, by_operator
 
 GATES = {"lstm": 4, "gru": 3, "rnn_tanh": 1, "rnn_relu": 1}

@@ -7,7 +7,7 @@ import torch
 from torch import fx
 
 from worker.engine.pruning.channels.call import Call, Value
-from worker.engine.pruning.channels.classes import frozen
+from worker.engine.pruning.channels.channel_classes import frozen
 from worker.engine.pruning.channels.edit import Edit
 from worker.engine.pruning.channels.rules.base import Rewrite, Rule, by_operator
 from worker.engine.pruning.channels.zeros import zero_keeping_norm, zero_where_gone

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from worker.engine.pruning.channels.call import Call, NoRule, Value
-from worker.engine.pruning.channels.classes import Dims, Labels, frozen
+from worker.engine.pruning.channels.channel_classes import Dims, Labels, frozen
 from worker.engine.pruning.channels.edit import Edit
 from worker.engine.pruning.channels.rules.base import Rewrite, Rule, by_operator
 from worker.engine.torch_program.shapes import Shape

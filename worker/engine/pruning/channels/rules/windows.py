@@ -1,7 +1,7 @@
 """Pooling, resizing and padding of images: channels pass, positions stay."""
 
 from worker.engine.pruning.channels.call import Call, NoRule, Value
-from worker.engine.pruning.channels.classes import frozen
+from worker.engine.pruning.channels.channel_classes import frozen
 from worker.engine.pruning.channels.rules.base import Rule, by_operator
 
 SLIDES = "it slides over them"

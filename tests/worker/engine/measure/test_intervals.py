@@ -6,7 +6,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from worker.engine.measure.noise import (
+from worker.engine.measure.intervals import (
     SESSION_NOISE,
     block_length,
     drop_interval,
