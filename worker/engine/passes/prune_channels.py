@@ -8,6 +8,7 @@ import numpy as np
 
 from app.spec.prune import PruneChannels
 from app.spec.report import Chart, Series
+from app.spec.units import counted
 from worker.engine.context import Changed, Context, Fact
 from worker.engine.model import Model
 from worker.engine.pruning.channels.analysis import Channels, analyse
@@ -23,6 +24,7 @@ from worker.engine.pruning.channels.taylor import by_taylor
 from worker.engine.report_bars import layer_bars
 
 KEPT = "kept-channels.json"
+MOST_NAMED = 3
 
 
 def prune_channels(step: PruneChannels, model: Model, context: Context) -> Changed:
@@ -47,13 +49,13 @@ def prune_channels(step: PruneChannels, model: Model, context: Context) -> Chang
         )
     else:
         pruned_mask = choose(channels, scored, step)
-    smaller = model.program.rebuilt(removed(channels, pruned_mask))
+    smaller = channels.program.rebuilt(removed(channels, pruned_mask))
     proof = require_exact(channels, pruned_mask, smaller)
 
     after, kept = cost_of(channels, pruned_mask), kept_positions(channels, pruned_mask)
     groups = [candidate.group for candidate in scored]
     return Changed(
-        model.with_program(smaller),
+        model.with_program(smaller, sparse=_sparse(model, channels)),
         f"Removed {_gone(groups, pruned_mask)} of {_total(groups)} channels in {len(groups)} groups "
         f"({step.criterion}): "
         f"{_share(after.parameters, before.parameters)} of the parameters and "
@@ -105,12 +107,26 @@ def _notes(step: PruneChannels, channels: Channels, model: Model, proof: Proof) 
     if step.criterion == "bn_scale" and without:
         notes.append(f"{without} groups pass no batch norm; their channels were ranked by their L2 norm.")
     notes += sentences([reason for reason in channels.reasons if reason.why != OUTPUT])
+    if channels.folded:
+        names = ", ".join(weight.name for weight in channels.folded[:MOST_NAMED])
+        more = ", ..." if len(channels.folded) > MOST_NAMED else ""
+        notes.append(
+            f"{counted(len(channels.folded), 'weight')} computed from other parameters, as under weight norm, became "
+            f"parameters themselves: {names}{more}. Trainings that follow train them as they are."
+        )
     doubt = _doubt(proof)
     if doubt:
         notes.append(doubt)
     if model.sparse:
         notes.append("Single weights were pruned before: zeros are kept, a pattern such as 2:4 is not.")
     return tuple(notes)
+
+
+def _sparse(model: Model, channels: Channels) -> frozenset[str]:
+    """The pruned parameters, by the names they have once weights are folded."""
+    folded = {weight.name for weight in channels.folded if model.sparse.intersection(weight.sources)}
+    gone = {source for weight in channels.folded for source in weight.sources} - set(channels.parameters)
+    return (model.sparse - gone) | folded
 
 
 def _doubt(proof: Proof) -> str | None:

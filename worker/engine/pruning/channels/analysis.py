@@ -7,7 +7,7 @@ position along every dimension of every value carries a label, and the rules of 
 import operator
 from collections import defaultdict
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import Tensor, fx
@@ -17,6 +17,7 @@ from worker.engine.pruning.channels.channel_classes import Classes, Dims, Labels
 from worker.engine.pruning.channels.groups import Group, find_groups
 from worker.engine.pruning.channels.reasons import NO_RULE, OUTPUT, Producer, Reason, Reasons
 from worker.engine.pruning.channels.rules.table import RULES
+from worker.engine.torch_program.fold_weights import FoldedWeight, with_folded_weights
 from worker.engine.torch_program.operators import operator_name
 from worker.engine.torch_program.program import Program
 from worker.engine.torch_program.shapes import Shapes, shapes_of
@@ -27,6 +28,9 @@ class Channels:
     """What was found in a program."""
 
     program: Program
+    """The one that was given, but for the weights that were folded."""
+    folded: tuple[FoldedWeight, ...]
+    """Weights that the given program computes."""
     module: fx.GraphModule
     """The graph that was walked; it is not changed."""
     shapes: Mapping[fx.Node, Shapes]
@@ -58,8 +62,10 @@ def analyse(program: Program) -> Channels:
     """Find the groups of channels of a program. Nothing is run; a vision transformer takes about a second.
 
     Where all that a reshape cut off turned out to stay, another cut is tried there and wherever sizes are cut alike: of
-    two or three heads, say, which look like a stack of projections.
+    two or three heads, say, which look like a stack of projections. Weights that are computed from other parameters are
+    folded first. Raises `ReexportFailed` if that fails.
     """
+    program, folded = with_folded_weights(program)
     module = program.graph_module()
     shapes = shapes_of(program, module)
     walk = _walked(module, shapes)
@@ -69,7 +75,7 @@ def analyse(program: Program) -> Channels:
         again = frozenset(node for node, sizes, _ in walk.splits.chosen if sizes in in_vain)
         other = _channels(program, module, _walked(module, shapes, again))
         channels = max(channels, other, key=_removable_elements)
-    return channels
+    return replace(channels, folded=folded)
 
 
 def _walked(
@@ -89,6 +95,7 @@ def _channels(program: Program, module: fx.GraphModule, walk: "_Walk") -> Channe
     parameters = {name: tuple(walk.classes.roots(labels) for labels in dims) for name, dims in walk.parameters.items()}
     return Channels(
         program=program,
+        folded=(),
         module=module,
         shapes=walk.shapes,
         classes=walk.classes,
