@@ -12,7 +12,7 @@ from app.spec.data import ArraySpec
 from app.spec.evaluate import Latency
 from app.spec.figures import MetricChange
 from app.spec.metrics import DEFAULT_METRICS, METRICS
-from app.spec.report import LatencyChange, Profile, TargetReport, Verdict
+from app.spec.report import LatencyChange, Profile, TargetReport
 from app.spec.scores import are_class_numbers, class_axis, fits
 from app.spec.signature import Dimension, Signature, TensorSpec
 from app.spec.units import counted
@@ -33,7 +33,6 @@ from worker.engine.measure.verdict import Figures, judge
 ROWS_AT_ONCE = 32
 SAME_INTEGERS = 0.99
 """Of integers that only changed their format: near ties of an argmax may flip by rounding, one in a hundred at most."""
-DOUBTFUL: frozenset[Verdict] = frozenset({"regressed", "unusable", "unproven"})
 COMPARING, LAYERS = 0.4, 0.6
 """Fractions of the stage at which the comparison of outputs and of layers end; latency takes the rest."""
 
@@ -80,7 +79,7 @@ def measure_target(comparison: Comparison) -> TargetReport:
             exact=comparison.exact or comparison.pure,
         )
     )
-    outcome = Outcome(comparison.steps, placement, size, latency, layers, judgement.verdict in DOUBTFUL)
+    outcome = Outcome(comparison.steps, placement, size, latency, layers, not judgement.quality_kept)
     comparison.progress.advance(1.0)
     return TargetReport(
         target=target,

@@ -60,6 +60,8 @@ class Judgement:
     verdict: Verdict
     reasons: tuple[str, ...]
     missed_limits: tuple[str, ...]
+    quality_kept: bool = True
+    """Whether no output and no metric has lost anything, for all that the rows can tell."""
 
 
 def judge(figures: Figures) -> Judgement:
@@ -84,7 +86,7 @@ def judge(figures: Figures) -> Judgement:
     verdict: Verdict = "unusable" if broken or missed else _weigh(figures, quality)
     doubts = quality.doubts() if verdict == "unproven" else ()
     reasons = (*broken, *missed, *_sentences(figures, quality), *doubts, *_weighed(verdict, figures, quality))
-    return Judgement(verdict, reasons, missed)
+    return Judgement(verdict, reasons, missed, quality.kept())
 
 
 class _Quality:
@@ -115,6 +117,10 @@ class _Quality:
         """For each loss beyond the noise: whether a gain excuses it."""
         findings = [finding for _, finding in (*self.metrics, *self._counted())]
         return [finding.state == "tolerated" for finding in findings if finding.state in {"lost", "tolerated"}]
+
+    def kept(self) -> bool:
+        """Whether nothing has lost, collapsed or is in doubt by its own figures."""
+        return all(finding.state in {"kept", "tolerated"} for _, finding in (*self.metrics, *self._counted()))
 
     def doubts(self) -> tuple[str, ...]:
         """What keeps the rows from proving that nothing was lost."""

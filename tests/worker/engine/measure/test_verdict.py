@@ -309,6 +309,23 @@ def test_one_row_is_one_row() -> None:
     assert "below what 1 row can resolve reliably." in judgement.reasons[1]
 
 
+def test_a_slower_artifact_that_kept_its_answers_needs_no_advice_on_quality() -> None:
+    slower = judge(replace(NOTHING, size=size(260), latency=(latency(0.2, 0.19, 0.21),)))
+    worse = judge(replace(NOTHING, size=size(260), metrics=(LARGE_DROP,)))
+    beside = judge(replace(NOTHING, size=size(260), parity=(output(30, 0.99), output(2, name="box"))))
+
+    assert (slower.quality_kept, worse.quality_kept, beside.quality_kept) == (True, False, False)
+    assert any("'box' follows the original at 2.0 dB" in reason for reason in beside.reasons)
+
+
+def test_what_is_not_proven_says_how_many_rows_would_tell() -> None:
+    few = judge(replace(NOTHING, size=size(260), metrics=(), parity=(output(25, 1.0, rows=8),)))
+    seen = judge(replace(NOTHING, size=size(260), metrics=(), row_source="calibration"))
+
+    assert few.reasons[-1].endswith("below 90% counts as a loss; about 35 rows would tell.")
+    assert "`data.test`" in seen.reasons[-1]
+
+
 def test_growth_that_is_no_loss_is_still_told() -> None:
     reasons = judge(replace(NOTHING, size=size(16, 14))).reasons
 
