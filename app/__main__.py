@@ -2,10 +2,9 @@
 
 import sys
 
-import uvicorn
-
 from app.api.app import create_app, require_loopback
 from app.api.components import Components
+from app.api.server import serve
 from app.errors import PareError
 from app.logging import configure
 from app.settings import load
@@ -22,7 +21,7 @@ def main() -> None:
         app = create_app(Components.build(settings))
     except PareError as error:
         sys.exit(error.explanation)
-    uvicorn.run(app, host=settings.host, port=settings.port, log_config=None, access_log=False, server_header=False)
+    serve(app, settings)
 
 
 if __name__ == "__main__":

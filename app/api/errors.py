@@ -38,6 +38,34 @@ class BodyShort(PareError):
     remedy = "Send the request again."
 
 
+class RequestUnreadable(PareError):
+    """What came is not a request of HTTP/1.1."""
+
+    code, status = "request.unreadable", 400
+    remedy = "Speak HTTP/1.1; behind TLS, use the address of the proxy."
+
+
+class HeadersTooLarge(PareError):
+    """The request's first line, headers or trailers are larger than this service accepts."""
+
+    code, status = "request.headers_too_large", 431
+    remedy = "Send fewer and shorter headers; what is long goes into the body."
+
+
+class HeadersTimeout(PareError):
+    """A connection was open, and no whole request came."""
+
+    code, status = "request.headers_timeout", 408
+    remedy = "Send the request again, in one go; connect when there is something to ask."
+
+
+class TooManyConnections(PareError):
+    """The service has as many open connections as its limit of open files allows."""
+
+    code, status = "request.too_many_connections", 503
+    remedy = "Try again later, over fewer connections; the operator raises the limit of open files (ulimit -n)."
+
+
 class UnsupportedMediaType(PareError):
     """The Content-Type is not one that this path takes."""
 

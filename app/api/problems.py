@@ -63,11 +63,11 @@ def problems(*errors: type[PareError]) -> dict[int | str, dict[str, Any]]:
     return by_status
 
 
-def answer(request: Request, error: PareError, errors: Sequence[FieldError] = ()) -> JSONResponse:
-    """Write an error as a response."""
+def problem(error: PareError, request_id: str, errors: Sequence[FieldError] = ()) -> Problem:
+    """Describe an error."""
     if error.pointer is not None and not errors:
         errors = [FieldError(pointer=error.pointer, message=error.detail)]
-    problem = Problem(
+    return Problem(
         type=f"urn:pare:error:{error.code}",
         title=http.HTTPStatus(error.status).phrase,
         status=error.status,
@@ -75,14 +75,19 @@ def answer(request: Request, error: PareError, errors: Sequence[FieldError] = ()
         code=error.code,
         remedy=error.remedy,
         errors=list(errors),
-        request_id=request.scope.get("pare.request_id", ""),
+        request_id=request_id,
     )
+
+
+def answer(request: Request, error: PareError, errors: Sequence[FieldError] = ()) -> JSONResponse:
+    """Write an error as a response."""
+    shown = problem(error, request.scope.get("pare.request_id", ""), errors)
     headers = {}
     if error.status in {429, 503}:
         headers["Retry-After"] = str(getattr(error, "retry_after_s", DEFAULT_RETRY_AFTER_S))
     if error.status == http.HTTPStatus.UNAUTHORIZED:
         headers["WWW-Authenticate"] = "Bearer"
-    return JSONResponse(problem.model_dump(), status_code=error.status, headers=headers, media_type=MEDIA_TYPE)
+    return JSONResponse(shown.model_dump(), status_code=error.status, headers=headers, media_type=MEDIA_TYPE)
 
 
 def install(app: FastAPI) -> None:

@@ -17,6 +17,7 @@ from fastapi import FastAPI
 
 from app.api.app import create_app
 from app.api.components import Components
+from app.api.server import BoundedHttp
 from app.settings import Settings
 from tests.support.files import npz_bytes, onnx_classifier
 from tests.support.hostile.onnx_files import node, proto
@@ -41,7 +42,9 @@ def components(settings: Settings) -> Components:
 @contextmanager
 def serve(app: FastAPI) -> Iterator[str]:
     """Serve an application on a free port while the block lasts."""
-    config = uvicorn.Config(app, host="127.0.0.1", port=0, log_config=None, timeout_graceful_shutdown=2)
+    config = uvicorn.Config(
+        app, host="127.0.0.1", port=0, http=BoundedHttp, log_config=None, timeout_graceful_shutdown=2
+    )
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()

@@ -26,6 +26,8 @@ TICK_BYTES: Final = 256 << 10
 RESERVE_BYTES: Final = 256 << 20
 """Of the disk that jobs write to: below it a job ends before the disk is full, whatever can be seen of its files."""
 DEATH_S: Final = 10
+NO_MEMORY: Final = (b"std::bad_alloc", b"memory allocation of ")
+"""What C++ and Rust print before they abort for want of memory."""
 NEARLY: Final = 0.9
 """Of the memory limit: a SIGKILL above it is taken for the kernel's, which looks more often than we do."""
 
@@ -204,7 +206,7 @@ class ChildMonitor:
         process = f"{self._subject}'s process"
         if code is None:
             return Killed(f"{process} ended together with the one it was forked from.")
-        if self._messages.printed(b"std::bad_alloc"):
+        if any(map(self._messages.printed, NO_MEMORY)):
             return OutOfMemory(f"{self._subject} ran out of memory.")
         if code >= 0:
             return Crashed(f"{process} ended with status {code} and without a result.")

@@ -9,11 +9,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import celery.worker.state
-import uvicorn
 from celery import Celery
 
 from app.api.app import create_app, require_loopback
 from app.api.components import Components
+from app.api.server import serve as serve_http
 from app.db import jobs
 from app.settings import Settings
 from migrations import upgrade
@@ -80,14 +80,6 @@ def _serve(settings: Settings) -> None:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: draining.set())
         log.info("serving http://%s:%d", settings.host, settings.port)
-        uvicorn.run(
-            create_app(components),
-            host=settings.host,
-            port=settings.port,
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            timeout_graceful_shutdown=GRACE_SECONDS,
-        )
+        serve_http(create_app(components), settings, grace_s=GRACE_SECONDS)
         draining.set()
         worker.stop()

@@ -244,6 +244,12 @@ def hogs_shared_memory(order: WorkOrder, directory: Path, progress: Progress) ->
     return result(order)
 
 
+def aborts_for_memory_in_rust(order: WorkOrder, directory: Path, progress: Progress) -> WorkResult:
+    """As a tokenizer whose normalizers multiply its text."""
+    os.write(2, b"memory allocation of 1000000000000 bytes failed\n")
+    os.abort()
+
+
 def throws_bad_alloc(order: WorkOrder, directory: Path, progress: Progress) -> WorkResult:
     """What a C++ library does that nobody catches."""
     os.write(2, b"terminate called after throwing an instance of 'std::bad_alloc'\n")

@@ -176,7 +176,10 @@ def test_a_kill_from_outside(bench: Bench, ending: signal.Signals) -> None:
     assert ending.name in killed.detail
 
 
-@pytest.mark.parametrize("job", ["hogs_memory", "asks_for_too_much", "hogs_shared_memory", "throws_bad_alloc"])
+@pytest.mark.parametrize(
+    "job",
+    ["hogs_memory", "asks_for_too_much", "hogs_shared_memory", "throws_bad_alloc", "aborts_for_memory_in_rust"],
+)
 def test_too_much_memory(bench: Bench, job: str) -> None:
     assert failure(bench, job, limits=SMALL).code == "worker.oom"
 
