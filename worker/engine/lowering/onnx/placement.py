@@ -23,8 +23,8 @@ class PlacedLayer:
     """The activation it reads."""
     weight: str
     output: str
-    axis: int
-    """Of the weight: numbers the output channels; 0 where no axis does."""
+    axis: int | None
+    """Of the weight: numbers the output channels; None where no axis does."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ def placement(plan: StaticPlan) -> Placement:
 
 def _layers(graph: GraphProto, chosen: frozenset[str]) -> tuple[PlacedLayer, ...]:
     return tuple(
-        PlacedLayer(node.op_type, node.name, node.input[0], node.input[1], node.output[0], channel_axis(node, 2) or 0)
+        PlacedLayer(node.op_type, node.name, node.input[0], node.input[1], node.output[0], channel_axis(node, 2))
         for node in graph.node
         if node.name in chosen and node.op_type in WEIGHTED
     )

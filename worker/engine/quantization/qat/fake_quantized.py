@@ -79,13 +79,15 @@ def fake_quantize(
         _behind(module, places[name], f"quantized_{name}", quantizer)
     # A weight that is read both ways round, as when a layer and its transpose share it, has one scale for all of it:
     # ONNX Runtime's MatMulIntegerToFloat takes scales for columns whatever axis they belong to.
-    axes: dict[str, set[int]] = {}
-    for product in products.values():
-        axes.setdefault(str(product.weight.target), set()).add(product.axis)
+    axes: dict[str, set[int | None]] = {}
+    for layer, product in products.items():
+        axis = None if layer.axis is None else product.axis
+        axes.setdefault(str(product.weight.target), set()).add(axis)
     for layer, product in products.items():
         fake_quantized.products[layer.output] = str(product.weight.target)
         inputs = fake_quantized.activations[places[placed.scale_of[layer.inputs]].name]
-        axis = product.axis if len(axes[str(product.weight.target)]) == 1 else None
+        read_along = axes[str(product.weight.target)]
+        axis = next(iter(read_along)) if len(read_along) == 1 else None
         _quantize_parameters(fake_quantized, product, inputs, codes[layer.output], axis)
     module.graph.lint()
     module.recompile()

@@ -72,12 +72,24 @@ class Dense(nn.Module):
         return self.head(larger.mean((2, 3)))
 
 
+class Upsampling(nn.Module):
+    """Images [rows, 4, 8, 8] to [rows, 6]: a transposed convolution of groups."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.up, self.out = nn.ConvTranspose2d(4, 6, 2, stride=2, groups=2), nn.Linear(6, 6)
+
+    def forward(self, image: Tensor) -> Tensor:
+        return self.out(torch.relu(self.up(image)).mean((2, 3)))
+
+
 NETWORKS = {
     "mixed": (zoo.Mixed, "image", (3, 16, 16), 10),
     "transformer": (zoo.TransformerBlock, "tokens", (16,), 4),
     "products": (Products, "x", (24,), 5),
     "tied": (Tied, "x", (16,), 16),
     "dense": (Dense, "image", (3, 12, 12), 6),
+    "upsampling": (Upsampling, "image", (4, 8, 8), 6),
 }
 
 
