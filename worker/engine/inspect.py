@@ -21,6 +21,7 @@ from app.spec.quantize_aware import QuantizeAware
 from app.spec.steps import STEPS
 from worker.engine.data.rows import SCRATCH
 from worker.engine.model import Model, open_model
+from worker.engine.onnx_graph.errors import ExportFailed
 from worker.engine.onnx_graph.macs import onnx_macs
 from worker.engine.onnx_import.errors import NotImported
 from worker.engine.passes.quantize_dynamic import dynamically_quantizable
@@ -120,7 +121,10 @@ def _outlook(step: type[Step], view: _View) -> StepOutlook:
         return StepOutlook(applicable=False, says=f"No program can be made of the ONNX file. {view.not_imported}")
     special = OUTLOOKS.get(step)
     if special is not None:
-        return special(view)
+        try:
+            return special(view)
+        except ExportFailed as error:  # a program without an ONNX form: steps that need none are told all the same
+            return StepOutlook(applicable=False, says=error.detail)
     verb = "trains" if step.needs.train else "works on"
     return StepOutlook(applicable=True, says=f"It {verb} all {view.cost.parameters:,} parameters.{_data(step.needs)}")
 

@@ -10,7 +10,14 @@ from worker.engine.context import Changed, Context
 from worker.engine.model import Model
 from worker.engine.plan.errors import NothingToQuantize
 from worker.engine.plan.plan import DynamicPlan
-from worker.engine.plan.selection import WEIGHTED, has_plain_weight, is_finite, require_float32_weights, skipped_nodes
+from worker.engine.plan.selection import (
+    WEIGHTED,
+    has_plain_weight,
+    is_finite,
+    require_float32_weights,
+    require_weights_outside_of_branches,
+    skipped_nodes,
+)
 
 WEIGHTS: dict[str, tuple[int, ...]] = {
     "MatMul": (1,),
@@ -35,6 +42,7 @@ def quantize_dynamic(step: QuantizeDynamic, model: Model, context: Context) -> C
     nodes = dynamically_quantizable(graph, skipped)
     if not nodes:
         require_float32_weights(original)
+        require_weights_outside_of_branches(graph)
         raise NothingToQuantize(
             "No matrix product, LSTM or embedding with constant float32 weights is left.",
             remedy="Use quantize.static for convolutional models, or shorten the skip list.",

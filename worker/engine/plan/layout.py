@@ -11,7 +11,13 @@ from onnx import GraphProto, NodeProto, TensorProto
 
 from app.spec.quantize import Skip
 from worker.engine.plan.errors import NothingToQuantize
-from worker.engine.plan.selection import is_finite, is_plain_gemm, require_float32_weights, skipped_nodes
+from worker.engine.plan.selection import (
+    is_finite,
+    is_plain_gemm,
+    require_float32_weights,
+    require_weights_outside_of_branches,
+    skipped_nodes,
+)
 
 SMALLEST = 512
 """Elements of a weight worth coding: scales and the nodes that unpack it take about a kilobyte."""
@@ -78,6 +84,7 @@ def chosen_weights(skip: Skip, graph: GraphProto, original: Path) -> tuple[Weigh
     weights = weights_of(graph, skipped_nodes(skip, uploaded, graph))
     if not weights:
         require_float32_weights(uploaded)
+        require_weights_outside_of_branches(graph)
         raise NothingToQuantize(
             f"No float32 weight of at least {SMALLEST} values is left.", remedy="Shorten the skip list."
         )

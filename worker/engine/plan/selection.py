@@ -9,8 +9,12 @@ from onnx import GraphProto, NodeProto, TensorProto, helper, numpy_helper
 
 from app.spec.quantize import Skip
 from worker.engine.errors import EngineError
+from worker.engine.onnx_graph.file import graphs
 from worker.engine.plan.clamps import CLAMPS, may_saturate
 from worker.engine.plan.errors import NothingToQuantize
+
+HAVE_WEIGHTS = frozenset({"Attention", "Conv", "ConvTranspose", "GRU", "Gather", "Gemm", "LSTM", "MatMul", "RNN"})
+"""Operators that a body may have weights for."""
 
 
 class UnknownNode(EngineError):
@@ -176,6 +180,45 @@ def require_float32_weights(graph: GraphProto) -> None:
             f"The model's weights are {' and '.join(others)}; only float32 is quantized.",
             remedy="Export the model in float32.",
         )
+
+
+def require_weights_outside_of_branches(graph: GraphProto) -> None:
+    """Raise `NothingToQuantize` if operators inside of a branch or loop have float32 weights, which plans leave alone.
+
+    Asked where nothing is left in the graph itself.
+    """
+    for node in graph.node:
+        inner = [part for body in _bodies(node) for part in graphs(body)]
+        weights = {name for part in (graph, *inner) for name in _matrices(part)}
+        readers = [
+            call
+            for part in inner
+            for call in part.node
+            if call.op_type in HAVE_WEIGHTS and not weights.isdisjoint(call.input)
+        ]
+        if readers:
+            raise NothingToQuantize(
+                f"The weights lie inside of a branch or loop ({node.op_type} {node.name!r}, as torch.cond and scripts "
+                f"make them): {readers[0].op_type} {readers[0].name!r} is the first of {len(readers)} such operators, "
+                "which stay in float32.",
+                remedy="Export the branch that you need; or compute both and choose with torch.where.",
+            )
+
+
+def _bodies(node: NodeProto) -> list[GraphProto]:
+    return [body for entry in node.attribute for body in ([entry.g] if entry.HasField("g") else list(entry.graphs))]
+
+
+def _matrices(graph: GraphProto) -> set[str]:
+    """Float32 constants of two axes or more, whether initializers or nodes."""
+    constants = {tensor.name: tensor for tensor in graph.initializer}
+    for node in graph.node:
+        for entry in node.attribute if node.op_type == "Constant" else ():
+            if entry.name == "value":
+                constants[node.output[0]] = entry.t
+    return {
+        name for name, tensor in constants.items() if tensor.data_type == TensorProto.FLOAT and len(tensor.dims) > 1
+    }
 
 
 def skipped_nodes(skip: Skip, original: GraphProto, prepared: GraphProto) -> frozenset[str]:

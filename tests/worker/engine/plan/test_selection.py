@@ -11,6 +11,7 @@ from app.spec.base import Step
 from app.spec.quantize import QuantizeDynamic, QuantizeStatic, Skip
 from tests.support.engine.orders import changed, executed, lowered, outputs_of, rows_of, sqnr_db
 from worker.engine.plan.errors import NothingToQuantize
+from worker.engine.plan.selection import require_weights_outside_of_branches
 
 RANDOM = np.random.default_rng(0)
 TYPES = {"float16": TensorProto.FLOAT16, "float64": TensorProto.DOUBLE, "float32": TensorProto.FLOAT}
@@ -102,3 +103,28 @@ def test_an_operator_without_a_name_is_skipped_inside_what_it_was_fused_into(
     assert quantized.facts["skipped_nodes"] == 1
     weights = onnx.load(lowered(quantized.model, "x86", tmp_path)).graph.initializer
     assert {tensor.name: tensor.data_type for tensor in weights}["first"] == TensorProto.FLOAT
+
+
+@pytest.mark.parametrize("inside", ["initializer", "node", "outer"])
+def test_weights_inside_of_a_branch_are_said_to_be_there(inside: str) -> None:
+    weight = numpy_helper.from_array(RANDOM.standard_normal((32, 32)).astype(np.float32), "w")
+
+    def branch(name: str) -> onnx.GraphProto:
+        nodes = [helper.make_node("MatMul", ["x", "w"], [f"y_{name}"], f"product_{name}")]
+        if inside == "node":
+            nodes.insert(0, helper.make_node("Constant", [], ["w"], value=weight))
+        output = helper.make_tensor_value_info(f"y_{name}", TensorProto.FLOAT, None)
+        return helper.make_graph(nodes, name, [], [output], [weight] if inside == "initializer" else [])
+
+    choice = helper.make_node("If", ["c"], ["y"], "choice", then_branch=branch("then"), else_branch=branch("else"))
+    graph = helper.make_graph([choice], "g", [], [], [weight] if inside == "outer" else [])
+
+    with pytest.raises(NothingToQuantize, match=r"inside of a branch.*'choice'.*product_else.*first of 2"):
+        require_weights_outside_of_branches(graph)
+
+
+def test_a_graph_without_branches_has_no_weights_there() -> None:
+    product = helper.make_node("MatMul", ["x", "w"], ["y"])
+    weight = numpy_helper.from_array(np.ones((32, 32), np.float32), "w")
+
+    require_weights_outside_of_branches(helper.make_graph([product], "g", [], [], [weight]))
