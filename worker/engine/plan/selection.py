@@ -9,7 +9,6 @@ from onnx import GraphProto, NodeProto, TensorProto, helper, numpy_helper
 
 from app.spec.quantize import Skip
 from worker.engine.errors import EngineError
-from worker.engine.onnx_graph.file import graphs
 from worker.engine.plan.clamps import CLAMPS, may_saturate
 from worker.engine.plan.errors import NothingToQuantize
 
@@ -188,7 +187,7 @@ def require_weights_outside_of_branches(graph: GraphProto) -> None:
     Asked where nothing is left in the graph itself.
     """
     for node in graph.node:
-        inner = [part for body in _bodies(node) for part in graphs(body)]
+        inner = list(_inner_graphs(node))
         weights = {name for part in (graph, *inner) for name in _matrices(part)}
         readers = [
             call
@@ -205,8 +204,13 @@ def require_weights_outside_of_branches(graph: GraphProto) -> None:
             )
 
 
-def _bodies(node: NodeProto) -> list[GraphProto]:
-    return [body for entry in node.attribute for body in ([entry.g] if entry.HasField("g") else list(entry.graphs))]
+def _inner_graphs(node: NodeProto) -> Iterator[GraphProto]:
+    """The bodies of a control-flow node, and those inside of them."""
+    for entry in node.attribute:
+        for body in [entry.g] if entry.HasField("g") else list(entry.graphs):
+            yield body
+            for call in body.node:
+                yield from _inner_graphs(call)
 
 
 def _matrices(graph: GraphProto) -> set[str]:
