@@ -129,14 +129,14 @@ def labelled_output(signature: Signature, rows: Rows, named: str | None) -> Tens
 
     Raises `UnknownOutput`.
     """
-    output = trained_output(signature, _labels(rows), named)
+    output = trained_output(signature, labels_spec(rows), named)
     if output is None:
         names = ", ".join(f"'{tensor.name}'" for tensor in signature.outputs)
         raise UnknownOutput(f"The model has no output '{named}'; its outputs are {names}.")
     return output
 
 
-def _labels(rows: Rows) -> ArraySpec | None:
+def labels_spec(rows: Rows) -> ArraySpec | None:
     """What the labels to learn from are like, told by the first of them; None without labels."""
     first = next(Source(rows).label_blocks(), None)
     if first is None:
@@ -147,7 +147,7 @@ def _labels(rows: Rows) -> ArraySpec | None:
 
 def label_loss(config: Training, program: Program, context: Context) -> LabelLoss:
     """The loss that a config asks for. Raises `UnknownOutput`, `TrainingLabelsOutOfRange`, `ClassWeightsMismatch`."""
-    output, labels = learning_output(config, program, context), _labels(context.data["train"])
+    output, labels = learning_output(config, program, context), labels_spec(context.data["train"])
     squash = squashed_outputs(program).get(output.name)
     loss = LabelLoss(output.name, smoothing=config.label_smoothing, squash=squash)
     if labels is None or not are_class_numbers(output, labels):
