@@ -56,7 +56,7 @@ test-fast: $(ALL) ## The service and the arithmetic of the engine, in two minute
 test-ci: $(ALL) ## What CI runs: everything but the extended tests; toolchains and servers must be there
 	$(PYTEST) -m 'not extended' $(PYTEST_ARGS)
 
-test-slow: $(ALL) ## What CI leaves out: networks of full size, long fault runs, the benches' stories
+test-slow: $(ALL) ## What CI leaves out: networks of full size, a minute of fuzzing each, the benches' stories
 	$(PYTEST) -m 'extended' $(PYTEST_ARGS)
 
 test-servers: $(ALL) ## Make the environment of the tests' S3 server, which the first test that needs it makes otherwise

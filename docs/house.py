@@ -29,9 +29,9 @@ PARENT = [
     ("runner, attempt", "one job, one attempt", (2,)),
     ("prepare", "files and order into a folder", (2,)),
     ("job_sandbox, child_monitor", "starts, watches, ends", (2, 3)),
-    ("heartbeat, reporter", "the row hears of it", (3,)),
+    ("heartbeat, child_messages", "the row hears of it", (3,)),
     ("results, publish", "checks, stores, finishes", (4,)),
-    ("zygote, fork_server", "a child in milliseconds", (2,)),
+    ("fork_server", "has the zygote fork a child", (2,)),
     ("jail", "around everything below", ()),
     ("toolchain_host", "other environments, jailed too", ()),
 ]
@@ -50,7 +50,8 @@ STYLE = """
 """
 DESCRIPTION = (
     "Three columns: the service with its layers, the worker's parent process, and the jailed child with the rooms of "
-    "the engine on their floors. Every import points down or to a room beside; numbers mark the four trips of data."
+    "the engine on their floors. In the service and the engine every import points down; numbers mark the four trips "
+    "of data."
 )
 
 

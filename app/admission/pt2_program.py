@@ -126,7 +126,7 @@ class _Program:
     def _halves(self) -> tuple[str, ...]:
         """The types of half precision that weights or values have."""
         values = (value for graph in _graphs(self._graph) for value in as_dict(graph.get("tensor_values")).values())
-        types = {as_dict(value).get("dtype") for value in values}
+        types = {as_int(value["dtype"]) for value in map(as_dict, values) if "dtype" in value}
         types |= {weight.dtype for weight in (*self._weights.values(), *self._constants.values())}
         return tuple(name for number, name in _HALVES.items() if number in types)
 

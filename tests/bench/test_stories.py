@@ -19,6 +19,8 @@ from examples.digits import export_onnx, save_dataset
 from tests.support.stack.missing import ServerMissing, skip_or_fail
 from tests.support.stack.redis import RedisServer
 
+pytestmark = pytest.mark.extended  # all of them: each measures something for seconds
+
 PLAN = Latency(runs=20, budget_s=2)
 
 

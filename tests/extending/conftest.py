@@ -22,7 +22,7 @@ __all__ = ["base_url", "client", "components", "dataset_id", "model_id", "settin
 
 
 @pytest.fixture(autouse=True)
-def extended(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def with_toys(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """The tables with a row for each toy, as long as a test lasts."""
     STEPS.append(RoundWeights)
     monkeypatch.setitem(PASSES, RoundWeights, round_weights)

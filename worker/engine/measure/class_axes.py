@@ -5,7 +5,7 @@ regressions end in linear layers too; they are known by their names, by what fol
 """
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +13,7 @@ import onnx
 from onnx import GraphProto, NodeProto
 
 from app.spec.scores import TOKEN_AXES, class_axis
+from worker.engine.onnx_graph.index import softmax_axis
 
 SCORES = re.compile(r"logit|score|prob|softmax|classif|categor|(?<![a-z])(cls|class|classes|label|labels|lm)(?![a-z])")
 VALUES = re.compile(
@@ -74,7 +75,7 @@ class _Ends:
         """The axis of the classes of an output of so many axes; None unless it is scores."""
         node = self._passed(output)
         if node is not None and node.op_type in {"Softmax", "LogSoftmax"}:
-            return _softmax_axis(node) % axes
+            return softmax_axis(node) % axes
         called = self._called(output, node)
         if called == "values" or axes > 5:
             return None
@@ -123,11 +124,6 @@ class _Ends:
         if classes < 2 or (classes == BOX and self._outputs > 1) or axes > TOKEN_AXES:
             return None
         return axes - 1 if biased or classes > entering else None
-
-
-def _softmax_axis(node: NodeProto) -> int:
-    attributes: Mapping[str, int] = {attribute.name: attribute.i for attribute in node.attribute}
-    return attributes.get("axis", -1)
 
 
 def _channels(value: onnx.ValueInfoProto) -> int | None:

@@ -1,4 +1,4 @@
-"""What measuring needs of a runtime; `worker.engine.runtimes` has them."""
+"""What measuring needs of a runtime; each format has its own in `targets/<format>/runtime.py`."""
 
 from collections.abc import Callable
 from typing import Protocol

@@ -112,3 +112,8 @@ class GraphIndex:
 def attributes(node: NodeProto) -> dict[str, Any]:
     """The attributes that are given, by name."""
     return {entry.name: helper.get_attribute_value(entry) for entry in node.attribute}
+
+
+def softmax_axis(node: NodeProto) -> int:
+    """The axis of a Softmax or LogSoftmax; -1, the operator's own default, where none is given."""
+    return next((attribute.i for attribute in node.attribute if attribute.name == "axis"), -1)

@@ -4,7 +4,6 @@ Most Keras classifiers end in a softmax, and many detectors in a sigmoid. The cr
 the softmax of a softmax, which has hardly a gradient.
 """
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
@@ -13,6 +12,7 @@ import torch
 from torch import Tensor, fx
 
 from app.spec.scores import class_axis
+from worker.engine.onnx_graph.index import softmax_axis
 from worker.engine.torch_program.program import Program
 
 Squash = Literal["softmax", "sigmoid"]
@@ -64,11 +64,6 @@ def _of_onnx(graph: Path) -> dict[str, Squash]:
         node, axes = made.get(output.name), len(output.type.tensor_type.shape.dim)
         if node is not None and node.op_type == "Sigmoid":
             squashes[output.name] = "sigmoid"
-        elif node is not None and node.op_type == "Softmax" and axes and _axis(node) % axes == class_axis(axes):
+        elif node is not None and node.op_type == "Softmax" and axes and softmax_axis(node) % axes == class_axis(axes):
             squashes[output.name] = "softmax"
     return squashes
-
-
-def _axis(node: onnx.NodeProto) -> int:
-    attributes: Mapping[str, int] = {attribute.name: attribute.i for attribute in node.attribute}
-    return attributes.get("axis", -1)

@@ -11,7 +11,6 @@ from torch.nn import functional
 from worker.engine.onnx_import.call import Call, Converter, Size, is_symbolic_number
 from worker.engine.onnx_import.values import numbers, tensor_of
 
-PAD_MODES = {"reflect": "reflect", "edge": "replicate", "wrap": "circular"}
 END = (1 << 31) - 1
 """Exporters write a number from here on for "to the end"."""
 

@@ -6,7 +6,6 @@ from dataclasses import replace
 from worker.engine.onnx_import.graph import Node
 from worker.engine.onnx_import.patterns.view import View, either_way
 
-QUICK = 1.702
 CUBE = 0.044715
 GATES = ("Sigmoid", "HardSigmoid", "Tanh")
 
