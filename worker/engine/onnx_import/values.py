@@ -13,6 +13,8 @@ import torch
 from onnx import TensorProto
 from torch import Tensor
 
+from worker.engine.onnx_import.errors import ImportFailed
+
 DTYPES: dict[int, torch.dtype] = {
     TensorProto.FLOAT: torch.float32,
     TensorProto.DOUBLE: torch.float64,
@@ -92,7 +94,10 @@ Value = Tensor | np.ndarray | Quantized | list[Any] | None
 
 
 def tensor_of(array: np.ndarray) -> Tensor:
-    """Numbers as a tensor; sizes that vary become operators of the program."""
+    """Numbers as a tensor; sizes that vary become operators of the program.
+
+    Raises `ImportFailed` for types that PyTorch has not, such as floats of 4 bits.
+    """
     if array.dtype == object:
         flat = [number_tensor(number) for number in array.reshape(-1)]
         return torch.stack(flat).reshape(array.shape) if flat else torch.zeros(array.shape, dtype=torch.int64)
@@ -101,7 +106,10 @@ def tensor_of(array: np.ndarray) -> Tensor:
         return torch.from_numpy(np.ascontiguousarray(array).view(stored).copy()).view(dtype)
     if array.dtype in SMALL:
         array = array.astype(np.uint8 if "uint" in array.dtype.name else np.int8)
-    return torch.from_numpy(np.array(array, order="C"))  # a copy: constants of a file may be read-only
+    try:
+        return torch.from_numpy(np.array(array, order="C"))  # a copy: constants of a file may be read-only
+    except TypeError as error:
+        raise ImportFailed(f"PyTorch has no tensors of {array.dtype.name}.") from error
 
 
 def number_tensor(number: Any) -> Tensor:
