@@ -189,6 +189,7 @@ class _Layout:
         self._depth = 0
         self._top: str | None = None
         self._splits = False
+        self._characters = 0
         self.classes: dict[str, int] = {}
         self.splits: dict[str, int] = {}
 
@@ -207,7 +208,14 @@ class _Layout:
             if known is None:
                 raise FolderLayout(f"{folders[0][:80]!r} is no split; other folders beside it are.")
             split = self.splits.setdefault(known, len(self.splits))
+        if folders[-1] not in self.classes:
+            self._characters += len(folders[-1])
         return split, self.classes.setdefault(folders[-1], len(self.classes))
+
+    def require_few_classes(self) -> None:
+        """Raise `FolderLayout` where classes are more, or their names longer, than is shown with a data set."""
+        if len(self.classes) > MAX_CLASSES or self._characters > MAX_CLASS_NAMES:
+            raise FolderLayout(f"There are more than {MAX_CLASSES} classes, or their names are too long.")
 
     def place_empty(self, name: str) -> None:
         """Number the class of a folder that may hold no picture; one that fits no class is left out."""
@@ -242,15 +250,11 @@ def _indexed(members: Iterator[Member]) -> Index:
     folders: list[str] = []
     start, packed, size = array("q"), array("q"), array("q")
     crc, deflated, label, split = array("L"), array("b"), array("h"), array("b")
-    characters = 0
     for member in _apart(members, folders):
         if member.size > MAX_IMAGE_BYTES:
             raise ImageTooLarge(f"{member.name[:80]!r} has {member.size} bytes, {MAX_IMAGE_BYTES} are allowed.")
-        known = len(layout.classes)
         part, kind = layout.place(member.name)
-        characters += len(list(layout.classes)[-1]) if len(layout.classes) > known else 0
-        if len(layout.classes) > MAX_CLASSES or characters > MAX_CLASS_NAMES:
-            raise FolderLayout(f"There are more than {MAX_CLASSES} classes, or their names are too long.")
+        layout.require_few_classes()
         if len(start) == MAX_IMAGES:
             raise TooManyMembers(f"The archive has more than {MAX_IMAGES} pictures.")
         for column, value in zip(
@@ -263,8 +267,7 @@ def _indexed(members: Iterator[Member]) -> Index:
         raise NoRows("The archive holds no pictures.")
     for name in folders:
         layout.place_empty(name)
-    if len(layout.classes) > MAX_CLASSES or sum(map(len, layout.classes)) > MAX_CLASS_NAMES:
-        raise FolderLayout(f"There are more than {MAX_CLASSES} classes, or their names are too long.")
+    layout.require_few_classes()
     classes = sorted(layout.classes)
     order = np.empty(len(classes), np.int16)
     order[[layout.classes[name] for name in classes]] = np.arange(len(classes))
